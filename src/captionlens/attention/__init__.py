@@ -1,0 +1,1 @@
+"""Pictures of attention: maps over photographs, figures, one report for many photographs."""

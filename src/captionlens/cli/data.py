@@ -1,0 +1,71 @@
+"""`captionlens data`: check, download and draw data sets."""
+
+import json
+from pathlib import Path
+
+import click
+
+from captionlens.cli.scenes import scenes
+
+
+@click.group()
+def data() -> None:
+    """Check, download and draw data sets."""
+
+
+@data.command()
+@click.argument("dataset")
+@click.option("--layout", help="How the data set is laid out; by default it is recognised.")
+@click.option("--max-captions", type=click.IntRange(min=1), help="Look at so many captions of train only.")
+@click.option("--seed", type=int, default=1, show_default=True, help="For --max-captions and made-up splits.")
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
+@click.option("--quiet", is_flag=True, help="No progress; problems are named nevertheless.")
+@click.pass_context
+def check(
+    context: click.Context,
+    dataset: str,
+    layout: str | None,
+    max_captions: int | None,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Read DATASET the way training would, and report.
+
+    DATASET is a folder, a captions file, or a known name (coco2014, coco2017, flickr8k, flickr30k), which is
+    downloaded first where it is missing. Every photograph is decoded. Exit code 1 if anything is wrong; each
+    problem is named on stderr.
+    """
+    from captionlens.datasets import read_dataset
+    from captionlens.datasets.check import check_dataset
+    from captionlens.datasets.download import resolve_dataset
+
+    path = resolve_dataset(dataset, progress=not quiet)
+    read = read_dataset(path, layout=layout, max_captions=max_captions, seed=seed)
+    report = check_dataset(read, progress=not quiet)
+    for problem in report.problems:
+        click.echo(f"{problem.where}: {problem.cause}", err=True)
+    click.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if as_json else report.to_text())
+    if not report.ok:
+        context.exit(1)
+
+
+@data.command()
+@click.argument("name")
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--keep-archives", is_flag=True, help="Leave the zip files in DIR after unpacking.")
+@click.option("--quiet", is_flag=True, help="No progress and no messages.")
+def download(name: str, folder: Path, keep_archives: bool, quiet: bool) -> None:
+    """Download the data set NAME into DIR: coco2014, coco2017, flickr8k or flickr30k.
+
+    Archives are checked and unpacked. A call that was interrupted goes on where it stopped. The environment
+    variable CAPTIONLENS_MIRROR names a server to take everything from.
+    """
+    from captionlens.datasets.download import download_dataset
+
+    download_dataset(name, folder, keep_archives=keep_archives, progress=not quiet)
+    if not quiet:
+        click.echo(f"{name} is in {folder}", err=True)
+
+
+data.add_command(scenes)

@@ -1,0 +1,86 @@
+"""`captionlens evaluate`: the scores of a captioner on a split of a data set."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from captionlens.cli.options import data_options, show_dataset
+from captionlens.cli.score import score_table
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@data_options
+@click.option("--model", type=click.Path(path_type=Path), help="By default the captioner that comes along.")
+@click.option("--split", default="val", show_default=True, help="train, val (or dev), test.")
+@click.option("-o", "--output", type=_FILE, metavar="REPORT.json", help="The report with all captions.")
+@click.option("--results", type=_FILE, help="The captions alone, in COCO's results format.")
+@click.option("--references", type=_FILE, help="The references in COCO's format, for other scorers.")
+@click.option("--beam", type=click.IntRange(min=1), help="By default the model's own.")
+@click.option("--length-penalty", type=float, help="By default the model's own.")
+@click.option("--max-words", type=click.IntRange(min=1), help="By default the model's own.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="0: one a core.")
+@click.option("--intervals/--no-intervals", default=True, help="95 % bootstrap intervals.")
+@click.option("--meteor/--no-meteor", default=True, help="METEOR, where Java is found.")
+@click.option("--quiet", is_flag=True, help="No progress and no messages.")
+@click.pass_context
+def evaluate(
+    context: click.Context,
+    dataset: str,
+    layout: str | None,
+    max_captions: int | None,
+    seed: int,
+    model: Path | None,
+    split: str,
+    output: Path | None,
+    results: Path | None,
+    references: Path | None,
+    beam: int | None,
+    length_penalty: float | None,
+    max_words: int | None,
+    batch_size: int,
+    threads: int,
+    intervals: bool,
+    meteor: bool,
+    quiet: bool,
+) -> None:
+    """Caption every photograph of a split of DATASET and score the captions.
+
+    The table on stdout shows scores times 100 with 95 % intervals; REPORT.json has the official scorers' fractions.
+    """
+    from captionlens.runtime.captioner import load
+
+    captioner = load(model, threads=threads)
+    read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
+    from captionlens.scoring.coco_files import write_references, write_results
+    from captionlens.scoring.report import evaluate as run
+    from captionlens.scoring.report import image_id
+
+    changes = {"beam": beam, "length_penalty": length_penalty, "max_words": max_words}
+    options = replace(captioner.options, **{key: value for key, value in changes.items() if value is not None})
+    records = read.split(split)
+    done = run(
+        captioner,
+        records,
+        dataset=read.name,
+        split=split,
+        options=options,
+        batch_size=batch_size,
+        intervals=intervals,
+        meteor=meteor,
+        progress=not quiet,
+    )
+    for _, message in done.failed:
+        click.echo(f"captionlens: {message}", err=True)
+    if output is not None:
+        done.save(output)
+    if results is not None:
+        write_results(results, {entry["image_id"]: entry["caption"] for entry in done.report["captions"]})
+    if references is not None:
+        write_references(references, {image_id(record): record.captions for record in records})
+    click.echo(score_table(done.scores))
+    if done.failed:
+        context.exit(1)

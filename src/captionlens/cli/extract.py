@@ -1,0 +1,50 @@
+"""`captionlens extract`: grid features of a data set, into a feature store."""
+
+from pathlib import Path
+
+import click
+
+from captionlens.cli.options import data_options, show_dataset
+
+
+@click.command()
+@data_options
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="STORE")
+@click.option("--backbone", default="efficientnet_lite2", show_default=True, help="Or inception_v3, timm:NAME.")
+@click.option("--backbone-weights", type=click.Path(path_type=Path), help="A file of published weights.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--quiet", is_flag=True, help="No progress and no messages.")
+@click.pass_context
+def extract(
+    context: click.Context,
+    dataset: str,
+    layout: str | None,
+    max_captions: int | None,
+    seed: int,
+    output: Path,
+    backbone: str,
+    backbone_weights: Path | None,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Run the frozen network over every photograph of DATASET once, into the feature store STORE.
+
+    Can be killed at any moment; the same command goes on where it stopped.
+    """
+    read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
+    from captionlens.features.backbones import load_backbone
+    from captionlens.features.extract import extract as run
+
+    done = run(
+        read.records, output, load_backbone(backbone, backbone_weights), device=device, progress=not quiet
+    )
+    for error in done.unreadable:
+        click.echo(f"captionlens: {error}", err=True)
+    if not quiet:
+        click.echo(
+            f"{output}: {done.extracted} photographs extracted, {done.already} were there, "
+            f"{len(done.unreadable)} unreadable",
+            err=True,
+        )
+    if done.unreadable:
+        context.exit(1)

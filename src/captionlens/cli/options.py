@@ -1,0 +1,59 @@
+"""What several commands share: how a data set is named, read and reported."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from captionlens.cli import show_messages
+
+if TYPE_CHECKING:
+    from captionlens.datasets import Dataset
+
+_SHOWN = 5  # problems of a data set that are named before training
+
+
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """DATASET, --layout, --max-captions and --seed."""
+    for option in reversed(
+        (
+            click.argument("dataset"),
+            click.option("--layout", help="How the data set is laid out; by default it is recognised."),
+            click.option(
+                "--max-captions", type=click.IntRange(min=1), help="A random subset of the training captions."
+            ),
+            click.option(
+                "--seed",
+                type=click.IntRange(min=0),
+                default=1,
+                show_default=True,
+                help="Of the subset, and of splits where the data set has none.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def show_dataset(
+    dataset: str, *, layout: str | None, max_captions: int | None, seed: int, quiet: bool
+) -> "Dataset":
+    """Download a known name where it is missing, read the data set, and tell on stderr what was left out."""
+    from captionlens.datasets import read_dataset
+    from captionlens.datasets.download import resolve_dataset
+
+    show_messages(quiet)
+    path = resolve_dataset(dataset, progress=not quiet)
+    read = read_dataset(path, layout=layout, max_captions=max_captions, seed=seed)
+    for problem in read.problems[:_SHOWN]:
+        click.echo(f"left out: {problem.where}: {problem.cause}", err=True)
+    if len(read.problems) > _SHOWN:
+        click.echo(
+            f"left out: {len(read.problems) - _SHOWN} more (captionlens data check {dataset} lists them)", err=True
+        )
+    if not quiet:
+        for note in read.notes:
+            click.echo(f"{path}: {note}", err=True)
+        sizes = ", ".join(f"{name} {count}" for name, count in read.split_sizes().items() if count)
+        click.echo(f"{path}: {read.layout}, photographs: {sizes}", err=True)
+    return read

@@ -1,0 +1,80 @@
+"""`captionlens train`: from photographs and captions to a captioner, in one command."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from captionlens.cli.options import data_options, show_dataset
+
+
+@click.command()
+@data_options
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="RUN")
+@click.option("--preset", help="tutorial or base [default: base].")
+@click.option("-c", "--config", type=click.Path(path_type=Path), help="Settings in a YAML file.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
+@click.option("--resume", is_flag=True, help="Go on with RUN as it was started, plus what --set changes.")
+@click.option("--features", type=click.Path(path_type=Path), metavar="STORE", help="By default RUN/features.")
+@click.option("--backbone", help="[default: efficientnet_lite2] Or inception_v3, timm:NAME.")
+@click.option("--backbone-weights", type=click.Path(path_type=Path), help="A file of published weights.")
+@click.option("--devices", default="auto", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--precision", default="auto", show_default=True, help="32 or bf16.")
+@click.option("--quiet", is_flag=True, help="No progress and no messages.")
+def train(
+    dataset: str,
+    layout: str | None,
+    max_captions: int | None,
+    seed: int,
+    output: Path,
+    preset: str | None,
+    config: Path | None,
+    settings: tuple[str, ...],
+    resume: bool,
+    features: Path | None,
+    backbone: str | None,
+    backbone_weights: Path | None,
+    devices: str,
+    precision: str,
+    quiet: bool,
+) -> None:
+    """Train a captioner on DATASET: the whole job, into the run folder RUN.
+
+    Extracts the features that are missing, builds the vocabulary, trains, validates each epoch, keeps the best
+    and exports it to RUN/model. Can be killed at any moment; the same command goes on where it stopped.
+    """
+    from captionlens.training.config import parse_settings, read_yaml
+
+    changes: dict[str, Any] = {}
+    if config is not None:
+        changes |= read_yaml(config)
+    if backbone is not None:
+        changes["backbone"] = backbone
+    changes |= parse_settings(settings)
+    read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
+
+    from captionlens.training.config import make_config
+    from captionlens.training.fit import train as run_training
+    from captionlens.training.run_folder import DataSettings, resume_run, start_run
+
+    preset = str(changes.pop("preset", None) or preset or "base")
+    if resume:
+        run = resume_run(output, changes)
+    else:
+        data = DataSettings(
+            dataset=dataset,
+            layout=layout,
+            max_captions=max_captions,
+            split_seed=seed,
+            features=str(features) if features else None,
+            backbone_weights=str(backbone_weights) if backbone_weights else None,
+        )
+        run = start_run(output, data, make_config(preset, changes))
+    summary = run_training(run, read, devices=devices, precision=precision, progress=not quiet)
+    if not quiet:
+        best = summary["best"]
+        click.echo(
+            f"best epoch {best['epoch']:.0f}: CIDEr-D {100 * best['val_cider']:.1f} on validation; "
+            f"{summary['captions_per_second']} captions/s; model in {output / 'model'}",
+            err=True,
+        )

@@ -1,0 +1,109 @@
+"""Data sets: photographs with captions, read from whatever layout they come in."""
+
+import os
+from pathlib import Path
+
+from captionlens.datasets import coco, flickr, karpathy, tables
+from captionlens.datasets.gathering import Gathering
+from captionlens.datasets.layouts import COCO_YEARS, LAYOUTS, known_layout, recognise
+from captionlens.datasets.records import SPLITS, Dataset, Problem, Record, count_captions, split_name
+from captionlens.datasets.splits import fill_splits, keep_captions
+from captionlens.errors import DatasetError
+
+__all__ = [
+    "LAYOUTS",
+    "SPLITS",
+    "Dataset",
+    "Problem",
+    "Record",
+    "count_captions",
+    "read_dataset",
+    "split_name",
+]
+
+
+def read_dataset(
+    path: str | Path, *, layout: str | None = None, max_captions: int | None = None, seed: int = 1
+) -> Dataset:
+    """Read the captions of a data set and find their photographs; no photograph is opened.
+
+    Official splits are kept. Photographs without a split are dealt out by photograph, never by caption: the
+    TensorFlow tutorial splits by caption, which puts one photograph on both sides. Where a data set has
+    train but no val, part of train becomes val. `Dataset.notes` tells what was decided.
+
+    What cannot be used (absent photographs, empty captions, malformed lines) is counted and told in
+    `Dataset.problems`, and left out.
+
+    Args:
+        path: a folder, or the one file with the captions (`captions_*.json`, `dataset_*.json`, a table).
+        layout: one of `LAYOUTS`, or "coco2014" or "coco2017" where a folder holds both; by default it is
+            recognised from what lies there.
+        max_captions: keep so many captions of the train split, drawn with `seed` (`keep_captions`).
+        seed: for splits and for `max_captions`.
+
+    Returns:
+        The records in the order of the captions file, with absolute paths.
+
+    Raises:
+        DatasetError: no known layout, a file that is missing or broken, or not one usable photograph.
+        OptionError: a layout that does not exist, or a senseless `max_captions`.
+    """
+    place = Path(os.path.abspath(path))  # noqa: PTH100 (resolve() would follow links)
+    notes = []
+    if layout is None:
+        fitting = recognise(place)
+        layout = fitting[0]
+        if len(fitting) > 1:
+            others = " and ".join(fitting[1:])
+            notes.append(f"read as {layout}; {others} would fit too (--layout decides)")
+    else:
+        known_layout(layout)
+        if not place.exists():
+            raise DatasetError(place, "no such file or folder")
+    root = _root(place, layout)
+    gathering = Gathering(root)
+    _read(place, root, layout, gathering)
+    drafts = gathering.drafts()
+    notes += gathering.notes
+    notes += fill_splits(drafts, seed)
+    records = tuple(
+        Record(draft.image, tuple(draft.captions), draft.split or "train", draft.source_id)
+        for draft in drafts
+    )
+    if max_captions is not None:
+        there = count_captions(record for record in records if record.split == "train")
+        records = keep_captions(records, max_captions, seed)
+        notes.append(f"{min(there, max_captions):,} of {there:,} train captions kept (seed {seed})")
+    name = place.stem if place.is_file() else place.name
+    return Dataset(name, root, layout, records, gathering.problems(), tuple(notes))
+
+
+def _root(place: Path, layout: str) -> Path:
+    """The folder that names of photographs must not lead out of."""
+    if place.is_dir():
+        return place
+    if place.parent.name in ("annotations", "Flickr8k_text") and layout != "table":
+        return place.parent.parent
+    return place.parent
+
+
+def _read(place: Path, root: Path, layout: str, gathering: Gathering) -> None:
+    if layout in ("coco", *COCO_YEARS):
+        if place.is_file():
+            coco.read_coco_file(root, place, gathering)
+        else:
+            coco.read_coco(root, gathering, COCO_YEARS.get(layout))
+    elif layout == "karpathy":
+        if place.is_file():
+            karpathy.read_karpathy_file(root, place, gathering)
+        else:
+            karpathy.read_karpathy(root, gathering)
+    elif layout == "flickr8k":
+        flickr.read_flickr8k(root, gathering, place if place.is_file() else None)
+    elif layout == "flickr30k":
+        flickr.read_flickr30k(root, gathering, place if place.is_file() else None)
+    else:
+        table = place if place.is_file() else tables.table_in(root)
+        if table is None:
+            raise DatasetError(root, "want one .csv, .tsv or .jsonl, or one called captions or metadata")
+        tables.read_table(root, table, gathering)

@@ -1,0 +1,106 @@
+"""COCO captions, 2014 and 2017, as the official archives unpack, or one file of that form.
+
+Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server" (2015). The official train and
+val files are the splits train and val; no captions of the test photographs were ever published.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from captionlens.datasets.gathering import Gathering
+from captionlens.datasets.reading import read_json
+from captionlens.errors import DatasetError
+
+_NAME = re.compile(r"captions_(train|val|test)(\d*)\.json")
+YEARS = ("2014", "2017")
+
+
+def annotation_files(root: Path) -> list[Path]:
+    """The `captions_*.json` of a COCO folder, in `annotations/` or in the folder itself."""
+    for folder in (root / "annotations", root):
+        files = sorted(folder.glob("captions_*.json"))
+        if files:
+            return files
+    return []
+
+
+def read_coco(root: Path, gathering: Gathering, year: str | None = None) -> None:
+    """Read the captions of a COCO folder: those files and photographs that are there.
+
+    Args:
+        year: "2014" or "2017" where the folder holds both.
+
+    Raises:
+        DatasetError: no annotation file, a broken one, or both years at once.
+    """
+    files = annotation_files(root)
+    if not files:
+        raise DatasetError(root, "no annotations/captions_*.json")
+    years = {found[2] for file in files if (found := _NAME.fullmatch(file.name))} & set(YEARS)
+    if year is None and len(years) > 1:
+        # Both are the same 123,287 photographs, cut differently: the years must not be mixed. What lies
+        # there of the photographs usually tells which is meant.
+        with_photographs = [y for y in YEARS if _photograph_folders(root, f"train{y}", f"val{y}")]
+        if len(with_photographs) != 1:
+            raise DatasetError(root, "holds COCO 2014 and 2017: tell --layout coco2014 or coco2017")
+        year = with_photographs[0]
+    if year is not None:
+        files = [file for file in files if file.stem.endswith(year)]
+        if not files:
+            raise DatasetError(root, f"no annotations/captions_*{year}.json")
+    for file in files:
+        read_coco_file(root, file, gathering)
+
+
+def read_coco_file(root: Path, file: Path, gathering: Gathering) -> None:
+    """Read one file in COCO's captions format; its photographs are looked for in `train2014/` and the like.
+
+    The split is the one the file's name states (`captions_val2017.json`), else it is left open.
+
+    Raises:
+        DatasetError: the file is broken, or is not of this format.
+    """
+    content = read_json(file)
+    images, annotations = _parts(file, content)
+    found = _NAME.fullmatch(file.name)
+    split = found[1] if found else None
+    own = _photograph_folders(root, found[1] + found[2]) if found else []
+    folders = [*own, *[folder for folder in (root / "images", root) if folder.is_dir()]]
+    for position, image in enumerate(images):
+        at = f", images[{position}]"
+        if not isinstance(image, dict) or not _is_id(image.get("id")):
+            gathering.malformed(file, at, "an image without id")
+        elif not isinstance(image.get("file_name"), str):
+            gathering.malformed(file, at, "an image without file_name")
+        else:
+            key, name = (file, image["id"]), image["file_name"]
+            source_id = str(image["id"])
+            gathering.photograph(key, name, folders, file=file, source_id=source_id, split=split)
+    for position, annotation in enumerate(annotations):
+        at = f", annotations[{position}]"
+        if not isinstance(annotation, dict) or not _is_id(annotation.get("image_id")):
+            gathering.malformed(file, at, "an annotation without image_id")
+        elif not gathering.knows((file, annotation["image_id"])):
+            gathering.malformed(file, at, f"image {annotation['image_id']} is not among the images")
+        else:
+            gathering.caption((file, annotation["image_id"]), annotation.get("caption"), file=file, at=at)
+
+
+def _parts(file: Path, content: Any) -> tuple[Sequence[Any], Sequence[Any]]:
+    if not isinstance(content, dict):
+        raise DatasetError(file, "not COCO's captions format: want an object with images and annotations")
+    for part in ("images", "annotations"):
+        if not isinstance(content.get(part), list):
+            raise DatasetError(file, f"not COCO's captions format: no list {part!r}")
+    return content["images"], content["annotations"]
+
+
+def _photograph_folders(root: Path, *names: str) -> list[Path]:
+    folders = [parent / name for name in names for parent in (root, root / "images")]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | str)

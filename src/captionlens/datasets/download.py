@@ -1,0 +1,202 @@
+"""Known data sets from the network to a folder that `read_dataset` understands."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from captionlens.datasets.fetch import FreeBytes, Patience, check_sum, fetch, fetch_text, free_disk
+from captionlens.datasets.sources import SOURCES, Archive, Source, known_source, mirror, on_mirror, parse_sums
+from captionlens.datasets.unpack import is_whole, unpack
+from captionlens.errors import DownloadError
+from captionlens.files import write_text
+
+HOME_VARIABLE = "CAPTIONLENS_DATA_HOME"
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    patience: Patience
+    free_bytes: FreeBytes
+    progress: bool
+    keep_archives: bool
+
+
+def download_dataset(
+    name: str,
+    folder: str | Path,
+    *,
+    keep_archives: bool = False,
+    patience: Patience | None = None,
+    free_bytes: FreeBytes = free_disk,
+    progress: bool = False,
+) -> Path:
+    """Download a known data set into `folder`, check it, and unpack what captioning needs of it.
+
+    May be killed and called again: downloads continue, archives that are done are not fetched again. An
+    archive put into `folder` by hand is used instead of a download. Where the environment variable
+    `CAPTIONLENS_MIRROR` holds an address, everything comes from there (`sources.on_mirror`).
+
+    Args:
+        name: "coco2014", "coco2017", "flickr8k" or "flickr30k".
+        keep_archives: leave the zip files in `folder`; by default each goes when it is unpacked.
+        patience: how long to try; the defaults of `Patience` if None.
+        free_bytes: how free disk is measured.
+        progress: show bars on stderr, on a terminal only.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        OptionError: no known data set has that name.
+        DownloadError: it cannot be completed; the message says why, and how to get the files by hand.
+    """
+    source = known_source(name)
+    folder = Path(folder)
+    if not source.archives:
+        if not any((folder / mark).exists() for mark in source.marks):
+            raise DownloadError(source.by_hand.format(folder=folder))
+        return folder
+    if all(_is_done(folder, archive) for archive in source.archives):
+        return folder
+    options = _Options(patience or Patience(), free_bytes, progress, keep_archives)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            _get_all(source, folder, options)
+    except OSError as error:
+        raise DownloadError(f"{error.filename or folder}: {error.strerror or error}") from error
+    return folder
+
+
+def resolve_dataset(
+    name_or_path: str | Path, *, data_home: str | Path | None = None, progress: bool = False
+) -> Path:
+    """Where a data set lies: a path is given back, a known name is downloaded first where it is missing.
+
+    A file or folder of that name in the working folder goes before the known name.
+
+    Args:
+        data_home: the folder that known data sets are kept in, each in a folder of its name; by default
+            `CAPTIONLENS_DATA_HOME`, else `~/.cache/captionlens/data`.
+        progress: show bars on stderr, on a terminal only.
+
+    Raises:
+        DownloadError: the data set cannot be downloaded.
+    """
+    path = Path(name_or_path)
+    if str(name_or_path) not in SOURCES or path.exists():
+        return path
+    home = data_home or os.environ.get(HOME_VARIABLE) or Path.home() / ".cache" / "captionlens" / "data"
+    return download_dataset(str(name_or_path), Path(home) / str(name_or_path), progress=progress)
+
+
+def _get_all(source: Source, folder: Path, options: _Options) -> None:
+    todo = [archive for archive in source.archives if not _is_done(folder, archive)]
+    address = mirror()
+    if address is not None:
+        url = f"{address.rstrip('/')}/SHA256SUMS"
+        sums = parse_sums(fetch_text(url, timeout=options.patience.timeout) or "", url)
+        todo = [on_mirror(archive, address, sums) for archive in todo]
+    _check_room(source, folder, todo, options.free_bytes)
+    for archive in todo:
+        zip_file = folder / archive.name
+        if zip_file.exists():
+            _check_own(zip_file, archive, options)
+        else:
+            try:
+                _fetch_zip(archive, zip_file, options)
+            except DownloadError as error:
+                raise DownloadError(f"{error}\n{_by_hand(source, folder)}") from error
+        _unpack_zip(archive, zip_file, folder, options)
+
+
+def _fetch_zip(archive: Archive, zip_file: Path, options: _Options) -> None:
+    fetch(
+        archive.url,
+        zip_file,
+        size=archive.size,
+        checksum=archive.checksum,
+        patience=options.patience,
+        free_bytes=options.free_bytes,
+        progress=options.progress,
+    )
+    if not is_whole(zip_file):
+        zip_file.unlink()
+        raise DownloadError(f"{archive.url}: what the server sent is not a whole zip file; it was deleted")
+
+
+def _unpack_zip(archive: Archive, zip_file: Path, folder: Path, options: _Options) -> None:
+    into = folder / archive.into
+    files = unpack(
+        zip_file, into, wants=archive.wants, free_bytes=options.free_bytes, progress=options.progress
+    )
+    done = {"archive": archive.url, "files": len(files), "first": str(files[0].relative_to(folder))}
+    write_text(_marker(folder, archive), json.dumps(done) + "\n")
+    if not options.keep_archives:
+        zip_file.unlink()
+
+
+def _check_own(zip_file: Path, archive: Archive, options: _Options) -> None:
+    """An archive that lies there, put by hand or left when the unpacking was interrupted."""
+    size = zip_file.stat().st_size
+    if archive.size is not None and size != archive.size:
+        raise DownloadError(f"{zip_file}: has {size:,} bytes instead of {archive.size:,}; delete it")
+    if archive.checksum and not check_sum(zip_file, archive.checksum, progress=options.progress):
+        raise DownloadError(f"{zip_file}: does not have the published checksum; delete it")
+
+
+def _check_room(source: Source, folder: Path, todo: list[Archive], free_bytes: FreeBytes) -> None:
+    """Refuse early what cannot end well, as far as sizes are published.
+
+    What is wanted of an archive takes about the archive's size; the largest lies there packed and unpacked
+    at the same time.
+    """
+    sizes = [archive.size for archive in todo if archive.size is not None]
+    if not sizes:
+        return
+    there = sum(
+        file.stat().st_size
+        for archive in todo
+        for file in (folder / archive.name, folder / f"{archive.name}.part")
+        if file.exists()
+    )
+    wanted = sum(sizes) + max(sizes) - there
+    free = free_bytes(folder)
+    if wanted > free:
+        raise DownloadError(f"{source.name} needs about {wanted:,} bytes in {folder}, {free:,} are free")
+
+
+def _by_hand(source: Source, folder: Path) -> str:
+    urls = "".join(f"\n  {archive.url}" for archive in source.archives if not _is_done(folder, archive))
+    return f"Run again to go on. Or get these files by hand, put them into {folder} and run again:{urls}"
+
+
+def _marker(folder: Path, archive: Archive) -> Path:
+    return folder / f".{archive.name}.complete"
+
+
+def _is_done(folder: Path, archive: Archive) -> bool:
+    try:
+        done = json.loads(_marker(folder, archive).read_text(encoding="utf-8"))
+        return (folder / str(done["first"])).exists()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two processes must not write to one `.part`. The lock goes with the process, even with a killed one."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: there the second process cannot open the file
+        yield
+        return
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DownloadError(f"{folder}: another process is downloading into it") from error
+        yield

@@ -1,0 +1,184 @@
+"""Captions come in one by one, photographs with their captions come out; what is unusable is counted."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from captionlens.datasets.reading import Folders, OutsideRootError
+from captionlens.datasets.records import Problem
+from captionlens.errors import DatasetError, OptionError
+
+SINGLY = 10  # up to so many problems of one kind in one file are told one by one
+
+# How many problems of one kind in one file are told at once; {n} is their number.
+_SUMMARIES = {
+    "outside": "{n:,} names lead out of the data set's folder",
+    "empty-caption": "{n:,} captions are empty",
+    "malformed": "{n:,} lines or entries are malformed",
+    "no-caption": "{n:,} photographs have no caption",
+    "same-id": "{n:,} photographs have the id of another; their file names serve instead",
+    "split": "{n:,} entries have an unknown split, or one that contradicts an earlier entry",
+}
+
+
+@dataclass(slots=True)
+class Draft:
+    """A photograph while its captions are still coming in."""
+
+    image: Path
+    source_id: str
+    split: str | None  # None: the data set leaves it open
+    name: str
+    captions: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Finding:
+    at: str  # ":LINE", or ", image 17"
+    cause: str
+    example: str
+    captions: int = 0  # captions lost with an absent photograph
+
+
+class Gathering:
+    """Collects what a reader finds in the files of one data set."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._folders = Folders(root)
+        self._drafts: dict[Hashable, Draft | _Finding] = {}
+        self._by_path: dict[Path, Draft] = {}
+        self._findings: dict[tuple[str, Path], list[_Finding]] = {}
+        self._where: dict[int, tuple[Path, str]] = {}  # id(draft) -> where it was first named
+        self.notes: list[str] = []
+
+    def knows(self, key: Hashable) -> bool:
+        """Whether a photograph was told under this key, be it there or not."""
+        return key in self._drafts
+
+    def photograph(
+        self,
+        key: Hashable,
+        name: str,
+        folders: Sequence[Path],
+        *,
+        file: Path,
+        at: str = "",
+        source_id: str,
+        split: str | None,
+        absolute: bool = False,
+    ) -> None:
+        """Tell of a photograph: `name` is looked for in `folders`; `file` and `at` are where it was named."""
+        try:
+            path = self._folders.find(name, folders, absolute=absolute)
+        except OutsideRootError:
+            cause = f"photograph {name!r} leads out of the data set's folder"
+            self._drafts[key] = self._find("outside", file, at, cause, name)
+            return
+        if path is None:
+            self._drafts[key] = self._find("absent-image", file, at, f"photograph {name} is absent", name)
+            return
+        draft = self._by_path.get(path)
+        if draft is None:
+            draft = self._by_path[path] = Draft(path, source_id, split, name)
+            self._where[id(draft)] = (file, at)
+        elif split is not None and draft.split is None:
+            draft.split = split
+        elif split is not None and draft.split != split:
+            self.contradiction(file, at, name, split, draft.split)
+        self._drafts[key] = draft
+
+    def caption(self, key: Hashable, text: object, *, file: Path, at: str, split: str | None = None) -> None:
+        """Add a caption to a photograph told before. White space of any kind becomes single spaces.
+
+        Args:
+            split: what this very entry says; an entry that contradicts the photograph's split is left out.
+        """
+        draft = self._drafts[key]
+        if isinstance(draft, _Finding):
+            draft.captions += 1
+            return
+        if split is not None and draft.split is None:
+            draft.split = split
+        elif split is not None and draft.split != split:
+            self.contradiction(file, at, draft.name, split, draft.split)
+            return
+        if text is not None and not isinstance(text, str):
+            self.malformed(file, at, f"the caption of {draft.name} is not text")
+            return
+        caption = " ".join((text or "").split())
+        if not caption:
+            self._find("empty-caption", file, at, f"empty caption of {draft.name}", draft.name)
+            return
+        draft.captions.append(caption)
+
+    def malformed(self, file: Path, at: str, cause: str) -> None:
+        """Note a line or an entry that cannot be understood."""
+        self._find("malformed", file, at, cause, f"{at.lstrip(':, ')} ({cause})")
+
+    def bad_split(self, file: Path, at: str, error: OptionError) -> None:
+        """Note an entry whose split has an unknown name."""
+        self._find("split", file, at, str(error), f"{at.lstrip(':, ')}")
+
+    def contradiction(self, file: Path, at: str, name: str, split: str, other: str | None) -> None:
+        """Note a photograph that is put into a second split; it stays in the first."""
+        cause = f"photograph {name} is in {split} here, but in {other} before; it stays there"
+        self._find("split", file, at, cause, name)
+
+    def no_caption(self, file: Path, name: str) -> None:
+        """Note a photograph without a single caption."""
+        self._find("no-caption", file, "", f"photograph {name} has no caption", name)
+
+    def drafts(self) -> list[Draft]:
+        """The photographs that are there and have captions, in the order they were told.
+
+        Raises:
+            DatasetError: there is not one.
+        """
+        usable, ids = [], set()
+        told = self._names_of_lost_captions()
+        for draft in self._by_path.values():
+            if draft.captions:
+                if draft.source_id in ids:
+                    cause = f"photograph {draft.name} has the id of another ({draft.source_id})"
+                    self._find("same-id", *self._where[id(draft)], cause, draft.name)
+                    draft.source_id = str(draft.image)
+                ids.add(draft.source_id)
+                usable.append(draft)
+            elif draft.name not in told:
+                self.no_caption(self._where[id(draft)][0], draft.name)
+        if not usable:
+            causes = "; ".join(f"{p.where}: {p.cause}" for p in self.problems()[:3])
+            raise DatasetError(self.root, f"no photograph with a caption{f' ({causes})' if causes else ''}")
+        return usable
+
+    def problems(self) -> tuple[Problem, ...]:
+        """All that was left out; more than `SINGLY` of a kind in one file are told in one."""
+        told: list[Problem] = []
+        for (kind, file), findings in self._findings.items():
+            if len(findings) <= SINGLY:
+                told.extend(Problem(f"{file}{f.at}", _single(kind, f), kind) for f in findings)
+                continue
+            if kind == "absent-image":
+                captions = sum(finding.captions for finding in findings)
+                summary = f"{captions:,} captions name {len(findings):,} photographs that are absent"
+            else:
+                summary = _SUMMARIES[kind].format(n=len(findings))
+            examples = ", ".join(finding.example for finding in findings[:3])
+            told.append(Problem(str(file), f"{summary}, e.g. {examples}", kind, len(findings)))
+        return tuple(told)
+
+    def _names_of_lost_captions(self) -> set[str]:
+        # A photograph whose only captions were empty is told of once, not twice.
+        return {f.example for (kind, _), fs in self._findings.items() if kind == "empty-caption" for f in fs}
+
+    def _find(self, kind: str, file: Path, at: str, cause: str, example: str) -> _Finding:
+        finding = _Finding(at, cause, example)
+        self._findings.setdefault((kind, file), []).append(finding)
+        return finding
+
+
+def _single(kind: str, finding: _Finding) -> str:
+    if kind == "absent-image" and finding.captions:
+        return f"{finding.cause} ({finding.captions} caption{'s' * (finding.captions != 1)} left out)"
+    return finding.cause

@@ -1,0 +1,88 @@
+"""Karpathy's `dataset_coco.json`, `dataset_flickr8k.json`, `dataset_flickr30k.json` beside their photographs.
+
+Karpathy, Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions" (CVPR 2015): one object
+an image with `filename`, `filepath` (COCO only), `split` (`restval` is COCO's val photographs that train) and
+`sentences` with `raw` and `tokens`. The splits most papers report on.
+"""
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from captionlens.datasets.gathering import Gathering
+from captionlens.datasets.reading import read_json
+from captionlens.datasets.records import split_name
+from captionlens.errors import DatasetError, OptionError
+
+_FOLDERS = (
+    "images",
+    "Flicker8k_Dataset",
+    "Flickr8k_Dataset",
+    "Images",
+    "flickr30k-images",
+    "flickr30k_images",
+    "train2014",
+    "val2014",
+)
+
+
+def annotation_files(root: Path) -> list[Path]:
+    """The `dataset*.json` of a folder."""
+    return sorted(root.glob("dataset*.json"))
+
+
+def read_karpathy(root: Path, gathering: Gathering) -> None:
+    """Read the one `dataset*.json` of a folder.
+
+    Raises:
+        DatasetError: none, more than one, or a broken one.
+    """
+    files = annotation_files(root)
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files) or "none"
+        raise DatasetError(root, f"want one dataset_*.json, found {names}; or give the path of the file")
+    read_karpathy_file(root, files[0], gathering)
+
+
+def read_karpathy_file(root: Path, file: Path, gathering: Gathering) -> None:
+    """Read one file of this format; photographs lie beside it, in `filepath`, in `images/`, or in both.
+
+    Raises:
+        DatasetError: the file is broken, or is not of this format.
+    """
+    content = read_json(file)
+    images = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(images, list):
+        raise DatasetError(file, "not Karpathy's format: want an object with a list 'images'")
+    folders = [root, *[root / name for name in _FOLDERS if (root / name).is_dir()]]
+    for position, image in enumerate(images):
+        at = f", images[{position}]"
+        if not isinstance(image, dict) or not isinstance(image.get("filename"), str):
+            gathering.malformed(file, at, "an image without filename")
+            continue
+        try:
+            split = split_name(image["split"]) if isinstance(image.get("split"), str) else None
+        except OptionError as error:
+            gathering.bad_split(file, at, error)
+            continue
+        key, name = (file, position), image["filename"]
+        inside = [folder / str(image["filepath"]) for folder in folders] if image.get("filepath") else []
+        gathering.photograph(
+            key, name, [*inside, *folders], file=file, at=at, source_id=_source_id(image), split=split
+        )
+        sentences = image.get("sentences")
+        for sentence in sentences if isinstance(sentences, list) else []:
+            gathering.caption(key, _text(sentence), file=file, at=at)
+
+
+def _source_id(image: dict[str, Any]) -> str:
+    cocoid = image.get("cocoid")
+    return str(cocoid) if cocoid is not None else PurePosixPath(image["filename"]).stem
+
+
+def _text(sentence: Any) -> object:
+    if not isinstance(sentence, dict):
+        return 0  # what is not text is counted as malformed
+    raw, tokens = sentence.get("raw"), sentence.get("tokens")
+    if raw is None and isinstance(tokens, list):
+        return " ".join(str(token) for token in tokens)
+    return raw

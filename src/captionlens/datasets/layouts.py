@@ -1,0 +1,83 @@
+"""Which layout a data set has, told by what lies there."""
+
+import json
+from pathlib import Path
+
+from captionlens.datasets import coco, flickr, karpathy, tables
+from captionlens.errors import DatasetError, OptionError
+
+# The name of each layout and what marks it; where several fit, the first is taken.
+LAYOUTS = {
+    "karpathy": "dataset_*.json beside its photographs",
+    "coco": "annotations/captions_*.json and train2014/, val2017/ ...",
+    "flickr8k": "Flickr8k_text/Flickr8k.token.txt or captions.txt, and Flicker8k_Dataset/ or Images/",
+    "flickr30k": "results_20130124.token or results.csv, and flickr30k-images/",
+    "table": "one .csv, .tsv or .jsonl with the columns image and caption",
+}
+COCO_YEARS = {"coco2014": "2014", "coco2017": "2017"}  # told, where a folder holds both
+
+
+def known_layout(name: str) -> str:
+    """`name`, if it is a layout's.
+
+    Raises:
+        OptionError: it is not.
+    """
+    if name not in LAYOUTS and name not in COCO_YEARS:
+        raise OptionError(f"unknown layout {name!r}: use one of {', '.join([*LAYOUTS, *COCO_YEARS])}")
+    return name
+
+
+def recognise(path: Path) -> tuple[str, ...]:
+    """The layouts that fit what lies at `path`, a folder or one file; the first is the one to take.
+
+    Raises:
+        DatasetError: nothing is there, or nothing fits; the message says what was looked for.
+    """
+    if path.is_file():
+        return (_recognise_file(path),)
+    if not path.is_dir():
+        raise DatasetError(path, "no such file or folder, and not the name of a known data set")
+    tests = {
+        "karpathy": bool(karpathy.annotation_files(path)),
+        "coco": bool(coco.annotation_files(path)),
+        "flickr8k": flickr.captions_file(path, flickr.FLICKR8K_TOKENS) is not None,
+        "flickr30k": flickr.captions_file(path, flickr.FLICKR30K_TOKENS) is not None,
+        "table": tables.table_in(path) is not None,
+    }
+    fitting = tuple(name for name, fits in tests.items() if fits)
+    if "flickr30k" in fitting and "table" in fitting and not (path / "results_20130124.token").is_file():
+        # A results.csv is Flickr30k's only with bars between its columns.
+        wrong = "table" if _has_bars(path / "results.csv") else "flickr30k"
+        fitting = tuple(name for name in fitting if name != wrong)
+    if not fitting:
+        looked_for = "; ".join(f"{name}: {mark}" for name, mark in LAYOUTS.items())
+        raise DatasetError(path, f"no known layout. Looked for {looked_for}")
+    return fitting
+
+
+def _recognise_file(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        if path.name.startswith("captions_"):
+            return "coco"
+        if path.name.startswith("dataset"):
+            return "karpathy"
+        try:
+            content = json.loads(path.read_bytes())
+        except ValueError:
+            content = None
+        return "coco" if isinstance(content, dict) and "annotations" in content else "karpathy"
+    if suffix in tables.SUFFIXES and not (path.name == "results.csv" and _has_bars(path)):
+        return "table"
+    if path.name in ("Flickr8k.token.txt", "captions.txt"):
+        return "flickr8k"
+    if path.name in flickr.FLICKR30K_TOKENS:
+        return "flickr30k"
+    looked_for = "captions_*.json, dataset_*.json, .csv, .tsv, .jsonl"
+    raise DatasetError(path, f"not a file captions are read from (those are {looked_for})")
+
+
+def _has_bars(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"|" in file.readline(1000)

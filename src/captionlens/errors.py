@@ -1,0 +1,88 @@
+"""One tree of errors a user can cause and mend. The command line prints the message; nothing else is needed.
+
+Every class carries `type`, a stable slug for machine-readable output (JSON lines, problem+json).
+"""
+
+from os import PathLike
+
+
+class CaptionlensError(Exception):
+    """Root of all errors that are about the user's input or surroundings, never about a bug."""
+
+    type = "error"
+
+
+class FileError(CaptionlensError):
+    """An error about one file or folder: the message reads `path: cause`."""
+
+    type = "bad-file"
+
+    def __init__(self, path: str | PathLike[str], cause: str) -> None:
+        super().__init__(f"{path}: {cause}")
+        self.path = str(path)
+        self.cause = cause
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # survives the way out of a worker process
+        return type(self), (self.path, self.cause)
+
+
+class UnreadableImage(FileError):
+    """A photograph that cannot be decoded, is truncated, too large, or of a format that is not allowed."""
+
+    type = "unreadable-image"
+
+
+class DatasetError(FileError):
+    """A data set that is missing, of unknown layout, or whose files contradict each other."""
+
+    type = "bad-dataset"
+
+
+class StoreError(FileError):
+    """A feature store that is damaged or was made with another backbone, other weights or other sizes."""
+
+    type = "bad-store"
+
+
+class ModelError(FileError):
+    """A model directory that is incomplete, damaged, or whose parts disagree."""
+
+    type = "bad-model"
+
+
+class WeightsError(FileError):
+    """Backbone weights that are missing or do not fit the backbone."""
+
+    type = "bad-weights"
+
+
+class RunError(FileError):
+    """A training run folder that cannot be started, resumed or exported."""
+
+    type = "bad-run"
+
+
+class DownloadError(CaptionlensError):
+    """A download that could not be completed, verified or unpacked."""
+
+    type = "download-failed"
+
+
+class OptionError(CaptionlensError):
+    """An option with a value that makes no sense; the message names both."""
+
+    type = "bad-option"
+
+
+class MissingExtra(CaptionlensError):
+    """A part of captionlens was asked for whose packages are not installed."""
+
+    type = "missing-extra"
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs the package {package!r}: pip install 'captionlens[{extra}]'")
+        self.package = package
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.package, self.extra)

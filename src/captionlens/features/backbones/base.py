@@ -1,0 +1,75 @@
+"""What every backbone offers: grid features of photographs, and how it wants its pictures."""
+
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from captionlens.runtime.images import Preprocessing
+
+
+class Backbone(nn.Module):
+    """A network trained on ImageNet, cut before its pooling: a photograph becomes a grid of features.
+
+    `forward` takes images (B, 3, H, W), normalised as `preprocessing` says, and returns the grid
+    (B, L, D): L = rows * columns places, row by row from the top left, D channels each.
+    """
+
+    name: str
+    preprocessing: Preprocessing
+    grid: tuple[int, int]  # rows, columns
+    channels: int
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) to grid features (B, L, D)."""
+        raise TypeError(f"{type(self).__name__} has no forward")
+
+    def fingerprint(self) -> str:
+        """SHA-256 over name, preprocessing and every weight: two backbones that differ never share a store.
+
+        Taken over the weights as loaded, so call it before `fuse`.
+        """
+        digest = hashlib.sha256(f"{self.name} {sorted(self.preprocessing.to_dict().items())}".encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def fuse(self) -> "Backbone":
+        """Fold every batch normalisation into the convolution before it, for inference. Returns itself.
+
+        Arithmetic stays the same up to rounding: y = (w x - mean) * gamma / sqrt(var + eps) + beta is linear in x.
+        """
+        self.eval()
+        for parent, conv_name, norm_name in list(_normalised_convolutions(self)):
+            convolution, norm = getattr(parent, conv_name), getattr(parent, norm_name)
+            setattr(parent, conv_name, fuse_conv_bn_eval(convolution, norm))
+            setattr(parent, norm_name, nn.Identity())
+        return self
+
+
+def _normalised_convolutions(network: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
+    """Pairs of a convolution and the batch normalisation declared right after it in the same module."""
+    for parent in network.modules():
+        children = list(parent.named_children())
+        for (name, child), (next_name, next_child) in zip(children, children[1:], strict=False):
+            if isinstance(child, nn.Conv2d) and isinstance(next_child, nn.BatchNorm2d):
+                yield parent, name, next_name
+
+
+def to_places(grid: Tensor) -> Tensor:
+    """A convolution's output (B, D, rows, columns) as places (B, rows * columns, D), row by row."""
+    return grid.flatten(2).transpose(1, 2)
+
+
+def image_shape(backbone: Backbone) -> tuple[int, int, int]:
+    """Shape (3, H, W) of one prepared photograph."""
+    return 3, backbone.preprocessing.size, backbone.preprocessing.size
+
+
+@torch.inference_mode()
+def features_of(backbone: Backbone, images: Tensor) -> Tensor:
+    """Grid features (B, L, D) in float32, without gradients."""
+    return backbone(images).float()

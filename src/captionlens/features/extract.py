@@ -1,0 +1,152 @@
+"""Run the frozen backbone over every photograph once, into the feature store."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from captionlens.datasets.records import Record
+from captionlens.errors import UnreadableImage
+from captionlens.features.backbones.base import Backbone
+from captionlens.features.store import SHARD, FeatureStore, StoreIndex, photograph_key
+from captionlens.runtime.images import Preprocessing
+
+BATCH = 32  # divides SHARD: a resumed extraction forms the same batches and ends with the same bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What came of an extraction."""
+
+    store: FeatureStore
+    extracted: int  # photographs run through the backbone now
+    already: int  # photographs whose grid was there
+    unreadable: tuple[UnreadableImage, ...]
+
+
+def store_index(backbone: Backbone) -> StoreIndex:
+    """What the grids of `backbone` are; call it before the backbone is fused."""
+    rows, columns = backbone.grid
+    return StoreIndex(backbone.name, backbone.fingerprint(), rows, columns, backbone.channels)
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 matrices in hardware."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def extract(
+    records: Sequence[Record],
+    folder: str | Path,
+    backbone: Backbone,
+    *,
+    device: str = "cpu",
+    bfloat16: bool | None = None,
+    decoders: int = 4,
+    progress: bool = True,
+) -> Extraction:
+    """Put the grids of all photographs that are not in the store yet into it.
+
+    Can be killed at any moment; called again it goes on after the last whole shard. The backbone is fused for
+    inference on the way.
+
+    Args:
+        records: the photographs.
+        folder: the store's.
+        backbone: as loaded, not fused.
+        device: where the backbone runs.
+        bfloat16: compute in bfloat16; by default where the processor has it. Grids are kept as float16.
+        decoders: threads that read and resize photographs ahead of the network.
+        progress: show a bar on a terminal.
+
+    Raises:
+        StoreError: the folder holds something else, or a store made otherwise.
+    """
+    store = FeatureStore.create(folder, store_index(backbone))
+    missing: list[tuple[str, Record]] = []
+    unreadable: list[UnreadableImage] = []
+    seen: set[str] = set()
+    for record in records:
+        try:
+            key = photograph_key(record)
+        except OSError as error:
+            unreadable.append(UnreadableImage(record.image, error.strerror or str(error)))
+            continue
+        if key not in store and key not in seen:
+            missing.append((key, record))
+        seen.add(key)
+    already = len(seen) - len(missing)
+    if bfloat16 is None:
+        bfloat16 = device == "cpu" and has_fast_bfloat16()
+    dtype = torch.bfloat16 if bfloat16 else torch.float32
+    network = backbone.fuse().to(device=device, dtype=dtype, memory_format=torch.channels_last)
+
+    extracted = 0
+    keys: list[str] = []
+    grids: list[NDArray[np.float16]] = []
+    bar = tqdm(total=len(missing), desc="features", unit="photo", disable=None if progress else True)
+    with bar:
+        for batch in _batches(_decoded(missing, backbone.preprocessing, decoders), BATCH):
+            good = [(key, pixels) for key, pixels in batch if not isinstance(pixels, UnreadableImage)]
+            unreadable.extend(pixels for _, pixels in batch if isinstance(pixels, UnreadableImage))
+            if good:
+                images = backbone.preprocessing.normalise(np.stack([pixels for _, pixels in good]))
+                grids.append(_run(network, images, device, dtype))
+                keys.extend(key for key, _ in good)
+            extracted += len(good)
+            bar.update(len(batch))
+            if len(keys) >= SHARD:
+                store.append(keys, np.concatenate(grids))
+                keys, grids = [], []
+        if keys:
+            store.append(keys, np.concatenate(grids))
+    return Extraction(store, extracted, already, tuple(unreadable))
+
+
+@torch.inference_mode()
+def _run(
+    network: Backbone, images: NDArray[np.float32], device: str, dtype: torch.dtype
+) -> NDArray[np.float16]:
+    """Grids (B, L, D) of prepared photographs (B, 3, H, W)."""
+    batch = torch.from_numpy(images).to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    # Halves end at 65504; no feature of a sane network comes near, but infinity would poison the training.
+    grid = network(batch).float().clamp(-65504, 65504)
+    halves: NDArray[np.float16] = grid.half().cpu().numpy()
+    return halves
+
+
+def _decode(record: Record, preprocessing: Preprocessing) -> NDArray[np.uint8] | UnreadableImage:
+    try:
+        return preprocessing.read(record.image)
+    except UnreadableImage as error:
+        return error
+
+
+def _decoded(
+    photographs: Iterable[tuple[str, Record]], preprocessing: Preprocessing, threads: int
+) -> Iterator[tuple[str, NDArray[np.uint8] | UnreadableImage]]:
+    """Photographs in order, decoded by threads a bounded number ahead (Pillow lets other threads run)."""
+    ahead: deque[tuple[str, Future[NDArray[np.uint8] | UnreadableImage]]] = deque()
+    waiting = iter(photographs)
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        while True:
+            for key, record in islice(waiting, 2 * BATCH - len(ahead)):
+                ahead.append((key, pool.submit(_decode, record, preprocessing)))
+            if not ahead:
+                return
+            key, future = ahead.popleft()
+            yield key, future.result()
+
+
+def _batches(
+    items: Iterator[tuple[str, NDArray[np.uint8] | UnreadableImage]], size: int
+) -> Iterator[list[tuple[str, NDArray[np.uint8] | UnreadableImage]]]:
+    while batch := list(islice(items, size)):
+        yield batch

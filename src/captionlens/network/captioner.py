@@ -1,0 +1,185 @@
+"""The captioning network: an encoder of the places, additive attention, a GRU decoder, an output layer."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from captionlens.network.attention import AdditiveAttention
+from captionlens.network.config import NetworkConfig
+from captionlens.network.recurrence import Words, unroll
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """What teacher forcing yields for a batch of P photographs.
+
+    `logits` (N, V) and `targets` (N,) are of the N words that are not padding, all captions together;
+    `attention_sums` (P, C, L) is the attention of each caption's words summed over time, and `present` (P, C)
+    tells the captions that are there from those that only fill the batch.
+    """
+
+    logits: Tensor
+    targets: Tensor
+    attention_sums: Tensor
+    present: Tensor
+
+
+class GRUCell(nn.Module):
+    """A gated recurrent unit (Cho et al., EMNLP 2014, in the form of cuDNN: reset after the product)."""
+
+    def __init__(self, context_size: int, embedding_size: int, units: int) -> None:
+        super().__init__()
+        self.context_layer = nn.Linear(context_size, 3 * units)
+        self.embedding_layer = nn.Linear(embedding_size, 3 * units, bias=False)
+        self.state_layer = nn.Linear(units, 3 * units)
+
+    @staticmethod
+    def next_state(inputs: Tensor, from_state: Tensor, state: Tensor) -> Tensor:
+        """The next state (..., H).
+
+        Args:
+            inputs: context and embedding through their layers, summed (..., 3H).
+            from_state: the state through its layer (..., 3H).
+            state: (..., H).
+        """
+        reset_in, update_in, new_in = inputs.chunk(3, -1)
+        reset_state, update_state, new_state = from_state.chunk(3, -1)
+        reset = torch.sigmoid(reset_in + reset_state)
+        update = torch.sigmoid(update_in + update_state)
+        # The state stays in single precision under autocast: rounding would add up over the words.
+        candidate = torch.tanh(new_in + reset * new_state).to(state.dtype)
+        return candidate + update.to(state.dtype) * (state - candidate)
+
+
+class CaptioningNetwork(nn.Module):
+    """Grid features to captions, K of them at a time for each photograph, which share its encoded grid.
+
+    Args:
+        config: its sizes and choices.
+        feature_dropout: share of the encoded places' values dropped in training.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        context_size = config.memory
+        self.encoder = nn.Linear(config.channels, config.memory)
+        self.embedding = nn.Embedding(config.vocabulary, config.embedding, padding_idx=0)
+        self.attention = AdditiveAttention(config.memory, config.units, config.attention)
+        self.cell = GRUCell(context_size, config.embedding, config.units)
+        self.dropout = nn.Dropout(config.dropout)
+        if config.initial_state == "mean":
+            self.initial_layer = nn.Linear(config.memory, config.units)
+        if config.gated_context:
+            self.gate_layer = nn.Linear(config.units, context_size)
+        if config.deep_output:
+            hidden = config.embedding
+            self.output_state = nn.Linear(config.units, hidden)
+            self.output_context = nn.Linear(context_size, hidden, bias=False)
+        else:
+            hidden = config.units
+            self.output_state = nn.Linear(config.units, hidden)
+        self.output_words = nn.Linear(hidden, config.vocabulary)
+
+    def start(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode photographs, once for all their captions.
+
+        Args:
+            features: grid features (B, L, D).
+
+        Returns:
+            memory (B, L, M), keys (B, L, A), and the initial state (B, 1, H).
+        """
+        memory = self.dropout(torch.relu(self.encoder(features)))  # (B, L, M)
+        keys = self.attention.keys(memory)  # (B, L, A)
+        if self.config.initial_state == "mean":
+            state = torch.tanh(self.initial_layer(memory.mean(1, keepdim=True)).float())
+        else:
+            state = torch.zeros(memory.shape[0], 1, self.config.units, device=memory.device)
+        return memory, keys, state
+
+    def step(self, tokens: Tensor, memory: Tensor, keys: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One word further, for K captions a photograph.
+
+        Args:
+            tokens: the words before (B, K).
+            memory: (B, L, M), keys: (B, L, A), both as `start` gave them.
+            state: (B, K, H).
+
+        Returns:
+            log-probabilities of the next word (B, K, V), the attention (B, K, L), and the next state (B, K, H).
+        """
+        embedded = self.embedding(tokens)  # (B, K, E)
+        state, context, alpha = self._advance(
+            self.cell.embedding_layer(embedded), memory, keys, state, self._state_layers()
+        )
+        logits = self._words(state, context, embedded)  # (B, K, V)
+        return logits.float().log_softmax(-1), alpha, state
+
+    def teach(self, features: Tensor, captions: Tensor) -> Teacher:
+        """Teacher forcing: every word predicted from the true words before it.
+
+        Args:
+            features: grid features (P, L, D).
+            captions: (P, C, T) from `<start>` to `<end>`, padded with 0. Photographs with fewer captions have
+                empty (all 0) rows. Fastest if a photograph's captions go from the longest to the shortest.
+        """
+        memory, keys, first = self.start(features)
+        lengths = (captions[:, :, 1:] != 0).sum(-1)  # (P, C) words to predict
+        words = Words.of(lengths)
+        by_time = captions.permute(2, 0, 1)  # (T, P, C)
+        steps = len(words.there)
+        embedded = self.dropout(self.embedding(by_time[:steps][words.there]))  # (N, E)
+        # What does not depend on the state is computed for all words at once.
+        inputs = nn.functional.linear(embedded, self.cell.embedding_layer.weight, self.cell.context_layer.bias)
+        states, contexts, alphas = unroll(
+            words,
+            first,
+            memory,
+            keys,
+            inputs,
+            self.attention.score_layer.weight[0],
+            *self._state_layers(),
+            self.cell.context_layer.weight,
+        )
+        # The vocabulary's large product once, and only for words that are there.
+        logits = self._words(states, contexts, embedded)
+        targets = by_time[1 : steps + 1][words.there]
+        return Teacher(logits, targets, words.padded(alphas).sum(0), lengths > 0)
+
+    def _state_layers(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of all layers that read the state, stacked: one product a word instead of three."""
+        layers = [self.attention.query_layer, self.cell.state_layer]
+        if self.config.gated_context:
+            layers.append(self.gate_layer)
+        weight = torch.cat([layer.weight for layer in layers])
+        bias = torch.cat([layer.bias for layer in layers])
+        if torch.is_autocast_enabled(weight.device.type):
+            # Autocast remembers the cast of parameters only; this one would be cast anew each word.
+            dtype = torch.get_autocast_dtype(weight.device.type)
+            return weight.to(dtype), bias.to(dtype)
+        return weight, bias
+
+    def _advance(
+        self, from_embedding: Tensor, memory: Tensor, keys: Tensor, state: Tensor, layers: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Look, then move: the next state (B, K, H), the context (B, K, M), the attention (B, K, L)."""
+        weight, bias = layers
+        from_state = nn.functional.linear(state.to(weight.dtype), weight, bias)
+        sizes = [self.config.attention, 3 * self.config.units, self.config.memory][: 2 + self.config.gated_context]
+        query, recurrent, *gate = from_state.split(sizes, -1)
+        context, alpha = self.attention(query, memory, keys)
+        if gate:
+            context = torch.sigmoid(gate[0]) * context
+        state = self.cell.next_state(self.cell.context_layer(context) + from_embedding, recurrent, state)
+        return state, context, alpha
+
+    def _words(self, state: Tensor, context: Tensor, embedded: Tensor) -> Tensor:
+        """Logits (..., V) of the next word."""
+        hidden = self.output_state(state)
+        if self.config.deep_output:
+            # "Show, Attend and Tell", equation (7), with a tanh as in Bahdanau's deep output.
+            hidden = torch.tanh(hidden + self.output_context(context) + embedded)
+        logits: Tensor = self.output_words(self.dropout(hidden))
+        return logits

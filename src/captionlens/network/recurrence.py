@@ -1,0 +1,373 @@
+"""Teacher forcing through time: attention and GRU over all words of a batch, with a backward pass by hand.
+
+Automatic differentiation keeps the tanh of every word, place and attention unit for the backward pass, and
+makes each weight's gradient in as many small products as there are words in a caption. `unroll` keeps only
+what is small, computes the attention's inside a second time on the way back, and makes each weight's gradient
+in one product over all words. `unroll_plainly` says the same in plain autograd; tests hold one to the other.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Values inside the attention that are worked on at a time: what stays in a processor's cache, or what keeps
+# a graphics card busy without filling its memory.
+CACHED_VALUES = 1 << 18
+DEVICE_VALUES = 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The N words of a batch in the order in which they are computed: by time, photograph, slot.
+
+    `slots[t]` are the caption slots (photograph times C plus caption) that have a word at time t, and
+    `kept[t]` says which words of time t - 1 these follow; `flat` (N,) numbers all words by time * P * C + slot.
+    `widths[t][p]` is how many slots, counted from the first, hold all of photograph p's words at time t.
+    """
+
+    photographs: int
+    captions: int
+    there: Tensor  # (T, P, C)
+    flat: Tensor
+    slots: tuple[Tensor, ...]
+    kept: tuple[Tensor, ...]
+    widths: list[list[int]]
+
+    @classmethod
+    def of(cls, lengths: Tensor) -> "Words":
+        """The words of captions of these lengths (P, C)."""
+        photographs, captions = lengths.shape
+        times = torch.arange(int(lengths.max()), device=lengths.device)
+        there = lengths > times[:, None, None]  # (T, P, C)
+        flat = there.flatten().nonzero().squeeze(1)
+        time, slot = flat // lengths.numel(), flat % lengths.numel()
+        place = there.flatten(1).cumsum(1) - 1  # (T, P C) number among the words of its time
+        kept = place[(time - 1).clamp(min=0), slot]
+        counts = there.sum((1, 2)).tolist()
+        reach = (there * torch.arange(1, captions + 1, device=lengths.device)).amax(-1)  # (T, P)
+        return cls(photographs, captions, there, flat, slot.split(counts), kept.split(counts), reach.tolist())
+
+    def padded(self, rows: Tensor) -> Tensor:
+        """One row a word (N, X) to (T, P, C, X), zero where there is no word."""
+        shape = (*self.there.shape, rows.shape[-1])
+        return rows.new_zeros(self.there.numel(), rows.shape[-1]).index_copy(0, self.flat, rows).view(shape)
+
+
+def unroll_plainly(
+    words: Words,
+    first: Tensor,
+    memory: Tensor,
+    keys: Tensor,
+    inputs: Tensor,
+    score: Tensor,
+    state_weight: Tensor,
+    state_bias: Tensor,
+    context_weight: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """States (N, H), contexts (N, M) and attention (N, L) of all words, in plain autograd.
+
+    Args:
+        words: which words there are.
+        first: the initial states (P, 1, H).
+        memory: encoded places (P, L, M).
+        keys: the places through the attention's memory layer (P, L, A).
+        inputs: what the words before give to the cell, its bias included (N, 3H).
+        score: the attention's score weights (A,).
+        state_weight, state_bias: the layers that read the state, stacked: the attention's query (A), the
+            cell (3H) and, if the context is gated, the gate (M).
+        context_weight: of the context into the cell (3H, M).
+    """
+    units, size = first.shape[-1], keys.shape[-1]
+    state = first.expand(-1, words.captions, -1).flatten(0, 1)[words.slots[0]]
+    results = []
+    begin = 0
+    for time, slots in enumerate(words.slots):
+        if time:
+            state = state[words.kept[time]]
+        photograph = slots // words.captions
+        query, recurrent, gate = torch.nn.functional.linear(state, state_weight, state_bias).split(
+            [size, 3 * units, state_weight.shape[0] - size - 3 * units], -1
+        )
+        hidden = torch.tanh(keys[photograph] + query[:, None])  # (n, L, A)
+        alpha = (hidden @ score.to(hidden.dtype)).to(state.dtype).softmax(-1)  # (n, L)
+        context = torch.bmm(alpha[:, None].to(memory.dtype), memory[photograph]).squeeze(1)  # (n, M)
+        if gate.shape[-1]:
+            context = torch.sigmoid(gate) * context
+        moved = torch.nn.functional.linear(context, context_weight) + inputs[begin : begin + len(slots)]
+        reset_in, update_in, new_in = moved.chunk(3, -1)
+        reset_state, update_state, new_state = recurrent.chunk(3, -1)
+        update = torch.sigmoid(update_in + update_state).to(state.dtype)
+        candidate = torch.tanh(new_in + torch.sigmoid(reset_in + reset_state) * new_state).to(state.dtype)
+        state = candidate + update * (state - candidate)
+        results.append((state, context, alpha))
+        begin += len(slots)
+    states, contexts, alphas = zip(*results, strict=True)
+    return torch.cat(states), torch.cat(contexts), torch.cat(alphas)
+
+
+def unroll(
+    words: Words,
+    first: Tensor,
+    memory: Tensor,
+    keys: Tensor,
+    inputs: Tensor,
+    score: Tensor,
+    state_weight: Tensor,
+    state_bias: Tensor,
+    context_weight: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same as `unroll_plainly`, faster. Cannot be differentiated twice.
+
+    Under autocast the products are in its type; the states, the inside of the attention and all sums over
+    time are in the type of `first`.
+    """
+    kind = first.device.type
+    product = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else first.dtype
+    with torch.autocast(kind, enabled=False):
+        states, contexts, alphas = _Unroll.apply(  # type: ignore[no-untyped-call]
+            words, product, first, memory, keys, inputs, score, state_weight, state_bias, context_weight
+        )
+    return states, contexts, alphas
+
+
+class _Inside:
+    """The inside of additive attention, v tanh(keys + query), photograph by photograph in the cache.
+
+    With r = 1 / (1 + exp(2 keys) exp(2 query)) it is tanh = 1 - 2 r: the exponentials are taken once for each
+    place and once for each word, and what is left for each pair of them is a product and a division, several
+    times cheaper than a tanh. Where a product overflows, r is 0 as it should be.
+    """
+
+    def __init__(self, words: Words, keys: Tensor, score: Tensor) -> None:
+        self.words = words
+        self.score = score  # (A,)
+        self.keys = self._exponential(keys)  # (P, L, A)
+        self.queries = keys.new_zeros(words.photographs * words.captions, keys.shape[-1])  # of the present time
+        values = words.captions * keys[0].numel()
+        limit = CACHED_VALUES if keys.device.type == "cpu" else DEVICE_VALUES
+        self.block = min(max(1, limit // max(1, values)), words.photographs)  # photographs
+        self.buffer = keys.new_empty(self.block * values)
+        self.one = keys.new_ones(())
+
+    @staticmethod
+    def _exponential(values: Tensor) -> Tensor:
+        # Infinity times zero would be no number; beyond 40 a tanh is 1 whatever a sane other summand.
+        return values.clamp(-40, 40).mul_(2).exp_()
+
+    def set_queries(self, slots: Tensor, query: Tensor) -> None:
+        """Look with these queries (n, A) of these slots from now on."""
+        self.queries.index_copy_(0, slots, self._exponential(query))
+
+    def blocks(self, time: int) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Photographs, their slots, and r (photographs, slots, L, A) of them, in one buffer that is reused."""
+        captions = self.words.captions
+        queries = self.queries.view(self.words.photographs, captions, -1)
+        for begin in range(0, self.words.photographs, self.block):
+            photographs = slice(begin, min(begin + self.block, self.words.photographs))
+            width = self.words.widths[time][begin] if self.block == 1 else captions
+            if not width:
+                continue
+            keys = self.keys[photographs, None]
+            shape = (keys.shape[0], width, *keys.shape[2:])
+            hidden = self.buffer[: keys.numel() * width].view(shape)
+            torch.addcmul(self.one, keys, queries[photographs, :width, None], out=hidden)
+            yield photographs, slice(0, width), hidden.reciprocal_()
+
+    def scores(self, time: int) -> Tensor:
+        """Scores (P C, L), short of what cancels in the softmax; arbitrary where there is no word."""
+        scores = self.keys.new_zeros(self.words.photographs, self.words.captions, self.keys.shape[1])
+        weight = -2 * self.score
+        for photographs, slots, hidden in self.blocks(time):
+            part = torch.mv(hidden.view(-1, hidden.shape[-1]), weight)
+            scores[photographs, slots] = part.view(hidden.shape[:-1])
+        return scores.flatten(0, 1)
+
+    def backward(self, time: int, d_scores: Tensor, d_keys: Tensor, d_score: Tensor) -> Tensor:
+        """Gradients of the queries (P C, A) from those of the scores (P C, L), zero where there is no word.
+
+        Adds to `d_keys` (P, L, A) and `d_score` (1, A), both short of a factor, see `finish`.
+        """
+        d_scores = d_scores.view(self.words.photographs, self.words.captions, -1)
+        d_queries = torch.zeros_like(self.queries).view(self.words.photographs, self.words.captions, -1)
+        for photographs, slots, hidden in self.blocks(time):
+            d_part = d_scores[photographs, slots]  # (b, c, L)
+            d_score.addmm_(d_part.reshape(1, -1), hidden.view(-1, hidden.shape[-1]))
+            # The derivative of the tanh is 4 (r - r^2).
+            hidden.addcmul_(hidden, hidden, value=-1).mul_(d_part[..., None])
+            d_queries[photographs, slots] = hidden.sum(2)
+            d_keys[photographs] += hidden.sum(1)
+        return d_queries.mul_(4 * self.score).flatten(0, 1)
+
+    def finish(self, d_keys: Tensor, d_score: Tensor) -> tuple[Tensor, Tensor]:
+        """Both gradients, after the last word: the factors that need not be applied word by word."""
+        # Scores' gradients sum to zero over the places: the 1 of tanh = 1 - 2 r gives nothing.
+        return d_keys.mul_(4 * self.score), d_score.mul_(-2).squeeze(0)
+
+
+class _Unroll(torch.autograd.Function):
+    """See `unroll`. Type `product` is that of the large products, all the rest is in that of `first`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        words: Words,
+        product: torch.dtype,
+        first: Tensor,
+        memory: Tensor,
+        keys: Tensor,
+        inputs: Tensor,
+        score: Tensor,
+        state_weight: Tensor,
+        state_bias: Tensor,
+        context_weight: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        wide = first.dtype
+        ctx.words, ctx.product = words, product
+        ctx.types = [tensor.dtype for tensor in (memory, keys, inputs, score, state_weight, state_bias)]
+        ctx.types.append(context_weight.dtype)
+        count, places, size = len(words.flat), keys.shape[1], keys.shape[2]
+        units, context_size = first.shape[-1], memory.shape[-1]
+        gated = state_weight.shape[0] > size + 3 * units
+
+        memory, state_weight, context_weight = (
+            tensor.to(product) for tensor in (memory, state_weight, context_weight)
+        )
+        state_bias = state_bias.to(product)
+        inside = _Inside(words, keys.to(wide), score.to(wide))
+        states = first.new_empty(count, units)
+        before = first.new_empty(count, units)  # the states the words start from
+        alphas = first.new_empty(count, places)
+        contexts = first.new_empty(count, context_size)
+        looked = first.new_empty(count, context_size) if gated else contexts  # before the gate
+        gates = first.new_empty(count, context_size if gated else 0)
+        queries = first.new_empty(count, size)
+        cell = first.new_empty(count, 4 * units)  # reset, update, candidate, the state's part in the candidate
+        padded = memory.new_zeros(words.photographs * words.captions, places)
+
+        state = first[words.slots[0] // words.captions, 0]
+        begin = 0
+        for time, slots in enumerate(words.slots):
+            rows = slice(begin, begin + len(slots))
+            begin += len(slots)
+            if time:
+                state = state.index_select(0, words.kept[time])
+            before[rows] = state
+            from_state = torch.addmm(state_bias, state.to(product), state_weight.t()).to(wide)
+            queries[rows] = from_state[:, :size]
+            inside.set_queries(slots, queries[rows])
+            alpha = inside.scores(time).index_select(0, slots).softmax(-1)  # (n, L)
+            alphas[rows] = alpha
+            padded.index_copy_(0, slots, alpha.to(product))
+            context = torch.bmm(padded.view(words.photographs, words.captions, places), memory)
+            context = context.flatten(0, 1).index_select(0, slots)  # (n, M)
+            looked[rows] = context
+            if gated:
+                gate = torch.sigmoid(from_state[:, size + 3 * units :])
+                gates[rows] = gate
+                contexts[rows] = context = gate * context
+            moved = torch.mm(context.to(product), context_weight.t()) + inputs[rows]  # (n, 3H)
+            recurrent = from_state[:, size : size + 3 * units]
+            both = torch.sigmoid(moved[:, : 2 * units] + recurrent[:, : 2 * units])
+            reset, update = both.chunk(2, -1)
+            new_state = recurrent[:, 2 * units :]
+            candidate = torch.addcmul(moved[:, 2 * units :].to(wide), reset, new_state).tanh_()
+            torch.cat((both, candidate, new_state), -1, out=cell[rows])
+            state = torch.lerp(candidate, state, update)
+            states[rows] = state
+
+        ctx.save_for_backward(
+            memory, keys, score, state_weight, context_weight,
+            before, queries, alphas, looked, gates, contexts, cell,
+        )  # fmt: skip
+        return states, contexts, alphas
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, d_states: Tensor, d_contexts: Tensor, d_alphas: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(d_states.device.type, enabled=False):
+            return _Unroll._backward(ctx, d_states, d_contexts, d_alphas)
+
+    @staticmethod
+    def _backward(
+        ctx: Any, d_states: Tensor, d_contexts: Tensor, d_alphas: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Back in time for what must flow from word to word; then each weight in one product over all words."""
+        (
+            memory, keys, score, state_weight, context_weight,
+            before, queries, alphas, looked, gates, contexts, cell,
+        ) = ctx.saved_tensors  # fmt: skip
+        words, product, wide = ctx.words, ctx.product, before.dtype
+        (count, size), units = queries.shape, before.shape[-1]
+        everyone = words.photographs * words.captions
+        inside = _Inside(words, keys.to(wide), score.to(wide))
+        d_keys = torch.zeros_like(inside.keys)
+        d_score = before.new_zeros(1, size)
+        d_inputs = before.new_empty(count, 3 * units)
+        d_from_state = before.new_empty(count, state_weight.shape[0])
+        d_looked = memory.new_empty(count, memory.shape[-1])
+        padded_looked = memory.new_zeros(everyone, memory.shape[-1])
+        padded_scores = before.new_zeros(everyone, memory.shape[1])
+        memory_t = memory.transpose(1, 2)
+
+        d_carried = before.new_zeros(0, units)
+        end = count
+        for time in reversed(range(len(words.slots))):
+            slots = words.slots[time]
+            rows = slice(end - len(slots), end)
+            end -= len(slots)
+            d_state = d_states[rows]
+            if len(d_carried):
+                d_state = d_state.index_add(0, words.kept[time + 1], d_carried)
+
+            # The cell.
+            reset, update, candidate, new_state = cell[rows].chunk(4, -1)
+            d_candidate = d_state * (1 - update) * (1 - candidate * candidate)
+            d_reset = d_candidate * new_state * reset * (1 - reset)
+            d_update = d_state * (before[rows] - candidate) * update * (1 - update)
+            torch.cat((d_reset, d_update, d_candidate), -1, out=d_inputs[rows])
+            d_recurrent = (d_reset, d_update, d_candidate * reset)
+            d_context = torch.mm(d_inputs[rows].to(product), context_weight) + d_contexts[rows]  # (n, M)
+            if gates.shape[-1]:
+                gate = gates[rows]
+                d_gate = d_context * looked[rows] * gate * (1 - gate)
+                d_context = d_context * gate
+            else:
+                d_gate = gates[rows]
+
+            # The attention.
+            d_looked[rows] = d_context
+            padded_looked.index_copy_(0, slots, d_looked[rows])
+            d_alpha = torch.bmm(padded_looked.view(words.photographs, words.captions, -1), memory_t)
+            d_alpha = d_alpha.flatten(0, 1).index_select(0, slots) + d_alphas[rows]  # (n, L)
+            d_alpha = d_alpha * alphas[rows]
+            d_scores = d_alpha - alphas[rows] * d_alpha.sum(-1, keepdim=True)
+            padded_scores.index_copy_(0, slots, d_scores)
+            inside.set_queries(slots, queries[rows])
+            d_query = inside.backward(time, padded_scores, d_keys, d_score).index_select(0, slots)
+
+            torch.cat((d_query, *d_recurrent, d_gate), -1, out=d_from_state[rows])
+            d_carried = torch.mm(d_from_state[rows].to(product), state_weight)
+            d_carried = torch.addcmul(d_carried, d_state, update)
+
+        d_first = before.new_zeros(everyone, units).index_copy_(0, words.slots[0], d_carried)
+        d_first = d_first.view(words.photographs, words.captions, units).sum(1, keepdim=True)
+        d_keys, d_score = inside.finish(d_keys, d_score)
+        steps = len(words.slots)
+        by_photograph = (
+            words.padded(rows).transpose(0, 1).reshape(words.photographs, steps * words.captions, -1)
+            for rows in (alphas.to(product), d_looked)
+        )
+        alphas_there, d_looked_there = by_photograph
+        d_memory = torch.bmm(alphas_there.transpose(1, 2), d_looked_there)
+        narrow = d_from_state.to(product)
+        d_state_weight = torch.mm(narrow.t(), before.to(product))
+        d_context_weight = torch.mm(d_inputs.to(product).t(), contexts.to(product))
+        gradients = (
+            d_memory, d_keys, d_inputs, d_score, d_state_weight, d_from_state.sum(0), d_context_weight
+        )  # fmt: skip
+        others = (gradient.to(kind) for gradient, kind in zip(gradients, ctx.types, strict=True))
+        return None, None, d_first, *others

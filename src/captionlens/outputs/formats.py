@@ -1,0 +1,163 @@
+"""Captions as text, JSON, JSON lines, CSV or COCO results, written one by one as they come.
+
+| format | a caption | a photograph that failed |
+| --- | --- | --- |
+| `text` | the caption; with several photographs `path<TAB>caption` | nothing |
+| `json` | an element of one array, see `Caption.to_dict` | an element with `error` |
+| `jsonl` | the same object on a line of its own | a line with `error` |
+| `csv` | a row `path,caption,log_prob,error` | a row with only path and error |
+| `coco` | `{"image_id": ..., "caption": ...}` in one array | nothing: the format has no place for it |
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePath
+from typing import Any, Protocol, TextIO
+
+from captionlens.errors import OptionError
+from captionlens.runtime.caption import Caption
+
+FORMATS = ("text", "json", "jsonl", "csv", "coco")
+_STDIN = "-"  # what stands for the path of a photograph without one
+
+
+class Writer(Protocol):
+    """Takes captions one by one."""
+
+    def write(self, caption: Caption) -> None:
+        """Write one caption, or what stands for its error."""
+
+
+@contextmanager
+def open_writer(format: str, stream: TextIO, *, many: bool, attention: bool = False) -> Iterator[Writer]:
+    """A writer of captions in one of FORMATS; the end of the block finishes what it writes.
+
+    `text`, `jsonl` and `csv` flush after every caption, so that a pipe sees each at once. When the block ends
+    with an exception, an array of `json` or `coco` stays open: half a result does not pass for a whole one.
+    Characters that the stream's encoding lacks are written as escapes.
+
+    Args:
+        format: one of FORMATS.
+        stream: where to write; it stays open.
+        many: whether more than one photograph may come; then `text` names each.
+        attention: whether `json` and `jsonl` include the maps.
+
+    Raises:
+        OptionError: the format is not known.
+        OSError: the stream cannot be written to.
+    """
+    writer: _Text | _Array | _Lines | _Csv
+    if format == "text":
+        writer = _Text(stream, many)
+    elif format in ("json", "coco"):
+        writer = _Array(stream, format == "coco", attention)
+    elif format == "jsonl":
+        writer = _Lines(stream, attention)
+    elif format == "csv":
+        writer = _Csv(stream)
+    else:
+        raise OptionError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    yield writer
+    if isinstance(writer, _Array):
+        writer.finish()
+    stream.flush()
+
+
+def coco_image_id(path: str | None) -> int | str:
+    """The image id that COCO's results format wants, from the photograph's name.
+
+    COCO names its files by their id, in 2017 `000000000139.jpg`, in 2014 `COCO_val2014_000000000139.jpg`:
+    of a stem that is a number, or ends in `_` and twelve digits, that number; of any other the stem itself.
+    """
+    stem = PurePath(path or _STDIN).stem
+    named = re.fullmatch(r"(?:.*_(?=\d{12}$))?(\d+)", stem, re.ASCII)
+    return int(named[1]) if named else stem
+
+
+class _Text:
+    """Control characters in a path are escaped, so that a line is a caption whatever files are called."""
+
+    def __init__(self, stream: TextIO, many: bool) -> None:
+        self._stream, self._many = stream, many
+
+    def write(self, caption: Caption) -> None:
+        if caption.error is not None:
+            return
+        line = caption.text
+        if self._many:
+            path = re.sub(r"[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], caption.path or _STDIN)
+            line = f"{path}\t{line}"
+        self._stream.write(_encodable(line + "\n", self._stream))
+        self._stream.flush()
+
+
+class _Lines:
+    def __init__(self, stream: TextIO, attention: bool) -> None:
+        self._stream, self._attention = stream, attention
+
+    def write(self, caption: Caption) -> None:
+        self._stream.write(_json(caption.to_dict(attention=self._attention), self._stream) + "\n")
+        self._stream.flush()
+
+
+class _Array:
+    """One JSON array, an element a line."""
+
+    def __init__(self, stream: TextIO, coco: bool, attention: bool) -> None:
+        self._stream, self._coco, self._attention = stream, coco, attention
+        self._before = "[\n"
+
+    def write(self, caption: Caption) -> None:
+        if not self._coco:
+            element = caption.to_dict(attention=self._attention)
+        elif caption.error is None:
+            element = {"image_id": coco_image_id(caption.path), "caption": caption.text}
+        else:
+            return
+        self._stream.write(self._before + _json(element, self._stream))
+        self._before = ",\n"
+
+    def finish(self) -> None:
+        self._stream.write("[]\n" if self._before == "[\n" else "\n]\n")
+
+
+class _Csv:
+    """Values are exact, for programs to read back. A path that begins with `=`, `+`, `-` or `@` is a
+    formula to spreadsheet programs: where names are not your own, import the columns as text."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._rows = csv.writer(stream, lineterminator="\n")
+        self._rows.writerow(("path", "caption", "log_prob", "error"))
+
+    def write(self, caption: Caption) -> None:
+        path = _encodable(caption.path or "", self._stream)
+        if caption.error is not None:
+            self._rows.writerow((path, "", "", _encodable(str(caption.error), self._stream)))
+        else:
+            text = _encodable(caption.text, self._stream)
+            self._rows.writerow((path, text, round(caption.log_prob, 6), ""))
+        self._stream.flush()
+
+
+def _encoding(stream: TextIO) -> str:
+    return getattr(stream, "encoding", None) or "utf-8"
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    """`text` with escapes for what the stream cannot encode, such as file names that are not UTF-8."""
+    encoding = _encoding(stream)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _json(value: dict[str, Any], stream: TextIO) -> str:
+    """One line of JSON, readable where the stream's encoding allows, else in ASCII; both read back alike."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(_encoding(stream))
+    except UnicodeEncodeError:
+        return json.dumps(value, allow_nan=False)
+    return text

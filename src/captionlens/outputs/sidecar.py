@@ -1,0 +1,81 @@
+"""A caption in a file of its own beside its photograph."""
+
+import os
+from pathlib import Path
+from typing import Literal, get_args
+
+from captionlens import files
+from captionlens.errors import FileError, OptionError
+from captionlens.outputs import xmp
+from captionlens.runtime.caption import Caption
+
+Kind = Literal["txt", "xmp"]
+OnExisting = Literal["skip", "overwrite", "error"]
+
+
+def sidecar_path(photo_path: str | os.PathLike[str], kind: Kind) -> Path:
+    """Where the sidecar of a photograph is or belongs: `photo.txt` or `photo.xmp` beside `photo.jpg`.
+
+    That is how Adobe's programs name XMP files. darktable and digiKam name them `photo.jpg.xmp`; where such a
+    file exists already, it is the one. Two photographs whose names differ only in the extension share one.
+
+    Raises:
+        OptionError: the kind is not known.
+    """
+    if kind not in get_args(Kind):
+        raise OptionError(f"sidecar must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+    photo = Path(photo_path)
+    if kind == "xmp":
+        whole_name = photo.with_name(f"{photo.name}.xmp")
+        if whole_name.exists():
+            return whole_name
+    return photo.with_suffix(f".{kind}")
+
+
+def write_sidecar(
+    photo_path: str | os.PathLike[str], caption: Caption, kind: Kind, on_existing: OnExisting = "error"
+) -> Path | None:
+    """Write a caption beside its photograph, whole or not at all.
+
+    Args:
+        photo_path: the photograph.
+        caption: its caption, without an error.
+        kind: `txt`, one line of UTF-8, or `xmp`, see `captionlens.outputs.xmp`.
+        on_existing: what to do where the sidecar exists: leave it, write the caption into it, or refuse.
+            Overwriting an XMP file replaces only the caption and keeps every other property in it.
+
+    Returns:
+        The sidecar's path, or None where one existed and was left alone.
+
+    Raises:
+        OptionError: `kind` or `on_existing` is not known.
+        FileError: the sidecar exists and `on_existing` is `error`, it is no XMP that can be changed, or it
+            cannot be read or written.
+        CaptionlensError: the caption's own error, where it has one.
+    """
+    if on_existing not in get_args(OnExisting):
+        raise OptionError(
+            f"on-existing must be one of {', '.join(get_args(OnExisting))}, got {on_existing!r}"
+        )
+    path = sidecar_path(photo_path, kind)
+    if caption.error is not None:
+        raise caption.error
+    try:
+        # A link that leads nowhere is something there, too.
+        exists = path.exists() or path.is_symlink()
+        if exists and on_existing == "skip":
+            return None
+        if exists and on_existing == "error":
+            raise FileError(path, "exists already")
+        if kind == "txt":
+            content = (caption.text + "\n").encode("utf-8", "replace")
+        elif exists:
+            content = xmp.describe(path.read_bytes(), caption.text)
+        else:
+            content = xmp.packet(caption.text)
+        files.write_bytes(path, content)
+    except OSError as error:
+        raise FileError(path, error.strerror or str(error)) from error
+    except ValueError as error:
+        raise FileError(path, f"cannot take a caption: {error}") from error
+    return path

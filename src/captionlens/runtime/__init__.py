@@ -1,0 +1,1 @@
+"""Captioning without torch: photographs, vocabulary, decoding, the model directory, and the Captioner."""

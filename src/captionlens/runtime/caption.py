@@ -1,0 +1,89 @@
+"""The result type: a caption with its words, their probabilities, and where the network looked for each."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from captionlens.attention import figure, heatmap
+from captionlens.errors import CaptionlensError
+from captionlens.runtime.images import ImageSource, read_image
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word of a caption."""
+
+    text: str
+    probability: float  # the network's probability of this word after the words before it, in [0, 1]
+
+
+def _no_attention() -> NDArray[np.float32]:
+    return np.zeros((0, 1, 1), np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Caption:
+    """One photograph's caption, or the error that kept it from having one.
+
+    `attention` is float32 (words, rows, columns); every map sums to 1.
+    """
+
+    text: str
+    log_prob: float = 0.0  # natural logarithm of the caption's probability, its end included
+    words: tuple[Word, ...] = ()
+    attention: NDArray[np.float32] = field(default_factory=_no_attention)
+    path: str | None = None
+    model: str = ""
+    error: CaptionlensError | None = None
+    source: ImageSource | None = field(default=None, repr=False)  # what overlay() and figure() draw upon
+
+    def image(self) -> Image.Image:
+        """The photograph, upright and RGB.
+
+        Raises:
+            CaptionlensError: this caption stands for a photograph that could not be read.
+            UnreadableImage: the photograph has gone since.
+        """
+        if self.error is not None:
+            raise self.error
+        if self.source is None:
+            raise CaptionlensError("this caption does not know its photograph")
+        return read_image(self.source)
+
+    def overlay(self, word: int) -> Image.Image:
+        """The photograph with the map of word number `word` (from 0) laid over it.
+
+        Raises:
+            IndexError: there is no such word.
+        """
+        return heatmap.overlay(self.image(), self.attention[word])
+
+    def figure(self) -> Image.Image:
+        """The photograph once per word, with the word's map over it and the word as title."""
+        return figure.attention_figure(
+            self.image(),
+            [word.text for word in self.words],
+            self.attention,
+            probabilities=[word.probability for word in self.words],
+        )
+
+    def to_dict(self, *, attention: bool = False) -> dict[str, Any]:
+        """Plain values for JSON, in the form the README documents; maps only where asked for."""
+        if self.error is not None:
+            return {"path": self.path, "error": {"type": self.error.type, "message": str(self.error)}}
+        words: list[dict[str, Any]] = []
+        for word, map_ in zip(self.words, self.attention, strict=True):
+            entry: dict[str, Any] = {"text": word.text, "probability": round(word.probability, 6)}
+            if attention:
+                entry["attention"] = [[round(float(cell), 6) for cell in row] for row in map_]
+            words.append(entry)
+        return {
+            "path": self.path,
+            "caption": self.text,
+            "log_prob": round(self.log_prob, 6),
+            "words": words,
+            "model": self.model,
+        }

@@ -1,0 +1,276 @@
+"""Greedy decoding, sampling and beam search: one search over `step`, for every network that offers it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captionlens.errors import OptionError
+from captionlens.runtime.vocabulary import END, PAD, START, UNK
+
+FORBIDDEN = (PAD, START, UNK)  # never said, whatever the network thinks of them
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a network carries from word to word, for B photographs with K hypotheses each.
+
+    `memory` holds arrays (B, ...) that a photograph's hypotheses share, `recurrent` arrays (B, K, ...).
+    The arrays may be NumPy's or torch's; the search only selects rows of them.
+    """
+
+    memory: tuple[Any, ...]
+    recurrent: tuple[Any, ...]
+
+    def select(self, photographs: NDArray[np.int64], hypotheses: NDArray[np.int64]) -> "State":
+        """Keep `photographs` (b,) and, of each, the `hypotheses` (b, K'), which may repeat."""
+        everything = len(photographs) == len(self.recurrent[0])
+        memory = self.memory if everything else tuple(array[photographs] for array in self.memory)
+        return State(memory, tuple(array[photographs[:, None], hypotheses] for array in self.recurrent))
+
+
+class Network(Protocol):
+    """The seam: all that search, figures and servers know of a network."""
+
+    def encode(self, images: NDArray[np.float32]) -> Any:
+        """Prepared photographs (B, 3, H, W) to grid features (B, L, D)."""
+
+    def start(self, features: Any) -> State:
+        """Grid features (B, L, D) to the state before the first word, with one hypothesis a photograph."""
+
+    def step(
+        self, tokens: NDArray[np.int64], state: State
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:
+        """One word further.
+
+        Args:
+            tokens: the words before (B, K).
+            state: of the same B and K.
+
+        Returns:
+            log-probabilities (B, K, V), attention (B, K, L), and the next state.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingOptions:
+    """How a caption is searched for.
+
+    With `temperature` set, words are drawn at random (after `top_k` and `top_p`) instead of searched for.
+    Hypotheses are compared by log-probability / words ** length_penalty, their end counted as a word: 1 is the
+    mean log-probability of a word, 0 the plain sum, which favours short captions.
+    """
+
+    beam: int = 3
+    length_penalty: float = 1.0
+    max_words: int = 30
+    temperature: float | None = None
+    top_k: int = 0  # 0: all words
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("beam", self.beam >= 1, "at least 1"),
+            ("max_words", self.max_words >= 1, "at least 1"),
+            ("temperature", self.temperature is None or self.temperature > 0, "above 0"),
+            ("top_k", self.top_k >= 0, "at least 0"),
+            ("top_p", 0 < self.top_p <= 1, "in (0, 1]"),
+            ("seed", self.seed >= 0, "at least 0"),
+        )
+        for name, fits, wanted in checks:
+            if not fits:
+                raise OptionError(f"{name} must be {wanted}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hypothesis:
+    """One decoded caption.
+
+    `tokens` are its n words without start and end; `log_probs` (n,) the network's log-probability of each;
+    `attention` float32 (n, L). `log_prob` is the sum over the words and the end; `complete` is False where the
+    caption was cut at `max_words`.
+    """
+
+    tokens: tuple[int, ...]
+    log_prob: float
+    log_probs: NDArray[np.float32]
+    attention: NDArray[np.float32]
+    score: float
+    complete: bool
+
+
+def decode(network: Network, features: Any, options: DecodingOptions, *, first: int = 0) -> list[Hypothesis]:
+    """The best caption of each photograph.
+
+    Args:
+        network: anything with `start` and `step`.
+        features: grid features (B, L, D).
+        options: beam 1 is greedy.
+        first: number of the first photograph among all, so that random captions do not depend on batches.
+    """
+    if options.temperature is not None:
+        return _sample(network, features, options, first)
+    return [best[0] for best in beam_search(network, features, options)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Path:
+    """A hypothesis in the making, as a linked list: extending it copies nothing."""
+
+    token: int
+    log_prob: float  # of this token
+    attention: NDArray[np.float32] | None
+    total: float
+    length: int
+    before: Self | None
+
+    def extend(self, token: int, log_prob: float, attention: NDArray[np.float32]) -> "_Path":
+        return _Path(token, log_prob, attention, self.total + log_prob, self.length + 1, self)
+
+    def finish(self, penalty: float, places: int) -> Hypothesis:
+        tokens, log_probs, maps = [], [], []
+        complete = self.token == END
+        path = self.before if complete else self
+        while path is not None and path.before is not None:
+            tokens.append(path.token)
+            log_probs.append(path.log_prob)
+            maps.append(path.attention)
+            path = path.before
+        attention = np.array(maps[::-1], np.float32).reshape(len(maps), places)
+        score = self.total / max(self.length, 1) ** penalty
+        return Hypothesis(
+            tuple(tokens[::-1]), self.total, np.array(log_probs[::-1], np.float32), attention, score, complete
+        )
+
+
+_ROOT = _Path(START, 0.0, None, 0.0, 0, None)
+_NOTHING = _Path(PAD, 0.0, None, -np.inf, 1, None)  # fills a beam where there are too few words to choose from
+
+
+def beam_search(network: Network, features: Any, options: DecodingOptions) -> list[list[Hypothesis]]:
+    """Up to `beam` finished captions of each photograph, best first.
+
+    A photograph leaves the batch once it has `beam` finished captions and no open one promises more at its
+    present length. Captions still open after `max_words` words are cut there and returned.
+    """
+    state = network.start(features)
+    count = len(state.recurrent[0])
+    width = options.beam
+    active = np.arange(count)  # photographs still searched
+    beams: list[list[_Path]] = [[_ROOT] for _ in range(count)]  # open hypotheses of the active ones
+    finished: list[list[_Path]] = [[] for _ in range(count)]
+    places = 0
+
+    for _ in range(options.max_words + 1):  # the end is a word too
+        tokens = np.array([[path.token for path in paths] for paths in beams], np.int64)  # (b, K)
+        log_probs, attention, state = network.step(tokens, state)
+        places = attention.shape[-1]
+        last = beams[0][0].length == options.max_words
+        totals = np.array([[path.total for path in paths] for paths in beams])[..., None]  # (b, K, 1)
+        scores = log_probs + totals  # (b, K, V)
+        scores[..., FORBIDDEN] = -np.inf
+        choices = _best(scores.reshape(len(beams), -1), 2 * width)  # (b, 2K)
+        kept: list[int] = []  # rows of the batch that go on
+        parents: list[list[int]] = []
+        going_on: list[list[_Path]] = []
+        for row, photograph in enumerate(active):
+            opened: list[_Path] = []
+            origins: list[int] = []
+            ended: set[int] = set()
+            for rank, choice in enumerate(choices[row]):
+                origin, token = divmod(int(choice), scores.shape[-1])
+                if not np.isfinite(scores[row, origin, token]):
+                    break
+                path = beams[row][origin].extend(
+                    token, float(log_probs[row, origin, token]), attention[row, origin]
+                )
+                if token == END:
+                    if rank < width:
+                        finished[photograph].append(path)
+                        ended.add(origin)
+                elif len(opened) < width:
+                    opened.append(path)
+                    origins.append(origin)
+            if last:
+                # No room for another word: what did not end by itself is cut where it stands.
+                cut = (path for origin, path in enumerate(beams[row]) if origin not in ended)
+                finished[photograph].extend(path for path in cut if path is not _NOTHING)
+            elif opened and not _settled(finished[photograph], opened, options):
+                kept.append(row)
+                parents.append(origins + [0] * (width - len(origins)))
+                going_on.append(opened + [_NOTHING] * (width - len(opened)))
+        if not kept:
+            break
+        active = active[kept]
+        beams = going_on
+        state = state.select(np.array(kept), np.array(parents))
+    results = []
+    for paths in finished:
+        hypotheses = [path.finish(options.length_penalty, places) for path in paths]
+        results.append(sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)[:width])
+    return results
+
+
+def _settled(finished: Sequence[_Path], opened: Sequence[_Path], options: DecodingOptions) -> bool:
+    if len(finished) < options.beam:
+        return False
+    scores = sorted((path.total / path.length**options.length_penalty for path in finished), reverse=True)
+    promise = max(path.total / path.length**options.length_penalty for path in opened)
+    return promise <= scores[options.beam - 1]
+
+
+def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Indices (b, count) of the highest scores (b, n) in each row, best first; ties by index."""
+    count = min(count, scores.shape[1])
+    chosen = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    chosen.sort(axis=1)
+    order = np.argsort(-np.take_along_axis(scores, chosen, 1), axis=1, kind="stable")
+    return np.take_along_axis(chosen, order, 1)
+
+
+def _sample(network: Network, features: Any, options: DecodingOptions, first: int) -> list[Hypothesis]:
+    state = network.start(features)
+    count = len(state.recurrent[0])
+    random = [np.random.default_rng([options.seed, first + index]) for index in range(count)]
+    active = np.arange(count)
+    paths = [_ROOT] * count
+    places = 0
+    for _ in range(options.max_words):
+        tokens = np.array([[paths[photograph].token] for photograph in active], np.int64)
+        log_probs, attention, state = network.step(tokens, state)
+        places = attention.shape[-1]
+        for row, photograph in enumerate(active):
+            weights = _truncated(log_probs[row, 0], options)
+            token = int(random[photograph].choice(len(weights), p=weights))
+            paths[photograph] = paths[photograph].extend(
+                token, float(log_probs[row, 0, token]), attention[row, 0]
+            )
+        kept = np.array([row for row, photograph in enumerate(active) if paths[photograph].token != END], int)
+        if not len(kept):
+            break
+        active = active[kept]
+        state = state.select(kept, np.zeros((len(kept), 1), np.int64))
+    return [path.finish(options.length_penalty, places) for path in paths]
+
+
+def _truncated(log_probs: NDArray[np.float32], options: DecodingOptions) -> NDArray[np.float64]:
+    """The distribution (V,) words are drawn from: temperature, then the top k, then the nucleus of mass p.
+
+    Nucleus: Holtzman et al., "The Curious Case of Neural Text Degeneration", ICLR 2020.
+    """
+    assert options.temperature is not None
+    scores = log_probs.astype(np.float64) / options.temperature
+    scores[list(FORBIDDEN)] = -np.inf
+    order = np.argsort(-scores, kind="stable")
+    weights = np.exp(scores[order] - scores[order[0]])
+    if options.top_k:
+        weights[options.top_k :] = 0
+    weights /= weights.sum()
+    before = np.cumsum(weights) - weights
+    weights[before >= options.top_p] = 0  # the first word always stays
+    result = np.zeros_like(weights)
+    result[order] = weights / weights.sum()
+    return result

@@ -1,0 +1,207 @@
+"""One way to read photographs for everybody: extraction, training, captioning and the server."""
+
+import io
+import os
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps
+
+from captionlens.errors import OptionError, UnreadableImage
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".mpo"}
+)
+MAX_PIXELS = 100_000_000  # a 100-megapixel photograph decodes to 300 MB
+
+ImageSource = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]
+
+_INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def describe_source(source: ImageSource) -> str:
+    """The name a message gives a photograph: its path, or what kind of object it was."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    name = getattr(source, "name", None) or getattr(source, "filename", None)
+    if isinstance(name, str) and name:
+        return name
+    return f"<{type(source).__name__}>"
+
+
+def read_image(
+    source: ImageSource, *, max_pixels: int = MAX_PIXELS, draft_size: int | None = None
+) -> Image.Image:
+    """Read a photograph as upright RGB.
+
+    EXIF orientation is applied, transparency is laid over white, grey, palette, CMYK and 16-bit pictures
+    are converted, and of an animation the first frame is taken.
+
+    Args:
+        source: a path, the bytes of a file, a file object, a PIL image, or a uint8 array (H, W, 3) or (H, W).
+        max_pixels: larger pictures are refused before they are decoded.
+        draft_size: where only a small picture is wanted, its side in pixels: a JPEG is then decoded at the
+            smallest of its built-in scales that is at least this large.
+
+    Returns:
+        A PIL image of mode RGB.
+
+    Raises:
+        UnreadableImage: the picture cannot be read; the message names file and cause.
+    """
+    name = describe_source(source)
+    if isinstance(source, np.ndarray):
+        image = _from_array(source, name)
+    elif isinstance(source, Image.Image):
+        image = source
+    else:
+        file: Any = io.BytesIO(source) if isinstance(source, bytes) else source
+        image = _open(file, name, max_pixels, draft_size)
+    _check_pixels(image, name, max_pixels)
+    try:
+        upright = ImageOps.exif_transpose(image)
+        return _to_rgb(upright)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UnreadableImage(name, _reason(error)) from error
+
+
+def _open(file: Any, name: str, max_pixels: int, draft_size: int | None) -> Image.Image:
+    if isinstance(file, str | os.PathLike) and Path(file).is_dir():
+        raise UnreadableImage(name, "is a folder, not a photograph")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of what MAX_PIXELS refuses, and of odd but harmless metadata.
+            warnings.simplefilter("ignore")
+            # The block's end closes the file; the pixels stay.
+            with Image.open(file, formats=FORMATS) as image:
+                _check_pixels(image, name, max_pixels)
+                if draft_size is not None and image.format in ("JPEG"):
+                    mode = image.mode if image.mode in ("L", "CMYK") else "RGB"
+                    image.draft(mode, (draft_size, draft_size))
+                image.load()
+                return image
+    except UnreadableImage:
+        raise
+    except FileNotFoundError as error:
+        raise UnreadableImage(name, "no such file") from error
+    except Image.UnidentifiedImageError as error:
+        raise UnreadableImage(name, "not a photograph of an allowed format") from error
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(name, f"more than {max_pixels} pixels") from error
+    # Damaged files reach Pillow's decoders, which raise nearly anything.
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError) as error:
+        raise UnreadableImage(name, _reason(error)) from error
+    except Exception as error:  # noqa: BLE001
+        raise UnreadableImage(name, f"damaged ({type(error).__name__}: {error})") from error
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    if "truncated" in text.lower() or isinstance(error, EOFError):
+        return f"truncated file ({text})"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return text
+
+
+def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
+    pixels = image.width * image.height
+    if pixels == 0:
+        raise UnreadableImage(name, "has no pixels")
+    if pixels > max_pixels:
+        raise UnreadableImage(name, f"{image.width}x{image.height} is more than {max_pixels} pixels")
+
+
+def _from_array(array: NDArray[np.uint8], name: str) -> Image.Image:
+    fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if array.dtype != np.uint8 or not fits or array.size == 0:
+        raise UnreadableImage(name, f"want uint8 (H, W, 3), got {array.dtype} {array.shape}")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_to_eight_bits(image)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_eight_bits(image: Image.Image) -> NDArray[np.uint8]:
+    """Grey pictures deeper than 8 bits, by their range: 16-bit integers by 1/257, floats in [0, 1] by 255."""
+    values = np.asarray(image, dtype=np.float64)
+    if image.mode == "F":
+        scale = 255.0 if np.nanmax(values) <= 1.0 else 1.0
+        values = np.nan_to_num(values) * scale
+    elif image.mode.startswith("I;16") or values.max() > 255:
+        values = values / 257.0
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How a backbone wants its pictures: resized to a square, then `(value / 255 - mean) / std` a channel.
+
+    The whole photograph is squeezed into the square, as the tutorial does, so that the grid covers all of it
+    and a cell of the attention map is a rectangle of the photograph.
+    """
+
+    size: int  # pixels a side
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bilinear"  # or "bicubic"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise OptionError(f"size must be at least 1 pixel, got {self.size}")
+        if self.interpolation not in _INTERPOLATIONS:
+            raise OptionError(f"interpolation must be one of {sorted(_INTERPOLATIONS)}, got {self.interpolation!r}")
+
+    def read(self, source: ImageSource) -> NDArray[np.uint8]:
+        """A photograph as uint8 (size, size, 3); large JPEGs are decoded at a fraction of their size.
+
+        Raises:
+            UnreadableImage: see `read_image`.
+        """
+        # Twice the wanted size: a picture shrunk by the JPEG decoder alone would be a little blurred.
+        return self.resize(read_image(source, draft_size=2 * self.size))
+
+    def resize(self, image: Image.Image) -> NDArray[np.uint8]:
+        """A picture of mode RGB as uint8 (size, size, 3)."""
+        if image.size != (self.size, self.size):
+            image = image.resize((self.size, self.size), _INTERPOLATIONS[self.interpolation])
+        return np.asarray(image)
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 (..., H, W, 3) to float32 (..., 3, H, W), normalised."""
+        scale = (1.0 / (255.0 * np.asarray(self.std))).astype(np.float32)
+        shift = (-np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)
+        values = pixels.astype(np.float32) * scale + shift  # (..., H, W, 3)
+        return np.ascontiguousarray(np.moveaxis(values, -1, -3))
+
+    def apply(self, image: Image.Image) -> NDArray[np.float32]:
+        """A picture of mode RGB as float32 (3, size, size), as the backbone wants it."""
+        return self.normalise(self.resize(image))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Preprocessing":
+        """The inverse of `to_dict`."""
+        r, g, b = values["mean"]
+        sr, sg, sb = values["std"]
+        return cls(int(values["size"]), (r, g, b), (sr, sg, sb), values.get("interpolation", "bilinear"))
+
+
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a photograph is an error, whatever another library set

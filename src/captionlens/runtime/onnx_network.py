@@ -1,0 +1,67 @@
+"""The captioning network in ONNX Runtime, behind the seam (`runtime.decoding.Network`)."""
+
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from captionlens.errors import ModelError
+from captionlens.runtime.decoding import State
+from captionlens.runtime.model_directory import GRAPHS, WEIGHTS, ModelDirectory
+
+
+class OnnxNetwork:
+    """Backbone, start and step of a model directory.
+
+    The three graphs take their weights from the one `model.safetensors`, which is memory-mapped for it.
+
+    Args:
+        model: a checked model directory.
+        threads: of ONNX Runtime; 0 lets it choose one a core.
+
+    Raises:
+        ModelError: a graph cannot be loaded.
+    """
+
+    def __init__(self, model: ModelDirectory, *, threads: int = 0) -> None:
+        # The mapping must live until all sessions are made.
+        weights = np.memmap(model.weights, np.uint8, mode="r")
+        self._sessions = {graph: _session(model, graph, weights, threads) for graph in GRAPHS}
+
+    def encode(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Prepared photographs (B, 3, H, W) to grid features (B, L, D)."""
+        return self._run("backbone", {"images": images})[0]
+
+    def start(self, features: NDArray[np.floating[Any]]) -> State:
+        """Grid features (B, L, D) to the state before the first word."""
+        memory, keys, *recurrent = self._run("start", {"features": features.astype(np.float32, copy=False)})
+        return State((memory, keys), tuple(recurrent))
+
+    def step(
+        self, tokens: NDArray[np.int64], state: State
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:
+        """One word further; see `runtime.decoding.Network`."""
+        memory, keys = state.memory
+        inputs = {"tokens": tokens, "memory": memory, "keys": keys}
+        inputs |= {f"state_{index}": array for index, array in enumerate(state.recurrent)}
+        log_probs, attention, *recurrent = self._run("step", inputs)
+        return log_probs, attention, State(state.memory, tuple(recurrent))
+
+    def _run(self, graph: str, inputs: dict[str, NDArray[Any]]) -> list[Any]:
+        outputs: list[Any] = self._sessions[graph].run(None, inputs)
+        return outputs
+
+
+def _session(
+    model: ModelDirectory, graph: str, weights: NDArray[np.uint8], threads: int
+) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_external_initializers_from_files_in_memory([f"../{WEIGHTS}"], [weights], [weights.nbytes])
+    path = model.graph(graph)
+    try:
+        return ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+        raise ModelError(path, f"cannot be loaded by ONNX Runtime ({error})") from error

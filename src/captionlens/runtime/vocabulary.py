@@ -1,0 +1,147 @@
+"""Words and their numbers, kept as a `tokenizer.json` that the `tokenizers` library opens."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from captionlens.errors import ModelError, OptionError
+from captionlens.files import write_text
+
+SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
+PAD, START, END, UNK = range(4)
+
+# The characters TensorFlow's tutorial filters; each becomes a space. The apostrophe stays: "don't" is one word.
+FILTERED = "!\"#$%&()*+.,-/:;=?@[\\]^_`{|}~"
+_TO_SPACE = str.maketrans(dict.fromkeys(FILTERED, " "))
+
+
+def words(text: str) -> list[str]:
+    """A caption's words: lower case, punctuation filtered, split at white space."""
+    return text.lower().translate(_TO_SPACE).split()
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The words a captioner knows. Numbers 0 to 3 are SPECIALS, in that order."""
+
+    tokens: tuple[str, ...]
+    _numbers: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.tokens[: len(SPECIALS)] != SPECIALS:
+            raise OptionError(f"a vocabulary starts with {SPECIALS}, got {self.tokens[:4]}")
+        if len(set(self.tokens)) != len(self.tokens):
+            raise OptionError("a vocabulary holds every word once")
+        object.__setattr__(self, "_numbers", {token: number for number, token in enumerate(self.tokens)})
+
+    @classmethod
+    def build(cls, captions: Iterable[str], *, size: int = 5000, min_count: int = 1) -> "Vocabulary":
+        """The `size` commonest words that occur at least `min_count` times; ties in order of appearance.
+
+        Raises:
+            OptionError: no word is left.
+        """
+        counts = Counter(word for caption in captions for word in words(caption))
+        for special in SPECIALS:
+            counts.pop(special, None)
+        common = [word for word, count in counts.most_common(size) if count >= min_count]
+        if not common:
+            raise OptionError(f"no word of the captions occurs at least {min_count} times")
+        return cls((*SPECIALS, *common))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __contains__(self, word: str) -> bool:
+        return word in self._numbers
+
+    def encode(self, caption: str) -> list[int]:
+        """`<start>`, the words' numbers (unknown ones as `<unk>`), `<end>`."""
+        # A caption that spells out a special token must not be able to end itself.
+        numbers = (self._numbers.get(word, UNK) for word in words(caption))
+        return [START, *(UNK if number < UNK else number for number in numbers), END]
+
+    def decode(self, numbers: Iterable[int]) -> list[str]:
+        """The words of `numbers`, up to the first `<end>`, without `<start>` and `<pad>`."""
+        text = []
+        for number in numbers:
+            if number == END:
+                break
+            if number not in (PAD, START):
+                text.append(self.tokens[number])
+        return text
+
+    def text(self, tokens: Sequence[str]) -> str:
+        """Words as a sentence."""
+        return " ".join(tokens)
+
+    def save(self, path: str | Path) -> None:
+        """Write `tokenizer.json`."""
+        write_text(path, json.dumps(self._to_tokenizer(), ensure_ascii=False, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Vocabulary":
+        """Read a `tokenizer.json` written by `save`.
+
+        Raises:
+            ModelError: the file is missing or not of that form.
+        """
+        try:
+            numbers: dict[str, int] = json.loads(Path(path).read_text("utf-8"))["model"]["vocab"]
+            if sorted(numbers.values()) != list(range(len(numbers))):
+                raise ModelError(path, "the words' numbers have gaps")
+            return cls(tuple(sorted(numbers, key=numbers.__getitem__)))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(path, f"is not a word-level tokenizer ({error})") from error
+        except OptionError as error:
+            raise ModelError(path, str(error)) from error
+
+    def _to_tokenizer(self) -> dict[str, Any]:
+        """The form of the `tokenizers` library's WordLevel tokenizer."""
+        punctuation = "[" + "".join("\\" + character for character in FILTERED) + "]"
+        return {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [
+                {
+                    "id": number,
+                    "content": token,
+                    "single_word": False,
+                    "lstrip": False,
+                    "rstrip": False,
+                    "normalized": False,
+                    "special": True,
+                }
+                for number, token in enumerate(SPECIALS)
+            ],
+            "normalizer": {
+                "type": "Sequence",
+                "normalizers": [
+                    {"type": "Lowercase"},
+                    {"type": "Replace", "pattern": {"Regex": punctuation}, "content": " "},
+                ],
+            },
+            "pre_tokenizer": {"type": "WhitespaceSplit"},
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [
+                    {"SpecialToken": {"id": "<start>", "type_id": 0}},
+                    {"Sequence": {"id": "A", "type_id": 0}},
+                    {"SpecialToken": {"id": "<end>", "type_id": 0}},
+                ],
+                "pair": [
+                    {"Sequence": {"id": "A", "type_id": 0}},
+                    {"Sequence": {"id": "B", "type_id": 1}},
+                ],
+                "special_tokens": {
+                    token: {"id": token, "ids": [number], "tokens": [token]}
+                    for token, number in (("<start>", START), ("<end>", END))
+                },
+            },
+            "decoder": None,
+            "model": {"type": "WordLevel", "vocab": dict(self._numbers), "unk_token": "<unk>"},
+        }

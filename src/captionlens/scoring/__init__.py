@@ -1,0 +1,1 @@
+"""How good captions are: the official scores without Java, their intervals, and COCO's files."""

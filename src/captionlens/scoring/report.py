@@ -1,0 +1,97 @@
+"""The evaluation report: the captioner that users run, over a split, with scores and intervals."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from captionlens.datasets.records import Record
+from captionlens.errors import DatasetError
+from captionlens.files import write_text
+from captionlens.runtime.captioner import Captioner
+from captionlens.runtime.decoding import DecodingOptions
+from captionlens.scoring.scores import Scores, score_captions
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What `evaluate` found: the report as plain values, and the photographs it had to leave out."""
+
+    report: dict[str, Any]
+    scores: Scores
+    failed: tuple[tuple[str, str], ...]  # path and cause
+
+    def save(self, path: Path) -> None:
+        """Write REPORT.json."""
+        write_text(path, json.dumps(self.report, indent=1, ensure_ascii=False) + "\n")
+
+
+def evaluate(
+    captioner: Captioner,
+    records: Sequence[Record],
+    *,
+    dataset: str,
+    split: str,
+    options: DecodingOptions | None = None,
+    batch_size: int = 16,
+    intervals: bool = True,
+    meteor: bool = True,
+    progress: bool = True,
+) -> Evaluation:
+    """Caption every photograph from its file and score the captions against the references.
+
+    Args:
+        captioner: as `captionlens.load` gives it.
+        records: photographs with their references.
+        dataset: its name, for the report.
+        split: its name, for the report.
+        options: how to search; by default the model's own.
+        batch_size: photographs at a time.
+        intervals: add 95 % bootstrap intervals.
+        meteor: add METEOR where Java is found.
+        progress: show a bar on a terminal.
+
+    Raises:
+        DatasetError: not one photograph could be read.
+    """
+    options = options or captioner.options
+    candidates: dict[int, str] = {}
+    failed = []
+    captions = captioner.caption_many(
+        [record.image for record in records], batch_size=batch_size, options=options
+    )
+    bar = tqdm(
+        captions, total=len(records), desc="captions", unit="photo", disable=None if progress else True
+    )
+    for number, caption in enumerate(bar):
+        if caption.error is not None:
+            failed.append((str(records[number].image), str(caption.error)))
+        else:
+            candidates[number] = caption.text
+    if not candidates:
+        raise DatasetError(dataset, "not one photograph could be read")
+    references = {number: records[number].captions for number in candidates}
+    scores = score_captions(candidates, references, intervals=intervals, meteor=meteor)
+    report = {
+        "dataset": dataset,
+        "split": split,
+        "model": captioner.name,
+        "decoding": asdict(options),
+        "photographs": len(candidates),
+        "failed": [{"path": path, "message": message} for path, message in failed],
+        "scores": scores.scores,
+        "intervals": {name: list(interval) for name, interval in scores.intervals.items()},
+        "left_out": scores.left_out,
+        "captions": [
+            {"image_id": image_id(records[number]), "caption": text} for number, text in candidates.items()
+        ],
+    }
+    return Evaluation(report, scores, tuple(failed))
+
+
+def image_id(record: Record) -> int | str:
+    """The id of a photograph in COCO's formats: COCO's ids are numbers, others' names."""
+    return int(record.source_id) if record.source_id.isdecimal() else record.source_id

@@ -1,0 +1,1 @@
+"""Training: batches, the Lightning module, the whole job, and the export of a model directory."""

@@ -1,0 +1,128 @@
+"""Batches for teacher forcing: photographs with all their captions, so that a grid is read and encoded once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from captionlens.datasets.records import Record
+from captionlens.errors import OptionError
+from captionlens.features.store import FeatureStore, photograph_key
+from captionlens.runtime.vocabulary import PAD, Vocabulary
+
+POOL = 32  # batches' worth of photographs that are shuffled together before sorting by length
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """P photographs: `features` (P, L, D) float16 and `captions` (P, C, T) int64, padded with 0."""
+
+    features: Tensor
+    captions: Tensor
+
+    @property
+    def caption_count(self) -> int:
+        """Captions in the batch, empty rows left out."""
+        return int((self.captions[:, :, 0] != PAD).sum())
+
+
+class CaptionedPhotographs(Dataset[tuple[str, list[list[int]]]]):
+    """Photographs in the store with their captions as numbers, longest first.
+
+    Args:
+        records: the photographs; those without a grid in the store are left out and counted in `missing`.
+        max_words: longer captions are cut.
+    """
+
+    def __init__(
+        self, records: Sequence[Record], store: FeatureStore, vocabulary: Vocabulary, max_words: int = 50
+    ) -> None:
+        self.store = store
+        self.missing = 0
+        self.items: list[tuple[str, list[list[int]]]] = []
+        for record in records:
+            try:
+                key = photograph_key(record)
+            except OSError:
+                key = ""
+            if key not in store:
+                self.missing += 1
+                continue
+            encoded = [vocabulary.encode(caption) for caption in record.captions]
+            encoded = [numbers[: max_words + 1] + numbers[-1:] if len(numbers) > max_words + 2 else numbers
+                       for numbers in encoded]  # fmt: skip
+            self.items.append((key, sorted(encoded, key=len, reverse=True)))
+        if not self.items:
+            raise OptionError("no photograph of the training split has features")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[str, list[list[int]]]:
+        return self.items[index]
+
+    def collate(self, items: Sequence[tuple[str, list[list[int]]]]) -> Batch:
+        """Photographs to one batch."""
+        slots = max(len(captions) for _, captions in items)
+        longest = max(len(caption) for _, captions in items for caption in captions)
+        padded = np.full((len(items), slots, longest), PAD, np.int64)
+        for row, (_, captions) in enumerate(items):
+            for slot, caption in enumerate(captions):
+                padded[row, slot, : len(caption)] = caption
+        features = self.store.read(key for key, _ in items)
+        return Batch(torch.from_numpy(features), torch.from_numpy(padded))
+
+
+class LengthBatches(Sampler[list[int]]):
+    """Batches of photographs with captions of like number and length, in an order drawn anew each epoch.
+
+    Photographs are shuffled, sorted by length within pools of POOL batches, cut into batches of about
+    `captions` captions, and the batches of a pool are shuffled: little padding, and still random.
+    The order depends on seed and epoch only, so that a resumed run sees what it would have seen.
+    """
+
+    def __init__(self, data: CaptionedPhotographs, captions: int, seed: int, epoch: int) -> None:
+        self.captions = captions
+        self.seed = seed
+        self.epoch = epoch
+        self.shapes = [(len(c), len(c[0]), sum(map(len, c))) for _, c in data.items]
+        self.mean_captions = max(1.0, sum(shape[0] for shape in self.shapes) / len(self.shapes))
+
+    def __len__(self) -> int:
+        return len(self._batches())
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches())
+
+    def _batches(self) -> list[list[int]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(len(self.shapes))
+        pool = max(1, int(POOL * self.captions / self.mean_captions))
+        batches: list[list[int]] = []
+        for begin in range(0, len(order), pool):
+            chunk = sorted(order[begin : begin + pool].tolist(), key=lambda index: self.shapes[index])
+            cut = self._cut(chunk)
+            batches.extend(cut[index] for index in rng.permutation(len(cut)))
+        return batches
+
+    def _cut(self, chunk: list[int]) -> list[list[int]]:
+        """Sorted photographs into batches of at most `captions` caption rows."""
+        batches: list[list[int]] = [[]]
+        for index in chunk:
+            rows = (len(batches[-1]) + 1) * self.shapes[index][0]
+            if batches[-1] and rows > self.captions:
+                batches.append([])
+            batches[-1].append(index)
+        return batches
+
+
+def training_loader(data: CaptionedPhotographs, *, captions: int, seed: int, epoch: int) -> DataLoader[Batch]:
+    """Batches of about `captions` captions in the order of this epoch, see `LengthBatches`."""
+    return DataLoader(
+        data,  # type: ignore[arg-type]  # collate makes batches of the items
+        batch_sampler=LengthBatches(data, captions, seed, epoch),
+        collate_fn=data.collate,
+    )

@@ -1,0 +1,164 @@
+"""What happens around the epochs: progress, checkpoints that appear whole, samples, the best weights, the plot."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import safetensors.torch
+from tqdm import tqdm
+
+from captionlens.files import atomic_path, write_text
+from captionlens.training.module import CaptioningModule
+
+SAMPLES = 5  # validation photographs whose captions are shown after each epoch
+
+
+class Progress(pl.Callback):
+    """A bar an epoch with loss and captions per second, on a terminal only."""
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self._bar: Any = None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A new bar."""
+        assert isinstance(pl_module, CaptioningModule)
+        self._bar = tqdm(
+            total=sum(len(captions) for _, captions in pl_module.training_data.items),
+            desc=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
+            unit="caption",
+            disable=None if self.enabled else True,
+        )
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Advance by the batch's captions."""
+        self._bar.update(batch.caption_count)
+        if batch_idx % 20 == 0 and not self._bar.disable:
+            self._bar.set_postfix(loss=f"{float(trainer.callback_metrics.get('loss_step', 0)):.3f}")
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The bar stands while captions are written and scored."""
+        if self._bar is not None and not self._bar.disable:
+            self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, validating")
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The epoch's scores stay on the screen."""
+        metrics = trainer.callback_metrics
+        if self._bar is not None and not self._bar.disable:
+            self._bar.set_postfix(
+                loss=f"{float(metrics.get('loss', metrics.get('loss_step', 0))):.3f}",
+                val_loss=f"{float(metrics['val_loss']):.3f}",
+                cider=f"{100 * float(metrics['val_cider']):.1f}",
+            )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Done with this epoch's bar."""
+        self._bar.close()
+
+
+class Keeper(pl.Callback):
+    """After each epoch: history, samples, the best weights, and a checkpoint with all that going on needs.
+
+    Files of the run folder: `history.csv`, `samples.jsonl`, `best.safetensors`, `best.json`, `last.ckpt`.
+    The checkpoint is written last: whatever it stands for is already there.
+    """
+
+    def __init__(self, run: Path, names: list[str], references: list[list[str]]) -> None:
+        self.run = run
+        self.names = names
+        self.references = references
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Travels in the checkpoint."""
+        return {"history": self.history, "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.history, self.best = state_dict["history"], state_dict["best"]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep what the epoch brought."""
+        assert isinstance(pl_module, CaptioningModule)
+        if not trainer.is_global_zero:
+            return
+        metrics = trainer.callback_metrics
+        epoch = trainer.current_epoch + 1
+        row = {
+            "epoch": epoch,
+            "loss": float(metrics["loss_epoch"]),
+            "val_loss": float(metrics["val_loss"]),
+            "val_cider": float(metrics["val_cider"]),
+        }
+        self.history = [*self.history, row]
+        self._write_history()
+        self._write_samples(trainer, pl_module, epoch)
+        # The first epoch is the best so far even if its captions score nothing.
+        if not self.best or row["val_cider"] > self.best["val_cider"]:
+            self.best = row
+            weights = {name: tensor.contiguous() for name, tensor in pl_module.kept.state_dict().items()}
+            with atomic_path(self.run / "best.safetensors") as path:
+                safetensors.torch.save_file(weights, path)
+            write_text(self.run / "best.json", json.dumps(row) + "\n")
+        with atomic_path(self.run / "last.ckpt") as path:
+            trainer.save_checkpoint(path)
+
+    def _write_history(self) -> None:
+        with atomic_path(self.run / "history.csv") as path, path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self.history[0]))
+            writer.writeheader()
+            writer.writerows(self.history)
+
+    def _write_samples(self, trainer: pl.Trainer, module: CaptioningModule, epoch: int) -> None:
+        shown = list(zip(self.names, module.captions, self.references, strict=False))[:SAMPLES]
+        line = {
+            "epoch": epoch,
+            "captions": [
+                {"photograph": name, "caption": caption, "references": references}
+                for name, caption, references in shown
+            ],
+        }
+        path = self.run / "samples.jsonl"
+        before = path.read_text().splitlines() if path.exists() else []
+        kept = [text for text in before if json.loads(text)["epoch"] < epoch]
+        write_text(path, "\n".join([*kept, json.dumps(line, ensure_ascii=False)]) + "\n")
+        for logger in trainer.loggers:
+            if isinstance(logger, pl.loggers.TensorBoardLogger):
+                text = "\n\n".join(f"{name}: {caption}" for name, caption, _ in shown)
+                logger.experiment.add_text("captions", text, epoch)
+
+
+def plot_losses(history: list[dict[str, float]], path: Path) -> None:
+    """The loss plot: training and validation loss a word, and CIDEr-D, over the epochs."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    epochs = [row["epoch"] for row in history]
+    figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    axis.plot(epochs, [row["loss"] for row in history], "o-", color="#1f77b4", label="training loss")
+    axis.plot(epochs, [row["val_loss"] for row in history], "o-", color="#ff7f0e", label="validation loss")
+    axis.set(xlabel="epoch", ylabel="cross-entropy a word (nats)")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(alpha=0.3)
+    right = axis.twinx()
+    right.plot(epochs, [100 * row["val_cider"] for row in history], "s--", color="#2ca02c", label="validation CIDEr-D")
+    right.set(ylabel="CIDEr-D (times 100)")
+    lines = [*axis.get_lines(), *right.get_lines()]
+    axis.legend(lines, [str(line.get_label()) for line in lines], loc="center right")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+    plt.close(figure)
+
+
+def remove_logs_after(run: Path, epoch: int) -> None:
+    """Forget the loggers' files of an attempt that never reached its first checkpoint."""
+    if epoch == 0:
+        shutil.rmtree(run / "logs", ignore_errors=True)

@@ -1,0 +1,162 @@
+"""The settings of a training run, the presets, and the ways to change them: a YAML file and `key=value`."""
+
+import dataclasses
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from captionlens.errors import FileError, OptionError
+from captionlens.features.backbones import DEFAULT as DEFAULT_BACKBONE
+from captionlens.network.config import PRESETS as NETWORK_PRESETS
+from captionlens.network.config import NetworkConfig
+
+_NETWORK_KEYS = {f.name for f in fields(NetworkConfig)} - {"vocabulary", "rows", "columns", "channels"}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """All that decides how a captioner is trained. The defaults are the tutorial's where it has an opinion."""
+
+    preset: str = "tutorial"
+    backbone: str = DEFAULT_BACKBONE
+    vocabulary_size: int = 5000
+    min_count: int = 1  # rarer words become <unk>
+    max_words: int = 50  # longer captions are cut
+    network: dict[str, Any] = field(default_factory=dict)  # fields of NetworkConfig
+    epochs: int = 20
+    batch_captions: int = 64
+    learning_rate: float = 1e-3
+    schedule: str = "constant"  # or "one-cycle" (Smith and Topin, 2018)
+    weight_decay: float = 0.0
+    gradient_clip: float = 5.0  # largest norm of all gradients together
+    label_smoothing: float = 0.0
+    doubly_stochastic: float = 0.0  # weight of the regulariser of "Show, Attend and Tell", section 4.2.1
+    average_decay: float = 0.0  # of the moving average of the weights that is validated and kept; 0: none
+    seed: int = 1
+    beam: int = 3  # of validation, and the default of the exported captioner
+    length_penalty: float = 1.0
+    validation_photographs: int = 1000  # at most, of each epoch's validation
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("preset", self.preset in PRESETS, f"one of {', '.join(PRESETS)}"),
+            ("schedule", self.schedule in ("constant", "one-cycle"), "constant or one-cycle"),
+            ("epochs", self.epochs >= 1, "at least 1"),
+            ("batch_captions", self.batch_captions >= 1, "at least 1"),
+            ("vocabulary_size", self.vocabulary_size >= 1, "at least 1"),
+            ("max_words", self.max_words >= 1, "at least 1"),
+            ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
+            ("average_decay", 0 <= self.average_decay < 1, "in [0, 1)"),
+            ("validation_photographs", self.validation_photographs >= 1, "at least 1"),
+        )
+        for name, fits, wanted in checks:
+            if not fits:
+                raise OptionError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
+        unknown = set(self.network) - _NETWORK_KEYS
+        if unknown:
+            raise OptionError(f"unknown network setting {sorted(unknown)[0]!r}: use one of {sorted(_NETWORK_KEYS)}")
+
+    def network_config(self, *, vocabulary: int, rows: int, columns: int, channels: int) -> NetworkConfig:
+        """The network these settings ask for, on a grid of these sizes."""
+        return NetworkConfig(
+            vocabulary=vocabulary, rows=rows, columns=columns, channels=channels, **self.network
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for YAML."""
+        return dataclasses.asdict(self)
+
+
+# What each preset changes of the defaults above.
+PRESETS: dict[str, dict[str, Any]] = {
+    "tutorial": {},
+    "base": {
+        "min_count": 3,
+        "epochs": 15,
+        "batch_captions": 100,
+        "learning_rate": 2e-3,
+        "schedule": "one-cycle",
+        "weight_decay": 0.01,
+        "gradient_clip": 1.0,
+        "label_smoothing": 0.1,
+        "average_decay": 0.999,
+    },
+}
+
+
+def make_config(preset: str, *changes: dict[str, Any]) -> TrainingConfig:
+    """The preset's settings with `changes` laid over them, one after the other.
+
+    A key is a field of TrainingConfig, or `network.X` for a field of the network.
+
+    Raises:
+        OptionError: a key or value that does not exist or fit; the message names it.
+    """
+    if preset not in PRESETS:
+        raise OptionError(f"unknown preset {preset!r}: use one of {', '.join(PRESETS)}")
+    values: dict[str, Any] = {**PRESETS[preset], "preset": preset, "network": dict(NETWORK_PRESETS[preset])}
+    known = {f.name: f for f in fields(TrainingConfig)}
+    for change in changes:
+        for key, value in change.items():
+            if key == "network" and isinstance(value, dict):
+                values["network"].update(value)
+            elif key.startswith("network."):
+                values["network"][key.removeprefix("network.")] = value
+            elif key in known:
+                values[key] = _typed(key, value, known[key].type)
+            else:
+                raise OptionError(f"unknown setting {key!r}: use one of {', '.join(known)} or network.X")
+    return TrainingConfig(**values)
+
+
+def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
+    """`key=value` strings to values; a value is read as YAML, so that 3, 0.1 and true are what they look like.
+
+    Raises:
+        OptionError: a string has no `=`.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise OptionError(f"--set wants key=value, got {setting!r}")
+        values[key.strip()] = _number(yaml.safe_load(value))
+    return values
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A mapping of settings from a YAML file.
+
+    Raises:
+        FileError: the file cannot be read or is no mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise FileError(path, error.strerror or str(error)) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FileError(path, f"is not YAML ({error})") from error
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise FileError(path, "holds no mapping of settings")
+    return {key: _number(value) for key, value in values.items()}
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 as text; people mean the number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _typed(key: str, value: Any, wanted: Any) -> Any:
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if wanted in (int, float, str) and (not isinstance(value, wanted) or isinstance(value, bool)):
+        raise OptionError(f"{key} must be {wanted.__name__}, got {value!r}")
+    return value

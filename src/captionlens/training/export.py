@@ -1,0 +1,227 @@
+"""A training run becomes a model directory, and the export checks itself before it counts."""
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from captionlens.errors import ModelError, RunError, UnreadableImage
+from captionlens.features.backbones import Backbone, load_backbone
+from captionlens.features.store import FeatureStore
+from captionlens.files import atomic_path, sync_folder, write_text
+from captionlens.network import CaptioningNetwork
+from captionlens.runtime.decoding import DecodingOptions, Network, State, decode
+from captionlens.runtime.model_directory import FORMAT, WEIGHTS, ModelDirectory, write_manifest
+from captionlens.runtime.onnx_network import OnnxNetwork
+from captionlens.runtime.vocabulary import Vocabulary
+from captionlens.training.card import model_card
+from captionlens.training.onnx_export import export_graphs
+from captionlens.training.run_folder import RunFolder
+from captionlens.training.seam import TorchNetwork
+
+log = logging.getLogger("captionlens")
+
+TOLERANCE = 1e-4  # of log-probabilities and attention, torch against ONNX Runtime
+
+
+def export_run(
+    run: RunFolder,
+    model: Path | None = None,
+    *,
+    name: str | None = None,
+    dataset_name: str = "",
+    examples: Sequence[Path] = (),
+) -> Path:
+    """Write the best epoch of a run as a model directory.
+
+    The weights are rounded to half precision; captions, log-probabilities and attention of the torch network
+    with these weights are compared with ONNX Runtime's, and a difference keeps the directory from appearing.
+
+    Args:
+        run: a run with at least one finished epoch.
+        model: the directory to write, by default `model` in the run folder; an earlier export is replaced.
+        name: of the model, by default "captionlens-" and the preset.
+        dataset_name: for the model card.
+        examples: photographs to compare both networks on; made-up ones where there are none.
+
+    Raises:
+        RunError: there is nothing to export.
+        ModelError: the folder holds something else, or the export does not do what the network does.
+    """
+    model = model or run.path / "model"
+    name = name or f"captionlens-{run.config.preset}"
+    if model.exists() and not (model / "manifest.json").exists() and any(model.iterdir()):
+        raise ModelError(model, "is there already and is not a model directory")
+    network, vocabulary = load_best(run)
+    weights = run.data.backbone_weights
+    backbone = load_backbone(run.config.backbone, Path(weights) if weights else None)
+    index = FeatureStore.open(run.features).index
+    backbone = backbone.fuse()
+    for part in (network, backbone):
+        _round_to_halves(part)
+    decoding = DecodingOptions(
+        beam=run.config.beam,
+        length_penalty=run.config.length_penalty,
+        max_words=min(run.config.max_words, 30),
+    )
+
+    draft = model.with_name(f".{model.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    (draft / "onnx").mkdir(parents=True)
+    with atomic_path(draft / WEIGHTS) as path:
+        safetensors.torch.save_file(_halves(network, backbone), path, metadata={"format": "pt"})
+    export_graphs(network, backbone, draft / "onnx", draft / WEIGHTS)
+    vocabulary.save(draft / "tokenizer.json")
+    _write_json(draft / "preprocessor_config.json", backbone.preprocessing.to_dict())
+    best = json.loads((run.path / "best.json").read_text())
+    config = {
+        "format": FORMAT,
+        "name": name,
+        "backbone": index.backbone,
+        "grid": [index.rows, index.columns],
+        "network": network.config.to_dict(),
+        "decoding": {
+            "beam": decoding.beam,
+            "length_penalty": decoding.length_penalty,
+            "max_words": decoding.max_words,
+        },
+        "trained_on": dataset_name,
+        "training": run.config.to_dict(),
+        "best_epoch": best,
+    }
+    _write_json(draft / "config.json", config)
+    write_text(draft / "README.md", model_card(config))
+    write_manifest(draft)
+    check_export(network, backbone, draft, decoding, examples)
+    _put_in_place(draft, model)
+    log.info("wrote the model to %s", model)
+    return model
+
+
+def load_best(run: RunFolder) -> tuple[CaptioningNetwork, Vocabulary]:
+    """The best epoch's network, in evaluation mode, and its words.
+
+    Raises:
+        RunError: the run has no finished epoch.
+    """
+    path = run.path / "best.safetensors"
+    if not path.exists():
+        raise RunError(run.path, "has no best.safetensors: it was never trained to the end of an epoch")
+    vocabulary = Vocabulary.load(run.path / "tokenizer.json")
+    index = FeatureStore.open(run.features).index
+    network = CaptioningNetwork(
+        run.config.network_config(
+            vocabulary=len(vocabulary), rows=index.rows, columns=index.columns, channels=index.channels
+        )
+    )
+    network.load_state_dict(safetensors.torch.load_file(path))
+    return network.eval(), vocabulary
+
+
+def check_export(
+    network: CaptioningNetwork,
+    backbone: Backbone,
+    model: Path,
+    decoding: DecodingOptions,
+    examples: Sequence[Path] = (),
+) -> None:
+    """Compare the torch network with ONNX Runtime on photographs, at a batch size that was not exported.
+
+    Raises:
+        ModelError: features, log-probabilities, attention or captions differ.
+    """
+    directory = ModelDirectory.open(model)
+    torch_side: Network = TorchNetwork(network, backbone)
+    onnx_side: Network = OnnxNetwork(directory)
+    images = _example_images(backbone, examples)  # (B, 3, H, W)
+    features = torch_side.encode(images)
+    _compare(model, "features", features.numpy(), onnx_side.encode(images), scale=float(features.abs().max()))
+    ours = decode(torch_side, features, decoding)
+    theirs = decode(onnx_side, features.numpy(), decoding)
+    longest = max(len(hypothesis.tokens) for hypothesis in ours)
+    tokens = np.zeros((len(images), longest + 1), np.int64)
+    tokens[:, 0] = 1
+    for row, hypothesis in enumerate(ours):
+        tokens[row, 1 : len(hypothesis.tokens) + 1] = hypothesis.tokens
+    for (log_probs, attention), (other_log_probs, other_attention) in zip(
+        _forced(torch_side, features, tokens), _forced(onnx_side, features.numpy(), tokens), strict=True
+    ):
+        _compare(model, "log-probabilities", log_probs, other_log_probs)
+        _compare(model, "attention", attention, other_attention)
+    if [hypothesis.tokens for hypothesis in ours] != [hypothesis.tokens for hypothesis in theirs]:
+        raise ModelError(model, "writes other captions than the network it was exported from")
+
+
+def _forced(
+    network: Network, features: object, tokens: NDArray[np.int64]
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Log-probabilities and attention of every step when `tokens` (B, T) are given."""
+    state: State = network.start(features)
+    results = []
+    for time in range(tokens.shape[1]):
+        log_probs, attention, state = network.step(tokens[:, time : time + 1], state)
+        results.append((log_probs, attention))
+    return results
+
+
+def _compare(
+    model: Path, what: str, ours: NDArray[np.float32], theirs: NDArray[np.float32], scale: float = 1.0
+) -> None:
+    difference = float(np.abs(ours - theirs).max()) / max(scale, 1.0)
+    if not difference <= TOLERANCE:
+        raise ModelError(model, f"{what} differ from torch's by {difference:.1e}, more than {TOLERANCE:.0e}")
+
+
+def _example_images(backbone: Backbone, examples: Sequence[Path]) -> NDArray[np.float32]:
+    """A batch of 5 at most, and of 3 at least: the graphs were traced with 2."""
+    pixels = []
+    for path in examples[:5]:
+        try:
+            pixels.append(backbone.preprocessing.read(path))
+        except UnreadableImage:
+            continue
+    size = backbone.preprocessing.size
+    random = np.random.default_rng(0)
+    while len(pixels) < 3:
+        coarse = random.integers(0, 256, (8, 8, 3), np.uint8)
+        pixels.append(np.resize(np.kron(coarse, np.ones((size // 8 + 1,) * 2 + (1,), np.uint8)), (size, size, 3)))
+    return backbone.preprocessing.normalise(np.stack(pixels))
+
+
+def _round_to_halves(module: nn.Module) -> None:
+    with torch.no_grad():
+        for tensor in module.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.half().float())
+
+
+def _halves(network: CaptioningNetwork, backbone: Backbone) -> dict[str, torch.Tensor]:
+    return {
+        f"{prefix}.{name}": tensor.half().contiguous()
+        for prefix, module in (("backbone", backbone), ("network", network))
+        for name, tensor in module.state_dict().items()
+        if tensor.is_floating_point()
+    }
+
+
+def _write_json(path: Path, content: object) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _put_in_place(draft: Path, model: Path) -> None:
+    """Rename the finished draft to the model's place; an earlier model there is removed."""
+    sync_folder(draft)
+    old = model.with_name(f".{model.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if model.exists():
+        model.rename(old)
+    draft.rename(model)
+    sync_folder(model.parent)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,230 @@
+"""The whole job: extract what is missing, build the vocabulary, train, validate, keep the best, export."""
+
+import json
+import logging
+import os
+import platform
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from captionlens.datasets import Dataset, Record, count_captions
+from captionlens.errors import OptionError, RunError
+from captionlens.features.backbones import Backbone, load_backbone
+from captionlens.features.extract import extract, has_fast_bfloat16
+from captionlens.features.store import FeatureStore
+from captionlens.files import write_text
+from captionlens.network import CaptioningNetwork
+from captionlens.runtime.vocabulary import Vocabulary
+from captionlens.scoring.scores import References, quick_cider
+from captionlens.training.batches import CaptionedPhotographs
+from captionlens.training.callbacks import Keeper, Progress, plot_losses
+from captionlens.training.config import TrainingConfig
+from captionlens.training.export import export_run
+from captionlens.training.module import CaptioningModule
+from captionlens.training.run_folder import RunFolder
+
+log = logging.getLogger("captionlens")
+
+
+def train(
+    run: RunFolder, dataset: Dataset, *, devices: str = "auto", precision: str = "auto", progress: bool = True
+) -> dict[str, Any]:
+    """Do the whole job of a run, from where it stands.
+
+    Args:
+        run: as `start_run` or `resume_run` gave it.
+        dataset: with a train and a val split.
+        devices: "auto", "cpu", "cuda", or "cuda:N" for N cards.
+        precision: "auto" (bfloat16 where the processor or card has it), "32" or "bf16".
+        progress: show bars on a terminal.
+
+    Returns:
+        The content of summary.json.
+
+    Raises:
+        CaptionlensError: a setting, the store, the run folder or the data set is not fit for it.
+    """
+    if run.finished:
+        log.info("%s is finished already", run.path)
+        summary: dict[str, Any] = json.loads((run.path / "summary.json").read_text())
+        return summary
+    began = time.perf_counter()
+    training, validation = dataset.split("train"), dataset.split("val")
+    config = run.config
+    pl.seed_everything(config.seed, verbose=False)
+
+    backbone = load_backbone(config.backbone, _path(run.data.backbone_weights))
+    store, left_out = _features(run, (*training, *validation), backbone, devices, progress)
+    features_done = time.perf_counter()
+
+    vocabulary = _vocabulary(run, training)
+    training_data = CaptionedPhotographs(training, store, vocabulary, config.max_words)
+    usable = [record for record in validation if record.image not in left_out]
+    usable = usable[: config.validation_photographs]
+    validation_data = CaptionedPhotographs(usable, store, vocabulary, config.max_words)
+    log.info(
+        "training on %d captions of %d photographs, validating on %d; %d words",
+        count_captions(training),
+        len(training_data),
+        len(validation_data),
+        len(vocabulary),
+    )
+    module = _module(config, store, vocabulary, training_data, validation_data, usable)
+    keeper = _fit(run, module, usable, devices=devices, precision=precision, progress=progress)
+    plot_losses(keeper.history, run.path / "loss.png")
+    fitted = time.perf_counter()
+
+    log.info("best epoch %d: CIDEr-D %.1f on validation", keeper.best["epoch"], 100 * keeper.best["val_cider"])
+    export_run(run, dataset_name=dataset.name, examples=[record.image for record in usable[:8]])
+    ended = time.perf_counter()
+    summary = {
+        "captions": count_captions(training),
+        "photographs": {"train": len(training_data), "val": len(validation_data), "unreadable": len(left_out)},
+        "vocabulary": len(vocabulary),
+        "best": keeper.best,
+        "history": keeper.history,
+        "captions_per_second": round(module.caption_total / max(module.seconds["training"], 1e-9), 1),
+        "seconds": {
+            "features": round(features_done - began, 1),
+            "training": round(module.seconds["training"], 1),
+            "validation": round(module.seconds["validation"], 1),
+            "export": round(ended - fitted, 1),
+            "this_command": round(ended - began, 1),
+        },
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def _features(
+    run: RunFolder, records: Sequence[Record], backbone: Backbone, devices: str, progress: bool
+) -> tuple[FeatureStore, set[Path]]:
+    """The store with all grids, and the photographs that could not be read."""
+    device = "cuda" if _accelerator(devices)[0] == "cuda" else "cpu"
+    extraction = extract(records, run.features, backbone, device=device, progress=progress)
+    for error in extraction.unreadable:
+        log.warning("left out %s", error)
+    log.info("features of %d photographs, %d of them new", len(extraction.store), extraction.extracted)
+    return extraction.store, {Path(error.path) for error in extraction.unreadable}
+
+
+def _vocabulary(run: RunFolder, training: Sequence[Record]) -> Vocabulary:
+    path = run.path / "tokenizer.json"
+    if run.checkpoint and path.exists():
+        return Vocabulary.load(path)
+    vocabulary = Vocabulary.build(
+        (caption for record in training for caption in record.captions),
+        size=run.config.vocabulary_size,
+        min_count=run.config.min_count,
+    )
+    vocabulary.save(path)
+    return vocabulary
+
+
+def _module(
+    config: TrainingConfig,
+    store: FeatureStore,
+    vocabulary: Vocabulary,
+    training: CaptionedPhotographs,
+    validation: CaptionedPhotographs,
+    records: Sequence[Record],
+) -> CaptioningModule:
+    network = CaptioningNetwork(
+        config.network_config(
+            vocabulary=len(vocabulary),
+            rows=store.index.rows,
+            columns=store.index.columns,
+            channels=store.index.channels,
+        )
+    )
+    references = References({number: record.captions for number, record in enumerate(records)})
+
+    def score(captions: Sequence[str]) -> float:
+        return quick_cider(dict(enumerate(captions)), references)
+
+    return CaptioningModule(network, config, training, validation, vocabulary, score)
+
+
+def _fit(
+    run: RunFolder,
+    module: CaptioningModule,
+    validation: Sequence[Record],
+    *,
+    devices: str,
+    precision: str,
+    progress: bool,
+) -> Keeper:
+    keeper = Keeper(
+        run.path, [record.image.name for record in validation], [list(record.captions) for record in validation]
+    )
+    accelerator, count = _accelerator(devices)
+    logs = run.path / "logs"
+    with warnings.catch_warnings():
+        # Lightning warns of few loader workers; reading mapped features in this process is the faster way.
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=count,
+            precision=_precision(precision, accelerator),
+            max_epochs=run.config.epochs,
+            gradient_clip_val=run.config.gradient_clip,
+            callbacks=[Progress(progress), keeper],
+            logger=[TensorBoardLogger(logs, name="", version="tensorboard"), CSVLogger(logs, name="", version="csv")],
+            default_root_dir=run.path,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,
+            use_distributed_sampler=False,
+        )
+        checkpoint = run.checkpoint
+        if checkpoint:
+            log.info("going on from %s", checkpoint)
+        # The checkpoint is this run's own; it holds plain state that torch loads without unpickling code.
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if not keeper.history:
+        raise RunError(run.path, "trained for no epoch")
+    return keeper
+
+
+def _accelerator(devices: str) -> tuple[str, Any]:
+    name, _, count = devices.partition(":")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise OptionError("devices cuda: this PyTorch sees no CUDA card")
+    if name not in ("cpu", "cuda") or (count and not count.isdigit()):
+        raise OptionError(f"devices must be auto, cpu, cuda or cuda:N, got {devices!r}")
+    return name, int(count) if count else 1
+
+
+def _precision(precision: str, accelerator: str) -> Any:
+    if precision == "auto":
+        fast = torch.cuda.is_bf16_supported() if accelerator == "cuda" else has_fast_bfloat16()
+        return "bf16-mixed" if fast else "32-true"
+    choices = {"32": "32-true", "bf16": "bf16-mixed"}
+    if precision not in choices:
+        raise OptionError(f"precision must be auto, 32 or bf16, got {precision!r}")
+    return choices[precision]
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None

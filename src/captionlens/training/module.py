@@ -1,0 +1,186 @@
+"""What Lightning drives: the loss of a batch, the optimiser, and the validation by captions."""
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from captionlens.network import CaptioningNetwork, Teacher
+from captionlens.runtime.decoding import DecodingOptions, decode
+from captionlens.runtime.vocabulary import Vocabulary
+from captionlens.training.batches import Batch, CaptionedPhotographs, training_loader
+from captionlens.training.config import TrainingConfig
+from captionlens.training.seam import TorchNetwork
+
+VALIDATION_BATCH = 50  # photographs
+
+
+def caption_loss(teacher: Teacher, *, label_smoothing: float, doubly_stochastic: float) -> tuple[Tensor, Tensor]:
+    """The loss that is minimised, and the plain cross-entropy that is reported, both per word.
+
+    The regulariser of "Show, Attend and Tell" (equation 14) asks that every place gets one word's worth of
+    attention over a caption: the mean over captions of sum_i (1 - sum_t alpha_ti)^2 / L.
+    """
+    logits = teacher.logits.float()
+    cross_entropy = F.cross_entropy(logits, teacher.targets)
+    loss = cross_entropy
+    if label_smoothing:
+        loss = F.cross_entropy(logits, teacher.targets, label_smoothing=label_smoothing)
+    if doubly_stochastic:
+        unevenness = (1 - teacher.attention_sums).square().mean(-1)  # (P, C)
+        loss = loss + doubly_stochastic * unevenness[teacher.present].mean()
+    return loss, cross_entropy.detach()
+
+
+class CaptioningModule(pl.LightningModule):
+    """Teacher forcing in training, captions and their CIDEr-D in validation.
+
+    Args:
+        network: the network to train.
+        config: learning rate, losses, averaging, decoding.
+        training: photographs with captions and features.
+        validation: the same of the validation split.
+        vocabulary: to write captions out.
+        score: captions in the order of `validation` to their CIDEr-D.
+    """
+
+    def __init__(
+        self,
+        network: CaptioningNetwork,
+        config: TrainingConfig,
+        training: CaptionedPhotographs,
+        validation: CaptionedPhotographs,
+        vocabulary: Vocabulary,
+        score: Callable[[Sequence[str]], float],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.averaged = copy.deepcopy(network).requires_grad_(False) if config.average_decay else None
+        self.config = config
+        self.training_data = training
+        self.validation_data = validation
+        self.vocabulary = vocabulary
+        self.score = score
+        self.steps_per_epoch = len(self.train_dataloader())
+        self.captions: list[str] = []  # of the last validation, in the order of `validation`
+        self.seconds = {"training": 0.0, "validation": 0.0}  # spent so far; kept in checkpoints
+        self.caption_total = 0  # captions trained on so far
+        self._clock = 0.0
+        self._losses: list[tuple[float, int]] = []  # validation loss and words of each batch
+
+    @property
+    def kept(self) -> CaptioningNetwork:
+        """The network that is validated and exported: the averaged one where there is one."""
+        return self.averaged or self.network
+
+    # Data
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the present epoch; the trainer asks anew each epoch."""
+        epoch = self.current_epoch if self._trainer is not None else 0
+        return training_loader(
+            self.training_data, captions=self.config.batch_captions, seed=self.config.seed, epoch=epoch
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation photographs in their order."""
+        return DataLoader(
+            self.validation_data,  # type: ignore[arg-type]  # collate makes batches of the items
+            batch_size=VALIDATION_BATCH,
+            collate_fn=self.validation_data.collate,
+        )
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Both tensors to the device; the halves become floats there."""
+        return Batch(batch.features.to(device).float(), batch.captions.to(device))
+
+    # Training
+
+    def configure_optimizers(self) -> Any:
+        """Adam, with decoupled weight decay where it is asked for, and the schedule a step."""
+        config = self.config
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        if config.schedule == "constant":
+            return optimizer
+        # One spare step: the schedule refuses to be asked beyond its end.
+        total = self.steps_per_epoch * config.epochs + 1
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.learning_rate, total_steps=total, pct_start=0.1, cycle_momentum=False
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        """Start the clock."""
+        self._clock = time.perf_counter()
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The loss of one batch."""
+        teacher = self.network.teach(batch.features, batch.captions)
+        loss, cross_entropy = caption_loss(
+            teacher,
+            label_smoothing=self.config.label_smoothing,
+            doubly_stochastic=self.config.doubly_stochastic,
+        )
+        self.log("loss", cross_entropy, on_step=True, on_epoch=True, batch_size=len(teacher.targets))
+        self.caption_total += batch.caption_count
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Follow the weights with their moving average."""
+        if self.averaged is not None:
+            steps = self.global_step
+            # Averages of few steps would remember the random start.
+            decay = min(self.config.average_decay, (1 + steps) / (10 + steps))
+            with torch.no_grad():
+                torch._foreach_lerp_(
+                    list(self.averaged.parameters()), list(self.network.parameters()), 1 - decay
+                )
+
+    # Validation
+
+    def on_validation_epoch_start(self) -> None:
+        """Stop the training clock, start the other."""
+        now = time.perf_counter()
+        self.seconds["training"] += now - self._clock
+        self._clock = now
+        self.captions, self._losses = [], []
+        self.kept.eval()
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Caption a batch of photographs, and the loss of their references."""
+        teacher = self.kept.teach(batch.features, batch.captions)
+        _, cross_entropy = caption_loss(teacher, label_smoothing=0, doubly_stochastic=0)
+        self._losses.append((float(cross_entropy), len(teacher.targets)))
+        options = DecodingOptions(
+            beam=self.config.beam, length_penalty=self.config.length_penalty, max_words=self.config.max_words
+        )
+        for hypothesis in decode(TorchNetwork(self.kept), batch.features, options):
+            self.captions.append(self.vocabulary.text(self.vocabulary.decode(hypothesis.tokens)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the captions."""
+        words = sum(count for _, count in self._losses)
+        self.log("val_loss", sum(loss * count for loss, count in self._losses) / words)
+        self.log("val_cider", self.score(self.captions))
+        now = time.perf_counter()
+        self.seconds["validation"] += now - self._clock
+        self._clock = now
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the clocks."""
+        checkpoint["captionlens"] = {"seconds": dict(self.seconds), "caption_total": self.caption_total}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the clocks."""
+        self.seconds = dict(checkpoint["captionlens"]["seconds"])
+        self.caption_total = checkpoint["captionlens"]["caption_total"]

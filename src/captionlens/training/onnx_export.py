@@ -1,0 +1,201 @@
+"""Networks as ONNX graphs whose weights are those of one safetensors file, in half precision.
+
+Each large weight becomes an external initializer of type float16 at its place in the file, and a Cast to float32
+that ONNX Runtime folds when it loads: the weights lie on disk once, and computing stays in single precision.
+"""
+
+import json
+import logging
+import struct
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnxscript.optimizer
+import torch
+import onnx
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+
+from captionlens.errors import ModelError
+from captionlens.features.backbones import Backbone
+from captionlens.files import write_bytes
+from captionlens.network import CaptioningNetwork
+
+OPSET = 20
+INLINE = 1024  # values; smaller constants stay inside the graph and may be folded
+
+
+class StartGraph(nn.Module):
+    """`CaptioningNetwork.start` as a forward."""
+
+    def __init__(self, network: CaptioningNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `CaptioningNetwork.start`."""
+        return self.network.start(features)
+
+
+class StepGraph(nn.Module):
+    """`CaptioningNetwork.step` as a forward."""
+
+    def __init__(self, network: CaptioningNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor, memory: Tensor, keys: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `CaptioningNetwork.step`."""
+        return self.network.step(tokens, memory, keys, state)
+
+
+class BackboneGraph(nn.Module):
+    """A backbone as a module of its own, so that its weights are named `backbone.*`."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) to grid features (B, L, D)."""
+        features: Tensor = self.backbone(images)
+        return features
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    offset: int  # bytes from the start of the file
+    length: int
+    shape: tuple[int, ...]
+
+
+def export_graphs(network: CaptioningNetwork, backbone: Backbone, folder: Path, weights: Path) -> None:
+    """Write `backbone.onnx`, `start.onnx` and `step.onnx` into `folder`.
+
+    Args:
+        network: in evaluation mode, its weights rounded to half precision as in `weights`.
+        backbone: likewise, and fused.
+        folder: for the graphs.
+        weights: the safetensors file, in the parent of `folder`.
+    """
+    places = _places(weights)
+    size = backbone.preprocessing.size
+    config = network.config
+    # Sizes of the examples: any that are neither 0 nor 1, which the exporter would bake in.
+    images = torch.zeros(2, 3, size, size)
+    features = torch.zeros(2, config.places, config.channels)
+    with torch.inference_mode():
+        memory, keys, state = network.start(features)
+    states = torch.zeros(2, 3, config.units)
+    tokens = torch.ones(2, 3, dtype=torch.long)
+    memory, keys = torch.zeros_like(memory), torch.zeros_like(keys)
+    _export(BackboneGraph(backbone), (images,), ["images"], ["features"], folder, "backbone", places, weights.name)
+    _export(
+        StartGraph(network),
+        (features,),
+        ["features"],
+        ["memory", "keys", "state_0"],
+        folder,
+        "start",
+        places,
+        weights.name,
+    )
+    _export(
+        StepGraph(network),
+        (tokens, memory.clone(), keys.clone(), states),
+        ["tokens", "memory", "keys", "state_0"],
+        ["log_probs", "attention", "next_state_0"],
+        folder,
+        "step",
+        places,
+        weights.name,
+    )
+
+
+def _export(
+    module: nn.Module,
+    examples: Sequence[Tensor],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    folder: Path,
+    name: str,
+    places: dict[str, _Place],
+    weights_name: str,
+) -> None:
+    photographs = torch.export.Dim("photographs")
+    hypotheses = torch.export.Dim("hypotheses")
+    beams = ("tokens", "state_0")
+    shapes = tuple(
+        {0: photographs, 1: hypotheses} if name == "step" and key in beams else {0: photographs} for key in inputs
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's exporter about itself
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision's operators are not needed
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(examples),
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=shapes,
+            opset_version=OPSET,
+            optimize=False,
+            verbose=False,
+        )
+        assert program is not None
+        # Only small constants are folded: a folded weight would lie in the graph a second time.
+        graph = onnxscript.optimizer.optimize(
+            program.model_proto, input_size_limit=INLINE, output_size_limit=INLINE
+        )
+    _refer_to_weights(graph, places, f"../{weights_name}")
+    graph.doc_string = ""
+    for node in graph.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    del graph.graph.value_info[:]
+    del graph.graph.metadata_props[:]
+    content = graph.SerializeToString()
+    write_bytes(folder / f"{name}.onnx", content)
+
+
+def _refer_to_weights(model: onnx.ModelProto, places: dict[str, _Place], location: str) -> None:
+    """Replace initializers that are in the weights file by references into it and casts to float32."""
+    casts = []
+    kept = []
+    for tensor in model.graph.initializer:
+        place = places.get(tensor.name)
+        if place is None:
+            kept.append(tensor)
+            continue
+        if tuple(tensor.dims) != place.shape:
+            raise ModelError(location, f"holds {tensor.name} as {place.shape}, the graph wants {tuple(tensor.dims)}")
+        half = TensorProto(name=f"{tensor.name}.half", data_type=TensorProto.FLOAT16, dims=tensor.dims)
+        half.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", location), ("offset", place.offset), ("length", place.length)):
+            half.external_data.add(key=key, value=str(value))
+        kept.append(half)
+        casts.append(helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(kept)
+    model.graph.node.extend(nodes)
+
+
+def _places(path: Path) -> dict[str, _Place]:
+    """Where each tensor lies in a safetensors file: 8 bytes of header length, the header in JSON, the data."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    start = 8 + length
+    return {
+        name: _Place(start + entry["data_offsets"][0], _extent(entry["data_offsets"]), tuple(entry["shape"]))
+        for name, entry in header.items()
+        if name != "__metadata__" and entry["dtype"] == "F16"
+    }
+
+
+def _extent(offsets: Sequence[int]) -> int:
+    begin, end = offsets
+    return end - begin

@@ -1,0 +1,147 @@
+"""A run folder: what was asked for, how far it got, and whether a command may go on with it.
+
+    config.yaml        the data set and every setting
+    features/          the feature store, unless another was named
+    tokenizer.json     the words
+    history.csv        losses and CIDEr-D of each epoch
+    samples.jsonl      captions of a few validation photographs after each epoch
+    logs/              TensorBoard's and CSV logs
+    last.ckpt          everything that going on needs
+    best.safetensors   the weights of the best epoch, best.json its figures
+    loss.png           the loss plot
+    model/             the exported captioner
+    summary.json       seconds of each part, captions per second, best epoch; written last
+"""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from captionlens.errors import FileError, RunError
+from captionlens.files import write_text
+from captionlens.training.config import TrainingConfig, make_config, read_yaml
+
+# Settings that may change when a run goes on; all others decide what the weights mean.
+_CHANGEABLE = frozenset(
+    {"epochs", "learning_rate", "gradient_clip", "label_smoothing", "doubly_stochastic"}
+    | {"beam", "length_penalty", "validation_photographs", "batch_captions"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """Which photographs and captions a run is trained on."""
+
+    dataset: str
+    layout: str | None = None
+    max_captions: int | None = None
+    split_seed: int = 1  # of max_captions, and of splits where the data set has none
+    features: str | None = None  # a store outside the run folder
+    backbone_weights: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """A run's folder and what it was asked for."""
+
+    path: Path
+    data: DataSettings
+    config: TrainingConfig
+
+    @property
+    def features(self) -> Path:
+        """Where the features are."""
+        return Path(self.data.features) if self.data.features else self.path / "features"
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The checkpoint to go on from, if there is one."""
+        path = self.path / "last.ckpt"
+        return path if path.exists() else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything was done."""
+        return (self.path / "summary.json").exists()
+
+    def save(self) -> None:
+        """Write config.yaml."""
+        content = {"data": asdict(self.data), "training": self.config.to_dict()}
+        write_text(self.path / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def open_run(path: Path) -> RunFolder:
+    """A run that was started before.
+
+    Raises:
+        RunError: there is none, or its config.yaml is damaged.
+    """
+    if not (path / "config.yaml").exists():
+        raise RunError(path, "is not a run folder (no config.yaml)")
+    try:
+        content = read_yaml(path / "config.yaml")
+        training = dict(content["training"])
+        return RunFolder(path, DataSettings(**content["data"]), make_config(training.pop("preset"), training))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(path / "config.yaml", f"is damaged ({error})") from error
+    except FileError as error:
+        raise RunError(error.path, error.cause) from error
+
+
+def start_run(path: Path, data: DataSettings, config: TrainingConfig) -> RunFolder:
+    """A new run, or the unfinished one that was started with these very settings.
+
+    Raises:
+        RunError: the folder holds something else; the message says what differs.
+    """
+    if (path / "config.yaml").exists():
+        before = open_run(path)
+        differences = _differences(before, data, config)
+        if differences:
+            raise RunError(
+                path, f"holds a run with other settings ({'; '.join(differences)}): choose another folder or --resume"
+            )
+        return before
+    if path.exists() and (not path.is_dir() or any(child.name != "features" for child in path.iterdir())):
+        raise RunError(path, "is there already and is not a run: choose another folder")
+    path.mkdir(parents=True, exist_ok=True)
+    run = RunFolder(path, data, config)
+    run.save()
+    return run
+
+
+def resume_run(path: Path, changes: dict[str, Any]) -> RunFolder:
+    """Go on with a run, with some settings changed.
+
+    Raises:
+        RunError: there is no run, or a setting was to change that decides what the weights mean.
+    """
+    run = open_run(path)
+    if not changes:
+        return run
+    settings = run.config.to_dict()
+    config = make_config(str(settings.pop("preset")), settings, changes)
+    changed = _changed(run.config.to_dict(), config.to_dict())
+    fixed = [name for name in changed if name not in _CHANGEABLE]
+    if fixed:
+        raise RunError(path, f"{fixed[0]} cannot change in the middle of a run")
+    if "epochs" in changed and run.config.schedule == "one-cycle" and run.checkpoint:
+        raise RunError(path, "epochs cannot change in the middle of a one-cycle schedule, which plans all its steps")
+    if changed:
+        # What was finished is not any more.
+        (path / "summary.json").unlink(missing_ok=True)
+    run = replace(run, config=config)
+    run.save()
+    return run
+
+
+def _differences(before: RunFolder, data: DataSettings, config: TrainingConfig) -> list[str]:
+    old = asdict(before.data) | before.config.to_dict()
+    new = asdict(data) | config.to_dict()
+    return [f"{name} {old[name]!r}, now {new[name]!r}" for name in _changed(old, new)]
+
+
+def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [name for name in old if old[name] != new[name]]

@@ -1,0 +1,123 @@
+"""Every format reads back to what was written, failures included."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from captionlens.errors import OptionError, UnreadableImage
+from captionlens.outputs.formats import FORMATS, coco_image_id, open_writer
+from captionlens.runtime.caption import Caption, Word
+
+DOG = Caption(
+    "a dog",
+    -1.25,
+    (Word("a", 0.9), Word("dog", 0.5)),
+    np.full((2, 1, 2), 0.5, np.float32),
+    "photos/000000000139.jpg",
+    "tiny",
+)
+CHINESE = Caption(
+    "狗", -2.0, (Word("狗", 0.5),), np.full((1, 1, 2), 0.5, np.float32), 'a "b", c\n.jpg', "tiny"
+)
+FAILED = Caption("", path="x.jpg", error=UnreadableImage("x.jpg", "truncated file"))
+NOT_UTF8 = Caption("a dog", path="caf\udce9.jpg")
+
+
+def written(format, captions, *, many=True, attention=False, encoding="utf-8"):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding, newline="")
+    with open_writer(format, stream, many=many, attention=attention) as writer:
+        for caption in captions:
+            writer.write(caption)
+    return raw.getvalue().decode(encoding)
+
+
+def test_text():
+    assert written("text", [DOG], many=False) == "a dog\n"
+    assert written("text", [DOG, FAILED, CHINESE]) == 'photos/000000000139.jpg\ta dog\na "b", c\\n.jpg\t狗\n'
+    assert written("text", [Caption("a cat")]) == "-\ta cat\n"
+
+
+def test_json_is_one_array_of_what_captions_say_of_themselves():
+    text = written("json", [DOG, FAILED, CHINESE])
+    assert json.loads(text) == [caption.to_dict() for caption in (DOG, FAILED, CHINESE)]
+    assert "狗" in text
+    assert json.loads(written("json", [])) == []
+    assert json.loads(written("json", [DOG])) == [DOG.to_dict()]
+
+
+def test_json_lines():
+    lines = written("jsonl", [DOG, FAILED, CHINESE], attention=True).splitlines()
+    assert [json.loads(line) for line in lines] == [
+        caption.to_dict(attention=True) for caption in (DOG, FAILED, CHINESE)
+    ]
+    assert json.loads(lines[0])["words"][0]["attention"] == [[0.5, 0.5]]
+    assert "attention" not in written("jsonl", [DOG])
+
+
+def test_csv():
+    rows = list(csv.DictReader(io.StringIO(written("csv", [DOG, FAILED, CHINESE]), newline="")))
+    assert rows == [
+        {"path": DOG.path, "caption": "a dog", "log_prob": "-1.25", "error": ""},
+        {"path": "x.jpg", "caption": "", "log_prob": "", "error": "x.jpg: truncated file"},
+        {"path": CHINESE.path, "caption": "狗", "log_prob": "-2.0", "error": ""},
+    ]
+
+
+def test_coco_results_leave_failures_out():
+    assert json.loads(written("coco", [FAILED, DOG, CHINESE])) == [
+        {"image_id": 139, "caption": "a dog"},
+        {"image_id": 'a "b", c\n', "caption": "狗"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "image_id"),
+    [
+        ("000000000139.jpg", 139),
+        ("a/COCO_val2014_000000391895.jpg", 391895),
+        ("1000092795.jpg", 1000092795),
+        ("1000268201_693b08cb0e.jpg", "1000268201_693b08cb0e"),
+        ("dog1.jpg", "dog1"),
+        ("IMG_2034.jpg", "IMG_2034"),
+        ("٣.jpg", "٣"),
+        (None, "-"),
+    ],
+)
+def test_image_ids(path, image_id):
+    assert coco_image_id(path) == image_id
+
+
+@pytest.mark.parametrize("format", ["text", "jsonl", "csv"])
+def test_captions_reach_a_pipe_one_by_one(format):
+    raw = io.BytesIO()
+    with open_writer(format, io.TextIOWrapper(raw, "utf-8"), many=True) as writer:
+        writer.write(DOG)
+        assert b"a dog" in raw.getvalue()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
+def test_no_name_and_no_encoding_stops_the_writing(format, encoding):
+    text = written(format, [NOT_UTF8, CHINESE], encoding=encoding)
+    assert "a dog" in text
+    if format == "jsonl":
+        assert [json.loads(line) for line in text.splitlines()] == [NOT_UTF8.to_dict(), CHINESE.to_dict()]
+
+
+@pytest.mark.parametrize("format", ["json", "coco"])
+def test_half_an_array_does_not_pass_for_a_whole_one(format):
+    stream = io.StringIO()
+    with pytest.raises(KeyboardInterrupt), open_writer(format, stream, many=True) as writer:
+        writer.write(DOG)
+        raise KeyboardInterrupt
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(stream.getvalue())
+
+
+def test_unknown_formats_are_refused():
+    with pytest.raises(OptionError, match="'xml'"), open_writer("xml", io.StringIO(), many=False):
+        pass

@@ -1,0 +1,200 @@
+"""Sidecars: the right file, whole, and nobody else's metadata lost."""
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from captionlens.errors import FileError, OptionError, UnreadableImage
+from captionlens.outputs import xmp
+from captionlens.outputs.sidecar import sidecar_path, write_sidecar
+from captionlens.runtime.caption import Caption
+
+DOG = Caption('a dog & a <cat> "狗"')
+NAMES = {
+    "x": "adobe:ns:meta/",
+    "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
+    "dc": "http://purl.org/dc/elements/1.1/",
+    "iptc": "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/",
+    "xmp": "http://ns.adobe.com/xap/1.0/",
+}
+LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+OURS = ("dc:description", "iptc:AltTextAccessibility")
+
+DARKTABLE = """<?xml version="1.0" encoding="UTF-8"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 4.4.0-Exiv2">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <!-- kept -->
+  <rdf:Description rdf:about=""
+    xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+    xmlns:dc="http://purl.org/dc/elements/1.1/"
+    xmlns:darktable="http://darktable.sf.net/"
+    xmp:Rating="4" darktable:params="one&#10;two&#9;&quot;&lt;">
+   <dc:subject><rdf:Bag><rdf:li>holiday</rdf:li><rdf:li>Käse &amp; Brot</rdf:li></rdf:Bag></dc:subject>
+   <dc:description>
+    <rdf:Alt>
+     <rdf:li xml:lang="x-default">old words</rdf:li>
+     <rdf:li xml:lang="de-DE">alte Worte</rdf:li>
+    </rdf:Alt>
+   </dc:description>
+   <darktable:history><rdf:Seq><rdf:li darktable:num="0"/></rdf:Seq></darktable:history>
+  </rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+"""
+
+
+def languages(content, name):
+    (found,) = ElementTree.fromstring(content).findall(f"rdf:RDF/rdf:Description/{name}/rdf:Alt", NAMES)
+    return {item.get(LANG): item.text for item in found}
+
+
+def without_ours(content):
+    root = ElementTree.fromstring(content)
+    for description in root.iterfind("rdf:RDF/rdf:Description", NAMES):
+        for name in OURS:
+            for element in description.findall(name, NAMES):
+                description.remove(element)
+    return ElementTree.canonicalize(ElementTree.tostring(root), strip_text=True)
+
+
+def test_a_new_packet_says_the_caption_twice():
+    content = xmp.packet(DOG.text)
+    for name in OURS:
+        assert languages(content, name) == {"x-default": DOG.text}
+    text = content.decode()
+    assert text.startswith('<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>')
+    assert text.rstrip().endswith('<?xpacket end="w"?>')
+    assert text.count("xmlns:dc=") == text.count("xmlns:Iptc4xmpCore=") == text.count("xmlns:rdf=") == 1
+
+
+def test_everything_else_in_a_packet_is_kept():
+    content = xmp.describe(DARKTABLE.encode(), DOG.text)
+    assert languages(content, "dc:description") == {"x-default": DOG.text, "de-DE": "alte Worte"}
+    assert languages(content, "iptc:AltTextAccessibility") == {"x-default": DOG.text}
+    assert without_ours(content) == without_ours(DARKTABLE.encode())
+    text = content.decode()
+    assert "<!-- kept -->" in text
+    assert 'darktable:params="one&#10;two&#9;' in text or "darktable:params='one&#10;two&#9;" in text
+
+
+def test_writing_again_changes_nothing_but_the_words():
+    first = xmp.describe(DARKTABLE.encode(), "one")
+    assert xmp.describe(first, "one") == first
+    assert xmp.describe(first, "other") == first.replace(b">one<", b">other<")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "latin-1"])
+def test_other_encodings_are_read(encoding):
+    declared = DARKTABLE.replace('"UTF-8"', f'"{encoding.removesuffix("-sig")}"')
+    content = xmp.describe(declared.encode(encoding), "狗")
+    assert languages(content, "dc:description")["x-default"] == "狗"
+    assert "Käse" in content.decode()
+
+
+RDF_ONLY = '<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">{}</r:RDF>'
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "",
+        '<r:Description r:about=""/>',
+        '<r:Description xmlns:d="http://purl.org/dc/elements/1.1/" d:description="short"/>',
+        '<r:Description xmlns:d="http://purl.org/dc/elements/1.1/"><d:description>bare</d:description></r:Description>',
+        '<r:Description xmlns:dc="urn:other" xmlns:rdf="urn:third" dc:description="theirs"/>',
+        '<r:Description/><r:Description xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:description><r:Alt/>'
+        "</dc:description></r:Description>",
+    ],
+)
+def test_unusual_packets(inside):
+    content = xmp.describe(RDF_ONLY.format(inside).encode(), "a dog")
+    root = ElementTree.fromstring(content)
+    for name in OURS:
+        (item,) = root.findall(f"rdf:Description/{name}/rdf:Alt/rdf:li", NAMES)
+        assert item.text == "a dog"
+        assert item.get(LANG) == "x-default"
+    assert b"short" not in content
+    assert b"bare" not in content
+    assert (b'dc:description="theirs"' in content) == ("theirs" in inside)
+
+
+def test_characters_that_xml_cannot_write_are_left_out():
+    assert languages(xmp.packet("a\x00 \x0bd\udcffog\ufffe 👍"), "dc:description") == {
+        "x-default": "a dog 👍"
+    }
+
+
+BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><x>&b;</x>'
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        ("not xml", "not well-formed"),
+        ("", "not well-formed"),
+        ("<a/>", "no rdf:RDF"),
+        (BOMB, "document type"),
+        ('<?xml version="1.0" encoding="klingon"?><a/>', "not well-formed"),
+        (RDF_ONLY.format("<a>" * 4000 + "</a>" * 4000), "too deeply"),
+    ],
+    ids=["text", "empty", "xml", "bomb", "encoding", "deep"],
+)
+def test_what_is_no_xmp_is_refused_and_left_alone(tmp_path, content, cause):
+    sidecar = tmp_path / "photo.xmp"
+    sidecar.write_text(content)
+    with pytest.raises(FileError, match=cause) as raised:
+        write_sidecar(tmp_path / "photo.jpg", DOG, "xmp", "overwrite")
+    assert str(sidecar) in str(raised.value)
+    assert sidecar.read_text() == content
+
+
+def test_names(tmp_path):
+    photo = tmp_path / "my.photo.jpg"
+    assert sidecar_path(photo, "txt") == tmp_path / "my.photo.txt"
+    assert sidecar_path(photo, "xmp") == tmp_path / "my.photo.xmp"
+    (tmp_path / "my.photo.jpg.xmp").write_text(DARKTABLE, "utf-8")
+    assert sidecar_path(photo, "xmp") == tmp_path / "my.photo.jpg.xmp"
+    assert sidecar_path(photo, "txt") == tmp_path / "my.photo.txt"
+
+
+@pytest.mark.parametrize("kind", ["txt", "xmp"])
+def test_existing_sidecars(tmp_path, kind):
+    photo = tmp_path / "photo.jpg"
+    path = write_sidecar(photo, DOG, kind, "error")
+    assert path == tmp_path / f"photo.{kind}"
+    before = path.read_bytes()
+    assert write_sidecar(photo, Caption("a cat"), kind, "skip") is None
+    with pytest.raises(FileError, match="exists already"):
+        write_sidecar(photo, Caption("a cat"), kind, "error")
+    assert path.read_bytes() == before
+    assert write_sidecar(photo, Caption("a cat"), kind, "overwrite") == path
+    assert b"a cat" in path.read_bytes()
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_text_is_one_line_of_utf8(tmp_path):
+    path = write_sidecar(tmp_path / "photo.jpg", DOG, "txt")
+    assert path.read_bytes() == (DOG.text + "\n").encode()
+
+
+def test_darktables_file_is_the_one_that_is_changed(tmp_path):
+    theirs = tmp_path / "photo.jpg.xmp"
+    theirs.write_text(DARKTABLE, "utf-8")
+    assert write_sidecar(tmp_path / "photo.jpg", DOG, "xmp", "overwrite") == theirs
+    assert languages(theirs.read_bytes(), "dc:description")["x-default"] == DOG.text
+    assert [file.name for file in tmp_path.iterdir()] == ["photo.jpg.xmp"]
+
+
+def test_failures_are_named(tmp_path):
+    with pytest.raises(OptionError, match="'doc'"):
+        write_sidecar("photo.jpg", DOG, "doc")
+    with pytest.raises(OptionError, match="'ask'"):
+        write_sidecar("photo.jpg", DOG, "txt", "ask")
+    with pytest.raises(FileError, match="missing"):
+        write_sidecar(tmp_path / "missing" / "photo.jpg", DOG, "txt")
+    (tmp_path / "photo.xmp").mkdir()
+    with pytest.raises(FileError, match=r"photo\.xmp"):
+        write_sidecar(tmp_path / "photo.jpg", DOG, "xmp", "overwrite")
+    error = UnreadableImage("photo.jpg", "no such file")
+    with pytest.raises(UnreadableImage):
+        write_sidecar(tmp_path / "photo.jpg", Caption("", error=error), "txt")
