@@ -1,7 +1,7 @@
 """InceptionV3 against Keras' own, in every published form of the weights, and the download of the weights."""
 
 import hashlib
-import os
+
 import socket
 import threading
 from collections.abc import Iterator
@@ -41,51 +41,6 @@ def images() -> torch.Tensor:
     return torch.from_numpy(inception_v3.InceptionV3(count_include_pad=True).preprocessing.apply(picture()))[
         None
     ]
-
-
-@pytest.fixture(scope="module")
-def keras() -> Any:
-    os.environ.setdefault("KERAS_BACKEND", "torch")
-    return pytest.importorskip("keras", reason="Keras is the second implementation these tests compare with")
-
-
-@pytest.fixture(scope="module")
-def keras_network(keras: Any) -> Any:
-    """Keras' InceptionV3 with random weights and statistics that keep activations near 1."""
-    network = keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(299, 299, 3))
-    random = np.random.default_rng(11)
-    for layer in network.layers:
-        values = []
-        for weight in layer.weights:
-            shape, role = tuple(weight.shape), weight.path.rpartition("/")[2]
-            if role == "kernel":
-                value = random.normal(0, np.sqrt(2 / np.prod(shape[:3])), shape)
-            elif role == "moving_variance":
-                value = random.uniform(0.5, 1.5, shape)
-            else:
-                value = random.normal(0, 0.1, shape)
-            values.append(value.astype(np.float32))
-        layer.set_weights(values)
-    return network
-
-
-@pytest.fixture(scope="module")
-def keras_file(keras_network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The network's weights in the HDF5 form of Keras 2, in which they are published."""
-    from keras.src.legacy.saving import legacy_h5_format
-
-    path = tmp_path_factory.mktemp("keras") / "notop.h5"
-    with h5py.File(path, "w") as file:
-        legacy_h5_format.save_weights_to_hdf5_group(file, keras_network)
-    return path
-
-
-@pytest.fixture(scope="module")
-def state(keras_file: Path) -> dict[str, torch.Tensor]:
-    """The same weights as torchvision publishes them: with both classifiers."""
-    tensors = dict(inception_v3.load(keras_file).state_dict())
-    tensors |= {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
-    return tensors | {"AuxLogits.conv0.conv.weight": torch.zeros(128, 768, 1, 1)}
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +101,7 @@ def test_keras_3_file_equals_keras(
 @pytest.mark.parametrize("form", ["pth", "pth of old torch", "safetensors"])
 def test_torchvision_and_timm_files_count_the_padding(
     form: str,
-    state: dict[str, torch.Tensor],
+    inception_state: dict[str, torch.Tensor],
     keras_grid: np.ndarray,
     zero_padded_grid: np.ndarray,
     images: torch.Tensor,
@@ -154,11 +109,11 @@ def test_torchvision_and_timm_files_count_the_padding(
 ) -> None:
     path = tmp_path / "weights"
     if form == "safetensors":
-        safetensors.torch.save_file({k: v for k, v in state.items() if not k.startswith("AuxLogits")}, path)
+        safetensors.torch.save_file({k: v for k, v in inception_state.items() if not k.startswith("AuxLogits")}, path)
     elif form == "pth":
-        torch.save(state, path)
+        torch.save(inception_state, path)
     else:  # torchvision's older file, which lacks the counters too
-        old = {name: tensor for name, tensor in state.items() if "num_batches" not in name}
+        old = {name: tensor for name, tensor in inception_state.items() if "num_batches" not in name}
         torch.save(old, path, _use_new_zipfile_serialization=False)
     network = inception_v3.load(path)
     assert network.count_include_pad
@@ -175,11 +130,11 @@ def test_fused_network_gives_the_same_grid(
     assert np.abs(_our_grid(fused, images) - keras_grid).max() < 1e-3
 
 
-def test_way_of_averaging_is_part_of_the_fingerprint(state: dict[str, torch.Tensor]) -> None:
+def test_way_of_averaging_is_part_of_the_fingerprint(inception_state: dict[str, torch.Tensor]) -> None:
     prints = set()
     for include in (True, True, False):
         network = inception_v3.InceptionV3(count_include_pad=include)
-        network.load_state_dict({k: v for k, v in state.items() if not k.startswith(("fc", "AuxLogits"))})
+        network.load_state_dict({k: v for k, v in inception_state.items() if not k.startswith(("fc", "AuxLogits"))})
         prints.add(network.fingerprint())
     assert len(prints) == 2
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from captionlens.network.attention import AdditiveAttention
 from captionlens.network.config import NetworkConfig
+from captionlens.network.dropout import CheapDropout
 from captionlens.network.recurrence import Words, unroll
 
 
@@ -68,7 +69,7 @@ class CaptioningNetwork(nn.Module):
         self.embedding = nn.Embedding(config.vocabulary, config.embedding, padding_idx=0)
         self.attention = AdditiveAttention(config.memory, config.units, config.attention)
         self.cell = GRUCell(context_size, config.embedding, config.units)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = CheapDropout(config.dropout)
         if config.initial_state == "mean":
             self.initial_layer = nn.Linear(config.memory, config.units)
         if config.gated_context:
@@ -99,7 +100,9 @@ class CaptioningNetwork(nn.Module):
             state = torch.zeros(memory.shape[0], 1, self.config.units, device=memory.device)
         return memory, keys, state
 
-    def step(self, tokens: Tensor, memory: Tensor, keys: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def step(
+        self, tokens: Tensor, memory: Tensor, keys: Tensor, state: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One word further, for K captions a photograph.
 
         Args:
@@ -132,7 +135,9 @@ class CaptioningNetwork(nn.Module):
         steps = len(words.there)
         embedded = self.dropout(self.embedding(by_time[:steps][words.there]))  # (N, E)
         # What does not depend on the state is computed for all words at once.
-        inputs = nn.functional.linear(embedded, self.cell.embedding_layer.weight, self.cell.context_layer.bias)
+        inputs = nn.functional.linear(
+            embedded, self.cell.embedding_layer.weight, self.cell.context_layer.bias
+        )
         states, contexts, alphas = unroll(
             words,
             first,
@@ -162,12 +167,19 @@ class CaptioningNetwork(nn.Module):
         return weight, bias
 
     def _advance(
-        self, from_embedding: Tensor, memory: Tensor, keys: Tensor, state: Tensor, layers: tuple[Tensor, Tensor]
+        self,
+        from_embedding: Tensor,
+        memory: Tensor,
+        keys: Tensor,
+        state: Tensor,
+        layers: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Look, then move: the next state (B, K, H), the context (B, K, M), the attention (B, K, L)."""
         weight, bias = layers
         from_state = nn.functional.linear(state.to(weight.dtype), weight, bias)
-        sizes = [self.config.attention, 3 * self.config.units, self.config.memory][: 2 + self.config.gated_context]
+        sizes = [self.config.attention, 3 * self.config.units, self.config.memory][
+            : 2 + self.config.gated_context
+        ]
         query, recurrent, *gate = from_state.split(sizes, -1)
         context, alpha = self.attention(query, memory, keys)
         if gate:

@@ -25,7 +25,7 @@ class Words:
     """The N words of a batch in the order in which they are computed: by time, photograph, slot.
 
     `slots[t]` are the caption slots (photograph times C plus caption) that have a word at time t, and
-    `kept[t]` says which words of time t - 1 these follow; `flat` (N,) numbers all words by time * P * C + slot.
+    `kept[t]` says which words of time t - 1 these follow; `flat` (N,) numbers all words by time * P C + slot.
     `widths[t][p]` is how many slots, counted from the first, hold all of photograph p's words at time t.
     """
 
@@ -143,15 +143,23 @@ class _Inside:
     """
 
     def __init__(self, words: Words, keys: Tensor, score: Tensor) -> None:
+        photographs, captions, (places, size) = words.photographs, words.captions, keys.shape[1:]
         self.words = words
         self.score = score  # (A,)
         self.keys = self._exponential(keys)  # (P, L, A)
-        self.queries = keys.new_zeros(words.photographs * words.captions, keys.shape[-1])  # of the present time
-        values = words.captions * keys[0].numel()
+        # Of the present time; what stands where there is no word is never used.
+        self.queries = keys.new_zeros(photographs * captions, size)
+        self.scores = keys.new_zeros(photographs * captions, places)
+        self.d_scores = torch.zeros_like(self.scores)
+        self.d_queries = torch.zeros_like(self.queries)
+        # Summed over time, short of factors that `finish` applies once.
+        self.d_keys = torch.zeros_like(keys)
+        self.d_score = keys.new_zeros(1, size)
         limit = CACHED_VALUES if keys.device.type == "cpu" else DEVICE_VALUES
-        self.block = min(max(1, limit // max(1, values)), words.photographs)  # photographs
-        self.buffer = keys.new_empty(self.block * values)
+        self.block = min(max(1, limit // max(1, captions * places * size)), photographs)
+        self.hidden = keys.new_empty(self.block * captions, places, size)
         self.one = keys.new_ones(())
+        self._views: dict[tuple[int, int], tuple[Tensor, ...]] = {}
 
     @staticmethod
     def _exponential(values: Tensor) -> Tensor:
@@ -162,50 +170,57 @@ class _Inside:
         """Look with these queries (n, A) of these slots from now on."""
         self.queries.index_copy_(0, slots, self._exponential(query))
 
-    def blocks(self, time: int) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Photographs, their slots, and r (photographs, slots, L, A) of them, in one buffer that is reused."""
-        captions = self.words.captions
-        queries = self.queries.view(self.words.photographs, captions, -1)
+    def _blocks(self, time: int) -> Iterator[tuple[Tensor, ...]]:
+        """For a few photographs at a time r (b c, L, A), in a buffer that is reused, and their part of the rest.
+
+        The rest: scores (b c L,), and the gradients of scores (b c, L, 1), queries (b c, A), keys (b, L, A).
+        """
         for begin in range(0, self.words.photographs, self.block):
-            photographs = slice(begin, min(begin + self.block, self.words.photographs))
-            width = self.words.widths[time][begin] if self.block == 1 else captions
+            width = max(self.words.widths[time][begin : begin + self.block])
             if not width:
                 continue
-            keys = self.keys[photographs, None]
-            shape = (keys.shape[0], width, *keys.shape[2:])
-            hidden = self.buffer[: keys.numel() * width].view(shape)
-            torch.addcmul(self.one, keys, queries[photographs, :width, None], out=hidden)
-            yield photographs, slice(0, width), hidden.reciprocal_()
+            width = width if self.block == 1 else self.words.captions
+            if (begin, width) not in self._views:
+                self._views[begin, width] = self._part(begin, width)
+            keys, queries, hidden, *rest = self._views[begin, width]
+            torch.addcmul(self.one, keys, queries, out=hidden)
+            hidden.reciprocal_()
+            yield hidden.flatten(0, 1), *rest
 
-    def scores(self, time: int) -> Tensor:
-        """Scores (P C, L), short of what cancels in the softmax; arbitrary where there is no word."""
-        scores = self.keys.new_zeros(self.words.photographs, self.words.captions, self.keys.shape[1])
+    def _part(self, begin: int, width: int) -> tuple[Tensor, ...]:
+        """The views `_blocks` needs of a block; worth keeping, making them costs as much as using them."""
+        keys = self.keys[begin : begin + self.block, None]  # (b, 1, L, A)
+        slots = slice(begin * self.words.captions, (begin + len(keys) - 1) * self.words.captions + width)
+        queries = self.queries[slots]
+        return (
+            keys,
+            queries.view(len(keys), width, 1, -1),
+            self.hidden[: len(queries)].unflatten(0, (len(keys), width)),
+            self.scores[slots].view(-1),
+            self.d_scores[slots, :, None],
+            self.d_queries[slots],
+            self.d_keys[begin : begin + self.block],
+        )
+
+    def forward(self, time: int) -> None:
+        """Scores from the queries, short of what cancels in the softmax."""
         weight = -2 * self.score
-        for photographs, slots, hidden in self.blocks(time):
-            part = torch.mv(hidden.view(-1, hidden.shape[-1]), weight)
-            scores[photographs, slots] = part.view(hidden.shape[:-1])
-        return scores.flatten(0, 1)
+        for hidden, scores, *_ in self._blocks(time):
+            torch.mv(hidden.view(-1, hidden.shape[-1]), weight, out=scores)
 
-    def backward(self, time: int, d_scores: Tensor, d_keys: Tensor, d_score: Tensor) -> Tensor:
-        """Gradients of the queries (P C, A) from those of the scores (P C, L), zero where there is no word.
-
-        Adds to `d_keys` (P, L, A) and `d_score` (1, A), both short of a factor, see `finish`.
-        """
-        d_scores = d_scores.view(self.words.photographs, self.words.captions, -1)
-        d_queries = torch.zeros_like(self.queries).view(self.words.photographs, self.words.captions, -1)
-        for photographs, slots, hidden in self.blocks(time):
-            d_part = d_scores[photographs, slots]  # (b, c, L)
-            d_score.addmm_(d_part.reshape(1, -1), hidden.view(-1, hidden.shape[-1]))
+    def backward(self, time: int) -> None:
+        """Gradients of the queries, short of 4 v, from those of the scores, zero where there is no word."""
+        for hidden, _, d_scores, d_queries, d_keys in self._blocks(time):
+            self.d_score.addmm_(d_scores.view(1, -1), hidden.view(-1, hidden.shape[-1]))
             # The derivative of the tanh is 4 (r - r^2).
-            hidden.addcmul_(hidden, hidden, value=-1).mul_(d_part[..., None])
-            d_queries[photographs, slots] = hidden.sum(2)
-            d_keys[photographs] += hidden.sum(1)
-        return d_queries.mul_(4 * self.score).flatten(0, 1)
+            hidden.addcmul_(hidden, hidden, value=-1).mul_(d_scores)
+            torch.sum(hidden, 1, out=d_queries)
+            d_keys += hidden.view(len(d_keys), -1, *hidden.shape[1:]).sum(1)
 
-    def finish(self, d_keys: Tensor, d_score: Tensor) -> tuple[Tensor, Tensor]:
-        """Both gradients, after the last word: the factors that need not be applied word by word."""
+    def finish(self) -> tuple[Tensor, Tensor]:
+        """Gradients of keys and score weights, after the last word."""
         # Scores' gradients sum to zero over the places: the 1 of tanh = 1 - 2 r gives nothing.
-        return d_keys.mul_(4 * self.score), d_score.mul_(-2).squeeze(0)
+        return self.d_keys.mul_(4 * self.score), self.d_score.mul_(-2).squeeze(0)
 
 
 class _Unroll(torch.autograd.Function):
@@ -245,7 +260,9 @@ class _Unroll(torch.autograd.Function):
         looked = first.new_empty(count, context_size) if gated else contexts  # before the gate
         gates = first.new_empty(count, context_size if gated else 0)
         queries = first.new_empty(count, size)
-        cell = first.new_empty(count, 4 * units)  # reset, update, candidate, the state's part in the candidate
+        cell = first.new_empty(
+            count, 4 * units
+        )  # reset, update, candidate, the state's part in the candidate
         padded = memory.new_zeros(words.photographs * words.captions, places)
 
         state = first[words.slots[0] // words.captions, 0]
@@ -259,7 +276,8 @@ class _Unroll(torch.autograd.Function):
             from_state = torch.addmm(state_bias, state.to(product), state_weight.t()).to(wide)
             queries[rows] = from_state[:, :size]
             inside.set_queries(slots, queries[rows])
-            alpha = inside.scores(time).index_select(0, slots).softmax(-1)  # (n, L)
+            inside.forward(time)
+            alpha = inside.scores.index_select(0, slots).softmax(-1)  # (n, L)
             alphas[rows] = alpha
             padded.index_copy_(0, slots, alpha.to(product))
             context = torch.bmm(padded.view(words.photographs, words.captions, places), memory)
@@ -287,7 +305,9 @@ class _Unroll(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, d_states: Tensor, d_contexts: Tensor, d_alphas: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, d_states: Tensor, d_contexts: Tensor, d_alphas: Tensor
+    ) -> tuple[Tensor | None, ...]:
         with torch.autocast(d_states.device.type, enabled=False):
             return _Unroll._backward(ctx, d_states, d_contexts, d_alphas)
 
@@ -295,22 +315,19 @@ class _Unroll(torch.autograd.Function):
     def _backward(
         ctx: Any, d_states: Tensor, d_contexts: Tensor, d_alphas: Tensor
     ) -> tuple[Tensor | None, ...]:
-        """Back in time for what must flow from word to word; then each weight in one product over all words."""
+        """Back in time for what must flow from word to word; then each weight in one product."""
         (
             memory, keys, score, state_weight, context_weight,
             before, queries, alphas, looked, gates, contexts, cell,
         ) = ctx.saved_tensors  # fmt: skip
         words, product, wide = ctx.words, ctx.product, before.dtype
-        (count, size), units = queries.shape, before.shape[-1]
+        count, units = before.shape
         everyone = words.photographs * words.captions
         inside = _Inside(words, keys.to(wide), score.to(wide))
-        d_keys = torch.zeros_like(inside.keys)
-        d_score = before.new_zeros(1, size)
         d_inputs = before.new_empty(count, 3 * units)
         d_from_state = before.new_empty(count, state_weight.shape[0])
         d_looked = memory.new_empty(count, memory.shape[-1])
         padded_looked = memory.new_zeros(everyone, memory.shape[-1])
-        padded_scores = before.new_zeros(everyone, memory.shape[1])
         memory_t = memory.transpose(1, 2)
 
         d_carried = before.new_zeros(0, units)
@@ -345,9 +362,11 @@ class _Unroll(torch.autograd.Function):
             d_alpha = d_alpha.flatten(0, 1).index_select(0, slots) + d_alphas[rows]  # (n, L)
             d_alpha = d_alpha * alphas[rows]
             d_scores = d_alpha - alphas[rows] * d_alpha.sum(-1, keepdim=True)
-            padded_scores.index_copy_(0, slots, d_scores)
+            # Going back, captions only grow: where there is no word yet, the zeros still stand.
+            inside.d_scores.index_copy_(0, slots, d_scores)
             inside.set_queries(slots, queries[rows])
-            d_query = inside.backward(time, padded_scores, d_keys, d_score).index_select(0, slots)
+            inside.backward(time)
+            d_query = inside.d_queries.index_select(0, slots).mul_(4 * inside.score)
 
             torch.cat((d_query, *d_recurrent, d_gate), -1, out=d_from_state[rows])
             d_carried = torch.mm(d_from_state[rows].to(product), state_weight)
@@ -355,7 +374,7 @@ class _Unroll(torch.autograd.Function):
 
         d_first = before.new_zeros(everyone, units).index_copy_(0, words.slots[0], d_carried)
         d_first = d_first.view(words.photographs, words.captions, units).sum(1, keepdim=True)
-        d_keys, d_score = inside.finish(d_keys, d_score)
+        d_keys, d_score = inside.finish()
         steps = len(words.slots)
         by_photograph = (
             words.padded(rows).transpose(0, 1).reshape(words.photographs, steps * words.captions, -1)

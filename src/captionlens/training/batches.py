@@ -125,4 +125,5 @@ def training_loader(data: CaptionedPhotographs, *, captions: int, seed: int, epo
         data,  # type: ignore[arg-type]  # collate makes batches of the items
         batch_sampler=LengthBatches(data, captions, seed, epoch),
         collate_fn=data.collate,
+        generator=torch.Generator(),  # its own, so that making a loader draws nothing from dropout's numbers
     )

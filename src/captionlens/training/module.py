@@ -118,7 +118,8 @@ class CaptioningModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        """Start the clock."""
+        """Start the clock, and the random numbers: a resumed run draws what it would have drawn."""
+        torch.manual_seed(self.config.seed * 1_000_003 + self.current_epoch)
         self._clock = time.perf_counter()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:

@@ -1,0 +1,158 @@
+"""Teacher forcing through time against plain autograd, and against the network word by word."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from captionlens.network import CaptioningNetwork, NetworkConfig, recurrence
+from captionlens.network.dropout import CheapDropout
+from captionlens.network.recurrence import Words, unroll, unroll_plainly
+
+LENGTHS = {
+    "several": [[5, 3, 1], [4, 4, 2], [2, 1, 0]],
+    "one slot": [[3], [1]],
+    "one photograph": [[4, 2]],
+    "an empty photograph": [[3, 2], [0, 0]],
+    "not in order": [[1, 3, 2], [0, 4, 4]],
+}
+
+
+def arguments(
+    lengths: list[list[int]], *, gated: bool, memory: int = 6, dtype: torch.dtype = torch.float64
+) -> tuple[Words, list[Tensor]]:
+    """Random arguments of `unroll` for captions of these lengths."""
+    torch.manual_seed(0)
+    words = Words.of(torch.tensor(lengths))
+    photographs, places, size, units = len(lengths), 4, 5, 3
+    stacked = size + 3 * units + (memory if gated else 0)
+    shapes = [
+        (photographs, 1, units), (photographs, places, memory), (photographs, places, size),
+        (len(words.flat), 3 * units), (size,), (stacked, units), (stacked,), (3 * units, memory),
+    ]  # fmt: skip
+    return words, [torch.randn(shape, dtype=dtype).requires_grad_() for shape in shapes]
+
+
+def loss(words: Words, results: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Something of all results, the sums of the attention over time included."""
+    states, contexts, alphas = results
+    weights = torch.linspace(-1, 2, states.numel(), dtype=states.dtype).view(states.shape)
+    sums = words.padded(alphas).sum(0)
+    return (weights * states).sum() + contexts.sin().sum() + (1 - sums).square().sum()
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
+@pytest.mark.parametrize("block", [1, 50, 1 << 18])
+def test_results_and_gradients_are_those_of_plain_autograd(
+    lengths: list[list[int]], gated: bool, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recurrence, "CACHED_VALUES", block)
+    words, values = arguments(lengths, gated=gated)
+    fast, plain = unroll(words, *values), unroll_plainly(words, *values)
+    for one, other in zip(fast, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+    gradients = torch.autograd.grad(loss(words, fast), values)
+    expected = torch.autograd.grad(loss(words, plain), values)
+    for one, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-8)
+
+
+def test_large_values_inside_the_attention_stay_finite() -> None:
+    words, values = arguments(LENGTHS["several"], gated=True)
+    with torch.no_grad():
+        values[2][0] *= 30
+        values[2][1, 0] = 500.0
+        values[2][1, 1] = -500.0
+    fast, plain = unroll(words, *values), unroll_plainly(words, *values)
+    for one, other in zip(fast, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+    gradients = torch.autograd.grad(loss(words, fast), values)
+    expected = torch.autograd.grad(loss(words, plain), values)
+    for one, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-8)
+
+
+def test_words_are_packed_by_time_photograph_slot() -> None:
+    words = Words.of(torch.tensor([[2, 1], [0, 0], [3, 2]]))
+    assert [slots.tolist() for slots in words.slots] == [[0, 1, 4, 5], [0, 4, 5], [4]]
+    assert [kept.tolist() for kept in words.kept[1:]] == [[0, 2, 3], [1]]
+    assert words.widths == [[2, 0, 2], [1, 0, 2], [0, 0, 1]]
+    padded = words.padded(torch.arange(1.0, 9.0)[:, None]).squeeze(-1)  # (T, P, C)
+    assert padded.sum(0).tolist() == [[6, 2], [0, 0], [3 + 6 + 8, 4 + 7]]
+
+
+def network(preset: str, **changes: object) -> CaptioningNetwork:
+    torch.manual_seed(0)
+    base = {"initial_state": "mean", "gated_context": True, "deep_output": True}
+    sizes = {"memory": 24, "embedding": 16, "units": 16, "attention": 32}
+    options = (base if preset == "base" else {}) | sizes | changes
+    return CaptioningNetwork(NetworkConfig(30, 3, 3, 20, **options))  # type: ignore[arg-type]
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    """Features of 3 photographs, and captions of which one photograph has fewer."""
+    torch.manual_seed(1)
+    captions = torch.randint(4, 30, (3, 2, 8))
+    for row, (first, second) in enumerate([(8, 5), (6, 6), (4, 0)]):
+        captions[row, 0, first:] = 0
+        captions[row, 1, second:] = 0
+    return torch.rand(3, 9, 20), captions
+
+
+@pytest.mark.parametrize("preset", ["tutorial", "base"])
+def test_teaching_is_stepping_word_by_word(preset: str) -> None:
+    model = network(preset).eval()
+    features, captions = batch()
+    with torch.no_grad():
+        teacher = model.teach(features, captions)
+        memory, keys, state = model.start(features)
+        state = state.expand(-1, 2, -1)
+        sums = torch.zeros(3, 2, 9)
+        expected, targets = [], []
+        for time in range(7):
+            log_probs, alpha, state = model.step(captions[:, :, time], memory, keys, state)
+            there = captions[:, :, time + 1] != 0
+            sums += alpha * there[..., None]
+            expected.append(log_probs[there])
+            targets.append(captions[:, :, time + 1][there])
+    torch.testing.assert_close(teacher.logits.log_softmax(-1), torch.cat(expected), rtol=0, atol=1e-5)
+    torch.testing.assert_close(teacher.attention_sums, sums, rtol=0, atol=1e-5)
+    assert teacher.targets.tolist() == torch.cat(targets).tolist()
+    assert teacher.present.tolist() == [[True, True], [True, True], [True, False]]
+
+
+@pytest.mark.parametrize("preset", ["tutorial", "base"])
+def test_half_precision_keeps_the_loss_and_the_direction_of_the_gradient(preset: str) -> None:
+    model = network(preset)
+    features, captions = batch()
+    losses, gradients = [], []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            teacher = model.teach(features, captions)
+        value = torch.nn.functional.cross_entropy(teacher.logits.float(), teacher.targets)
+        value = value + (1 - teacher.attention_sums).square().mean()
+        model.zero_grad()
+        value.backward()
+        losses.append(value.item())
+        gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))  # type: ignore[union-attr]
+    # bfloat16 has 8 bits: each product is right to 2^-9, and what is wrong averages out in sums.
+    assert losses[1] == pytest.approx(losses[0], rel=2**-8)
+    assert torch.cosine_similarity(gradients[0], gradients[1], dim=0) > 1 - 2**-9
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    layer = CheapDropout(0.3)
+    values = torch.ones(401, 249, requires_grad=True)
+    result = layer(values)
+    kept = result != 0
+    count = values.numel()
+    deviation = (0.3 * 0.7 / count) ** 0.5
+    assert float((~kept).float().mean()) == pytest.approx(0.3, abs=5 * deviation)
+    assert result[kept].unique().tolist() == pytest.approx([1 / 0.7], rel=1e-4)
+    # The four values that share a random number do not share their fate.
+    shares = kept.flatten()[: count // 4 * 4].view(-1, 4).float()
+    assert torch.corrcoef(shares.T).triu(1).abs().max() < 5 / (count / 4) ** 0.5
+    result.sum().backward()
+    torch.testing.assert_close(values.grad, result.detach())
+    assert layer.eval()(values) is values

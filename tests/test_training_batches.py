@@ -1,0 +1,104 @@
+"""Batches: every caption once an epoch, a photograph's captions together, little padding, the same order again."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from captionlens.datasets.records import Record
+from captionlens.errors import OptionError
+from captionlens.features.store import FeatureStore, StoreIndex, photograph_key
+from captionlens.runtime.vocabulary import END, PAD, START, Vocabulary
+from captionlens.training.batches import Batch, CaptionedPhotographs, LengthBatches, training_loader
+
+PHOTOGRAPHS = 60
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> CaptionedPhotographs:
+    """Photographs with one to five captions of 2 to 30 words."""
+    folder = tmp_path_factory.mktemp("batches")
+    random = np.random.default_rng(4)
+    store = FeatureStore.create(folder / "store", StoreIndex("some", "f", 1, 2, 3))
+    records = []
+    for number in range(PHOTOGRAPHS):
+        image = folder / f"{number}.jpg"
+        image.write_bytes(b"x" * (number + 1))
+        captions = [
+            " ".join(f"w{word}" for word in random.integers(0, 200, random.integers(2, 31)))
+            for _ in range(random.integers(1, 6))
+        ]
+        records.append(Record(image, tuple(captions), "train", str(number)))
+    store.append(
+        [photograph_key(record) for record in records],
+        np.arange(PHOTOGRAPHS * 6, dtype=np.float16).reshape(PHOTOGRAPHS, 2, 3),
+    )
+    vocabulary = Vocabulary.build(caption for record in records for caption in record.captions)
+    return CaptionedPhotographs(records, store, vocabulary, max_words=20)
+
+
+def epoch(data: CaptionedPhotographs, number: int, seed: int = 1) -> list[Batch]:
+    return list(training_loader(data, captions=16, seed=seed, epoch=number))
+
+
+def captions_of(batches: list[Batch]) -> Counter[tuple[int, ...]]:
+    rows = (row for batch in batches for row in batch.captions.flatten(0, 1).tolist())
+    return Counter(tuple(token for token in row if token != PAD) for row in rows if row[0] != PAD)
+
+
+def test_every_caption_comes_once_with_its_own_features(data: CaptionedPhotographs) -> None:
+    batches = epoch(data, 0)
+    expected = Counter(tuple(caption) for _, captions in data.items for caption in captions)
+    assert captions_of(batches) == expected
+    by_first_feature = {float(6 * number): item for number, item in enumerate(data.items)}
+    for batch in batches:
+        for features, captions in zip(batch.features, batch.captions, strict=True):
+            _, wanted = by_first_feature[float(features[0, 0])]
+            rows = [[token for token in row if token != PAD] for row in captions.tolist()]
+            assert rows[: len(wanted)] == wanted
+            assert not any(rows[len(wanted) :])
+
+
+def test_captions_are_ordered_from_long_to_short_and_cut(data: CaptionedPhotographs) -> None:
+    longest = 0
+    for batch in epoch(data, 0):
+        lengths = (batch.captions != PAD).sum(-1)
+        assert (lengths.diff(dim=1) <= 0).all()
+        longest = max(longest, int(lengths.max()))
+        for caption in batch.captions.flatten(0, 1).tolist():
+            if caption[0] != PAD:
+                bare = [token for token in caption if token != PAD]
+                assert bare[0] == START
+                assert bare[-1] == END
+    assert longest == 20 + 2
+
+
+def test_batches_keep_to_their_budget_and_waste_little(data: CaptionedPhotographs) -> None:
+    batches = epoch(data, 0)
+    assert all(batch.captions.shape[0] * batch.captions.shape[1] <= 16 for batch in batches)
+    assert sum(batch.caption_count for batch in batches) == sum(len(c) for _, c in data.items)
+    padded = sum(batch.captions.numel() for batch in batches)
+    words = sum(int((batch.captions != PAD).sum()) for batch in batches)
+    photographs_in_any_order = PHOTOGRAPHS * 5 * 22
+    assert words < padded < 0.75 * photographs_in_any_order
+
+
+def test_order_depends_on_seed_and_epoch_only(data: CaptionedPhotographs) -> None:
+    assert list(LengthBatches(data, 16, 1, 3)) == list(LengthBatches(data, 16, 1, 3))
+    assert list(LengthBatches(data, 16, 1, 3)) != list(LengthBatches(data, 16, 1, 4))
+    assert list(LengthBatches(data, 16, 1, 3)) != list(LengthBatches(data, 16, 2, 3))
+    assert len(LengthBatches(data, 16, 1, 3)) == len(list(LengthBatches(data, 16, 1, 3)))
+
+
+def test_photographs_without_features_are_counted(data: CaptionedPhotographs, tmp_path: Path) -> None:
+    lone = tmp_path / "lone.jpg"
+    lone.write_bytes(b"y")
+    stranger = Record(lone, ("a dog",), "train", "stranger")
+    gone = Record(tmp_path / "gone.jpg", ("a dog",), "train", "gone")
+    known = Record(data.store.folder.parent / "0.jpg", ("a dog",), "train", "0")
+    vocabulary = Vocabulary.build(["a dog"])
+    mixed = CaptionedPhotographs([stranger, known, gone], data.store, vocabulary)
+    assert (len(mixed), mixed.missing) == (1, 2)
+    with pytest.raises(OptionError, match="no photograph"):
+        CaptionedPhotographs([stranger], data.store, vocabulary)
