@@ -1,7 +1,6 @@
 """InceptionV3 against Keras' own, in every published form of the weights, and the download of the weights."""
 
 import hashlib
-
 import socket
 import threading
 from collections.abc import Iterator
@@ -109,7 +108,9 @@ def test_torchvision_and_timm_files_count_the_padding(
 ) -> None:
     path = tmp_path / "weights"
     if form == "safetensors":
-        safetensors.torch.save_file({k: v for k, v in inception_state.items() if not k.startswith("AuxLogits")}, path)
+        safetensors.torch.save_file(
+            {k: v for k, v in inception_state.items() if not k.startswith("AuxLogits")}, path
+        )
     elif form == "pth":
         torch.save(inception_state, path)
     else:  # torchvision's older file, which lacks the counters too
@@ -134,7 +135,9 @@ def test_way_of_averaging_is_part_of_the_fingerprint(inception_state: dict[str, 
     prints = set()
     for include in (True, True, False):
         network = inception_v3.InceptionV3(count_include_pad=include)
-        network.load_state_dict({k: v for k, v in inception_state.items() if not k.startswith(("fc", "AuxLogits"))})
+        network.load_state_dict(
+            {k: v for k, v in inception_state.items() if not k.startswith(("fc", "AuxLogits"))}
+        )
         prints.add(network.fingerprint())
     assert len(prints) == 2
 

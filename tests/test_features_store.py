@@ -17,7 +17,6 @@ from captionlens.datasets.records import Record
 from captionlens.datasets.scenes import draw_scenes
 from captionlens.errors import StoreError
 from captionlens.features.backbones import load_backbone
-from captionlens.features.backbones.base import features_of
 from captionlens.features.extract import extract
 from captionlens.features.store import FeatureStore, StoreIndex, photograph_key
 
@@ -37,7 +36,9 @@ def test_grids_come_back_in_the_order_asked_for(tmp_path: Path) -> None:
         assert len(opened) == 5
         assert "d" in opened
         assert "x" not in opened
-        np.testing.assert_array_equal(opened.read(["e", "a", "e"]), np.stack([second[1], first[0], second[1]]))
+        np.testing.assert_array_equal(
+            opened.read(["e", "a", "e"]), np.stack([second[1], first[0], second[1]])
+        )
 
 
 def test_unknown_photograph_is_named(tmp_path: Path) -> None:
@@ -108,8 +109,11 @@ def test_store_holds_what_the_backbone_gives(scenes: Path, tmp_path: Path) -> No
     assert (done.extracted, done.already, done.unreadable) == (40, 0, ())
     backbone = load_backbone("efficientnet_lite0")
     chosen = [records[index] for index in (31, 0, 17)]
-    images = np.stack([backbone.preprocessing.normalise(backbone.preprocessing.read(r.image)) for r in chosen])
-    fresh = features_of(backbone, torch.from_numpy(images)).numpy()
+    images = np.stack(
+        [backbone.preprocessing.normalise(backbone.preprocessing.read(r.image)) for r in chosen]
+    )
+    with torch.inference_mode():
+        fresh = backbone(torch.from_numpy(images)).numpy()
     stored = done.store.read([photograph_key(record) for record in chosen]).astype(np.float32)
     assert stored.shape == (3, 49, 1280)
     # Half precision keeps 11 bits.

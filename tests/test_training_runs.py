@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import yaml
-from helpers_cli import COMMAND, run_cli
 from PIL import Image
 
 from captionlens.datasets.scenes import draw_scenes
 from captionlens.errors import OptionError, RunError
 from captionlens.training.config import PRESETS, make_config, parse_settings
 from captionlens.training.run_folder import DataSettings, open_run, resume_run, start_run
+from helpers_cli import COMMAND, run_cli
 
 SETTINGS = [
     "--backbone=efficientnet_lite0",

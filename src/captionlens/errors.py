@@ -4,6 +4,7 @@ Every class carries `type`, a stable slug for machine-readable output (JSON line
 """
 
 from os import PathLike
+from typing import Any
 
 
 class CaptionlensError(Exception):
@@ -22,8 +23,8 @@ class FileError(CaptionlensError):
         self.path = str(path)
         self.cause = cause
 
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # survives the way out of a worker process
-        return type(self), (self.path, self.cause)
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:  # to come out of a worker process whole
+        return self.__class__, (self.path, self.cause)
 
 
 class UnreadableImage(FileError):
@@ -84,5 +85,5 @@ class MissingExtra(CaptionlensError):
         self.package = package
         self.extra = extra
 
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        return type(self), (self.package, self.extra)
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return self.__class__, (self.package, self.extra)

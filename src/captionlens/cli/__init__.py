@@ -1,19 +1,25 @@
 """The command line: one file a command, each of them parsing and one call."""
 
+import errno
 import importlib
 import logging
 import sys
+from typing import Any
 
 import click
 
 from captionlens._version import __version__
-from captionlens.errors import CaptionlensError, OptionError
+from captionlens.errors import CaptionlensError, MissingExtra, OptionError
 
+_TRAINING_PACKAGES = ("torch", "lightning", "yaml", "onnx", "onnxscript", "safetensors", "matplotlib", "tensorboard")
 _COMMANDS = ("caption", "data", "extract", "train", "evaluate", "score", "export", "model")
 
 
 class _Commands(click.Group):
-    """Commands are imported when they are asked for, so that --help is quick."""
+    """Commands are imported when they are asked for, so that --help is quick.
+
+    Exit codes: 0 done, 1 something failed, 2 wrong usage, 130 interrupted.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All commands, in the order of the work."""
@@ -26,6 +32,27 @@ class _Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(f"captionlens.cli.{cmd_name}"), cmd_name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what the user can mend is told in one line."""
+        try:
+            return super().invoke(ctx)
+        except CaptionlensError as error:
+            problem, code = str(error), 2 if isinstance(error, OptionError) else 1
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in _TRAINING_PACKAGES:
+                raise
+            problem, code = str(MissingExtra(package, "train")), 1
+        except KeyboardInterrupt:
+            problem, code = "interrupted", 130
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of our output has seen enough
+                raise
+            # A full disk, a folder without permission: the file's name is in the message.
+            problem, code = str(error), 1
+        click.echo(f"captionlens: {problem}", err=True)
+        raise click.exceptions.Exit(code)
+
 
 class _ToStderr(logging.Handler):
     """Messages of the library, a line each, between the progress bars."""
@@ -36,9 +63,12 @@ class _ToStderr(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.command("captionlens", cls=_Commands, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="captionlens")
-def cli() -> None:
+def main() -> None:
     """Caption photographs, and see for every word where the network looked."""
 
 
@@ -49,22 +79,3 @@ def show_messages(quiet: bool) -> None:
     if not logger.handlers:
         logger.addHandler(_ToStderr())
         logger.propagate = False
-
-
-def main() -> None:
-    """The `captionlens` command. Exit codes: 0 done, 1 something failed, 2 wrong usage, 130 interrupted."""
-    try:
-        cli()
-    except OptionError as error:
-        click.echo(f"captionlens: {error}", err=True)
-        sys.exit(2)
-    except CaptionlensError as error:
-        click.echo(f"captionlens: {error}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        click.echo("captionlens: interrupted", err=True)
-        sys.exit(130)
-    except OSError as error:
-        # A full disk, a folder without permission: the user's to mend, and the file's name is in the message.
-        click.echo(f"captionlens: {error}", err=True)
-        sys.exit(1)

@@ -13,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from captionlens.attention.report import ReportEntry
+    from captionlens.errors import FileError
     from captionlens.runtime.caption import Caption
     from captionlens.runtime.captioner import Captioner
     from captionlens.runtime.decoding import DecodingOptions
@@ -43,7 +44,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--attention", is_flag=True, help="Put the maps into json and jsonl.")
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Write the captions to FILE, not to stdout.")
-@click.option("--sidecar", type=click.Choice(["txt", "xmp"]), help="Write each caption beside its photograph.")
+@click.option("--sidecar", type=click.Choice(["txt", "xmp"]), help="Write captions beside the photographs.")
 @click.option(
     "--on-existing",
     type=click.Choice(["skip", "overwrite", "error"]),
@@ -51,8 +52,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     show_default=True,
     help="Where a sidecar exists already.",
 )
-@click.option("--explain", type=_FOLDER, metavar="DIR", help="A figure a photograph of where each word looked.")
-@click.option("--report", type=_FILE, metavar="FILE.html", help="One page for all: hover a word, see its map.")
+@click.option("--explain", type=_FOLDER, metavar="DIR", help="Figures of where each word looked.")
+@click.option("--report", type=_FILE, metavar="FILE.html", help="One page: hover a word, see its map.")
 @click.option("--quiet", is_flag=True, help="No progress; failures are named nevertheless.")
 @click.pass_context
 def caption(
@@ -80,8 +81,8 @@ def caption(
 ) -> None:
     """Caption photographs.
 
-    PATH is a photograph, a folder of photographs, or - for an image on stdin. Captions go to stdout; a photograph
-    that cannot be read is named on stderr, the others go on, and the exit code is 1.
+    PATH is a photograph, a folder of photographs, or - for an image on stdin. Captions go to stdout; a
+    photograph that cannot be read is named on stderr, the others go on, and the exit code is 1.
     """
     from tqdm import tqdm
 
@@ -90,14 +91,18 @@ def caption(
 
     if not paths and filelist is None:
         raise click.UsageError("name a photograph, a folder, a --filelist, or -")
-    changes = {"beam": beam, "max_words": max_words}
+    changes: dict[str, Any] = {"beam": beam, "max_words": max_words}
     given = {name: value for name, value in changes.items() if value is not None}
     captioner = load(model, threads=threads)
     options = replace(
         captioner.options, **given, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
     )
-    sources = list(_gather(paths, filelist, recursive))
+    sources, empty = _gather(paths, filelist, recursive)
+    for problem in empty:
+        click.echo(f"captionlens: {problem}", err=True)
     many = len(sources) != 1 or filelist is not None or any(Path(path).is_dir() for path in paths)
+    if explain is not None:
+        explain.mkdir(parents=True, exist_ok=True)
     failed = 0
     figures: set[str] = set()
     with ExitStack() as stack:
@@ -106,7 +111,7 @@ def caption(
         hidden = True if quiet or len(sources) == 1 else None
         bar = stack.enter_context(tqdm(total=len(sources), desc="captions", unit="photo", disable=hidden))
 
-        def work() -> Iterator["ReportEntry"]:
+        def work() -> Iterator["Caption"]:
             nonlocal failed
             for result in _captions(captioner, sources, batch_size, options):
                 bar.update()
@@ -115,48 +120,71 @@ def caption(
                 if problem is None and sidecar is not None:
                     problem = _write_sidecar(result, sidecar, on_existing)
                 if problem is None and explain is not None:
-                    _write_figure(result, explain, figures)
+                    problem = _write_figure(result, explain, figures)
                 if problem is not None:
                     failed += 1
                     tqdm.write(f"captionlens: {problem}", file=sys.stderr)
-                yield _entry(result)
+                yield result
 
         if report is not None:
             from captionlens.attention.report import write_report
 
             report.parent.mkdir(parents=True, exist_ok=True)
-            write_report(report, work(), model=captioner.name, decoding=_describe(options))
+            entries = (_entry(result) for result in work())
+            write_report(report, entries, model=captioner.name, decoding=_describe(options))
         else:
             for _ in work():
                 pass
     if failed:
         click.echo(f"captionlens: {failed} of {len(sources)} photographs failed", err=True)
+    if failed or empty:
         context.exit(1)
 
 
-def _gather(paths: tuple[str, ...], filelist: Path | None, recursive: bool) -> Iterator[str | bytes]:
-    """Paths of photographs in order, and the bytes of stdin for "-"."""
+def _gather(
+    paths: tuple[str, ...], filelist: Path | None, recursive: bool
+) -> tuple[list[str | bytes], list["FileError"]]:
+    """Paths of photographs in order, the bytes of stdin for "-", and what is wrong with the folders."""
     from captionlens.errors import FileError
-    from captionlens.runtime.images import EXTENSIONS
 
+    sources: list[str | bytes] = []
+    problems = []
     for path in paths:
         if path == "-":
-            yield sys.stdin.buffer.read()
+            sources.append(sys.stdin.buffer.read())
         elif Path(path).is_dir():
-            found = Path(path).rglob("*") if recursive else Path(path).iterdir()
-            photographs = sorted(str(file) for file in found if file.suffix.lower() in EXTENSIONS and file.is_file())
-            if not photographs:
-                hint = "" if recursive else " (-r looks into sub-folders)"
-                raise FileError(path, f"holds no photographs{hint}")
-            yield from photographs
+            try:
+                sources += _photographs(Path(path), recursive)
+            except FileError as error:
+                problems.append(error)
         else:
-            yield path
+            sources.append(path)
     if filelist is not None:
         try:
             lines = filelist.read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise FileError(filelist, getattr(error, "strerror", None) or str(error)) from error
-        yield from (line for line in lines if line.strip())
+        sources += [line for line in lines if line.strip()]
+    return sources, problems
+
+
+def _photographs(folder: Path, recursive: bool) -> list[str]:
+    from captionlens.errors import FileError
+    from captionlens.runtime.images import EXTENSIONS
+
+    try:
+        found = [
+            str(file)
+            for file in (folder.rglob("*") if recursive else folder.iterdir())
+            if file.suffix.lower() in EXTENSIONS and file.is_file()
+        ]
+    except OSError as error:
+        raise FileError(folder, error.strerror or str(error)) from error
+    if not found:
+        raise FileError(
+            folder, "holds no photographs" + ("" if recursive else " (-r looks into sub-folders)")
+        )
+    return sorted(found)
 
 
 def _captions(
@@ -164,7 +192,16 @@ def _captions(
 ) -> Iterator["Caption"]:
     captions = captioner.caption_many(sources, batch_size=batch_size, options=options)
     for source, result in zip(sources, captions, strict=True):
-        yield replace(result, path="-") if isinstance(source, bytes) else result
+        yield _from_stdin(result) if isinstance(source, bytes) else result
+
+
+def _from_stdin(result: "Caption") -> "Caption":
+    from captionlens.errors import FileError
+
+    error = result.error
+    if isinstance(error, FileError):
+        error = type(error)("-", error.cause)
+    return replace(result, path="-", error=error)
 
 
 @contextmanager
@@ -177,7 +214,7 @@ def _stream(output: Path | None) -> Iterator[TextIO]:
         return
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_open(output) as file:
-        text = io.TextIOWrapper(file, "utf-8", newline="")  # type: ignore[type-var]
+        text = io.TextIOWrapper(file, "utf-8", newline="")
         yield text
         text.flush()
         text.detach()
@@ -199,30 +236,42 @@ def _write_sidecar(result: "Caption", kind: Any, on_existing: Any) -> str | None
     return None
 
 
-def _write_figure(result: "Caption", folder: Path, taken: set[str]) -> None:
-    """The figure as PNG, named after the photograph; photographs of one name get a number."""
+def _write_figure(result: "Caption", folder: Path, taken: set[str]) -> str | None:
+    """The figure as PNG, named after the photograph; photographs of one name get a number.
+
+    Returns what went wrong, if anything.
+    """
+    from captionlens.errors import CaptionlensError
     from captionlens.files import atomic_path
 
-    folder.mkdir(parents=True, exist_ok=True)
     stem = "stdin" if result.path in (None, "-") else Path(str(result.path)).stem
     name, number = stem, 1
     while name in taken:
         number += 1
         name = f"{stem}-{number}"
     taken.add(name)
-    with atomic_path(folder / f"{name}.png") as path:
-        result.figure().save(path, format="PNG")
+    try:
+        with atomic_path(folder / f"{name}.png") as path:
+            result.figure().save(path, format="PNG")
+    except CaptionlensError as error:
+        return str(error)
+    except OSError as error:
+        return f"{folder / name}.png: {error.strerror or error}"
+    return None
 
 
 def _entry(result: "Caption") -> "ReportEntry":
     from captionlens.attention.report import ReportEntry
+    from captionlens.errors import CaptionlensError
 
     name = os.path.basename(result.path or "-")  # noqa: PTH119 (a name may end in a slash)
-    if result.error is not None:
-        return ReportEntry(name, error=str(result.error))
+    try:
+        image = result.image()
+    except CaptionlensError as error:
+        return ReportEntry(name, error=str(error))
     return ReportEntry(
         name,
-        image=result.image(),
+        image=image,
         words=[word.text for word in result.words],
         probabilities=[word.probability for word in result.words],
         attention=result.attention,

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -49,7 +50,8 @@ def evaluate(
 ) -> None:
     """Caption every photograph of a split of DATASET and score the captions.
 
-    The table on stdout shows scores times 100 with 95 % intervals; REPORT.json has the official scorers' fractions.
+    The table on stdout shows scores times 100 with 95 % intervals; REPORT.json has the official scorers'
+    fractions.
     """
     from captionlens.runtime.captioner import load
 
@@ -59,8 +61,9 @@ def evaluate(
     from captionlens.scoring.report import evaluate as run
     from captionlens.scoring.report import image_id
 
-    changes = {"beam": beam, "length_penalty": length_penalty, "max_words": max_words}
-    options = replace(captioner.options, **{key: value for key, value in changes.items() if value is not None})
+    changes: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "max_words": max_words}
+    given = {name: value for name, value in changes.items() if value is not None}
+    options = replace(captioner.options, **given)
     records = read.split(split)
     done = run(
         captioner,

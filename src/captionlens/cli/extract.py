@@ -10,9 +10,11 @@ from captionlens.cli.options import data_options, show_dataset
 @click.command()
 @data_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="STORE")
-@click.option("--backbone", default="efficientnet_lite2", show_default=True, help="Or inception_v3, timm:NAME.")
+@click.option(
+    "--backbone", default="efficientnet_lite2", show_default=True, help="Or inception_v3, timm:NAME."
+)
 @click.option("--backbone-weights", type=click.Path(path_type=Path), help="A file of published weights.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--devices", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
 @click.pass_context
 def extract(
@@ -24,20 +26,21 @@ def extract(
     output: Path,
     backbone: str,
     backbone_weights: Path | None,
-    device: str,
+    devices: str,
     quiet: bool,
 ) -> None:
     """Run the frozen network over every photograph of DATASET once, into the feature store STORE.
 
     Can be killed at any moment; the same command goes on where it stopped.
     """
-    read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
     from captionlens.features.backbones import load_backbone
+    from captionlens.features.extract import accelerator
     from captionlens.features.extract import extract as run
 
-    done = run(
-        read.records, output, load_backbone(backbone, backbone_weights), device=device, progress=not quiet
-    )
+    device = accelerator(devices)
+    network = load_backbone(backbone, backbone_weights)
+    read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
+    done = run(read.records, output, network, device=device, progress=not quiet)
     for error in done.unreadable:
         click.echo(f"captionlens: {error}", err=True)
     if not quiet:

@@ -2,8 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from captionlens.runtime.model_directory import ModelDirectory
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -26,20 +30,7 @@ def show(folder: Path | None, as_json: bool, quiet: bool) -> None:
     if as_json:
         click.echo(json.dumps(opened.config, indent=2, ensure_ascii=False))
         return
-    config = opened.config
-    megabytes = sum(file.stat().st_size for file in opened.folder.rglob("*") if file.is_file()) / 1e6
-    lines = {
-        "name": opened.name,
-        "folder": opened.folder,
-        "size": f"{megabytes:.1f} MB",
-        "backbone": f"{config['backbone']}, grid {opened.grid[0]} x {opened.grid[1]}",
-        "network": f"preset {config['training']['preset']}, {config['network']['units']} units",
-        "words": len(opened.vocabulary),
-        "trained on": config["trained_on"] or "not recorded",
-        "validation": f"CIDEr-D {100 * config['best_epoch']['val_cider']:.1f} (epoch {config['best_epoch']['epoch']})",
-        "decoding": f"beam {opened.decoding.beam}, length penalty {opened.decoding.length_penalty:g}",
-    }
-    for name, value in lines.items():
+    for name, value in _describe(opened).items():
         click.echo(f"{name + ':':12} {value}")
 
 
@@ -47,9 +38,34 @@ def show(folder: Path | None, as_json: bool, quiet: bool) -> None:
 @click.argument("folder", metavar="[DIR]", type=_FOLDER, required=False)
 @click.option("--quiet", is_flag=True, help="Say nothing if all is well.")
 def check(folder: Path | None, quiet: bool) -> None:
-    """Whether the model in DIR is whole: every file as the manifest names it, all parts of one model, loadable."""
+    """Whether the model in DIR is whole.
+
+    Every file must be as the manifest names it, all parts must be of one model, and it must load.
+    """
     from captionlens.runtime.captioner import PACKAGED_MODEL, load
 
     captioner = load(folder or PACKAGED_MODEL)
     if not quiet:
         click.echo(f"{folder or PACKAGED_MODEL}: {captioner.name} is whole")
+
+
+def _describe(model: "ModelDirectory") -> dict[str, str]:
+    from captionlens.errors import ModelError
+
+    config = model.config
+    megabytes = sum(file.stat().st_size for file in model.folder.rglob("*") if file.is_file()) / 1e6
+    try:
+        best = config["best_epoch"]
+        return {
+            "name": model.name,
+            "folder": str(model.folder),
+            "size": f"{megabytes:.1f} MB",
+            "backbone": f"{config['backbone']}, grid {model.grid[0]} x {model.grid[1]}",
+            "network": f"preset {config['training']['preset']}, {config['network']['units']} units",
+            "words": str(len(model.vocabulary)),
+            "trained on": config["trained_on"] or "not recorded",
+            "validation": f"CIDEr-D {100 * best['val_cider']:.1f} (epoch {best['epoch']:.0f})",
+            "decoding": f"beam {model.decoding.beam}, length penalty {model.decoding.length_penalty:g}",
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(model.folder / "config.json", f"lacks or garbles a setting ({error})") from error

@@ -48,9 +48,8 @@ def show_dataset(
     for problem in read.problems[:_SHOWN]:
         click.echo(f"left out: {problem.where}: {problem.cause}", err=True)
     if len(read.problems) > _SHOWN:
-        click.echo(
-            f"left out: {len(read.problems) - _SHOWN} more (captionlens data check {dataset} lists them)", err=True
-        )
+        more = len(read.problems) - _SHOWN
+        click.echo(f"left out: {more} more (captionlens data check {dataset} lists them)", err=True)
     if not quiet:
         for note in read.notes:
             click.echo(f"{path}: {note}", err=True)

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import click
 
-from captionlens.datasets.scenes import MIN_SIZE, draw_scenes
-
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
@@ -13,9 +11,7 @@ from captionlens.datasets.scenes import MIN_SIZE, draw_scenes
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which pictures to draw."
 )
-@click.option(
-    "--size", type=click.IntRange(min=MIN_SIZE), default=224, show_default=True, help="Pixels a side."
-)
+@click.option("--size", type=int, default=224, show_default=True, help="Pixels a side.")
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
 def scenes(folder: Path, images: int, seed: int, size: int, quiet: bool) -> None:
     """Draw the built-in data set into DIR.
@@ -24,6 +20,8 @@ def scenes(folder: Path, images: int, seed: int, size: int, quiet: bool) -> None
     same seed draws the same data set; a larger one begins with the smaller one; an interrupted call goes on
     where it stopped.
     """
+    from captionlens.datasets.scenes import draw_scenes
+
     draw_scenes(folder, images=images, seed=seed, size=size, progress=not quiet)
     if not quiet:
         click.echo(f"{folder}: {images} pictures", err=True)

@@ -1,5 +1,6 @@
 """`captionlens train`: from photographs and captions to a captioner, in one command."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from captionlens.cli.options import data_options, show_dataset
 @click.option("--features", type=click.Path(path_type=Path), metavar="STORE", help="By default RUN/features.")
 @click.option("--backbone", help="[default: efficientnet_lite2] Or inception_v3, timm:NAME.")
 @click.option("--backbone-weights", type=click.Path(path_type=Path), help="A file of published weights.")
-@click.option("--devices", default="auto", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option("--precision", default="auto", show_default=True, help="32 or bf16.")
+@click.option("--devices", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--precision", default="auto", show_default=True, help="auto, 32 or bf16.")
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
 def train(
     dataset: str,
@@ -43,33 +44,32 @@ def train(
     Extracts the features that are missing, builds the vocabulary, trains, validates each epoch, keeps the best
     and exports it to RUN/model. Can be killed at any moment; the same command goes on where it stopped.
     """
-    from captionlens.training.config import parse_settings, read_yaml
-
-    changes: dict[str, Any] = {}
-    if config is not None:
-        changes |= read_yaml(config)
-    if backbone is not None:
-        changes["backbone"] = backbone
-    changes |= parse_settings(settings)
-    read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
-
-    from captionlens.training.config import make_config
+    from captionlens.training.config import make_config, parse_settings, read_yaml
     from captionlens.training.fit import train as run_training
     from captionlens.training.run_folder import DataSettings, resume_run, start_run
 
-    preset = str(changes.pop("preset", None) or preset or "base")
+    changes: dict[str, Any] = read_yaml(config) if config is not None else {}
+    if backbone is not None:
+        changes["backbone"] = backbone
+    changes |= parse_settings(settings)
+    data = DataSettings(
+        dataset=dataset,
+        layout=layout,
+        max_captions=max_captions,
+        split_seed=seed,
+        features=str(features) if features else None,
+        backbone_weights=str(backbone_weights) if backbone_weights else None,
+    )
+    # Settings are refused before a data set is downloaded for them.
     if resume:
-        run = resume_run(output, changes)
+        run = resume_run(output, {"preset": preset, **changes} if preset else changes)
+        data = replace(run.data, dataset=dataset)
     else:
-        data = DataSettings(
-            dataset=dataset,
-            layout=layout,
-            max_captions=max_captions,
-            split_seed=seed,
-            features=str(features) if features else None,
-            backbone_weights=str(backbone_weights) if backbone_weights else None,
-        )
-        run = start_run(output, data, make_config(preset, changes))
+        named = str(changes.pop("preset", None) or preset or "base")
+        run = start_run(output, data, make_config(named, changes))
+    read = show_dataset(
+        dataset, layout=data.layout, max_captions=data.max_captions, seed=data.split_seed, quiet=quiet
+    )
     summary = run_training(run, read, devices=devices, precision=precision, progress=not quiet)
     if not quiet:
         best = summary["best"]

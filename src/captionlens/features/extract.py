@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from captionlens.datasets.records import Record
-from captionlens.errors import UnreadableImage
+from captionlens.errors import OptionError, UnreadableImage
 from captionlens.features.backbones.base import Backbone
 from captionlens.features.store import SHARD, FeatureStore, StoreIndex, photograph_key
 from captionlens.runtime.images import Preprocessing
@@ -40,6 +40,21 @@ def store_index(backbone: Backbone) -> StoreIndex:
 def has_fast_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 matrices in hardware."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def accelerator(devices: str) -> str:
+    """ "cpu" or "cuda", as `devices` ("auto", "cpu" or "cuda") says.
+
+    Raises:
+        OptionError: another word, or cuda where there is no card.
+    """
+    if devices == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if devices not in ("cpu", "cuda"):
+        raise OptionError(f"devices must be auto, cpu or cuda, got {devices!r}")
+    if devices == "cuda" and not torch.cuda.is_available():
+        raise OptionError("devices cuda: this PyTorch sees no CUDA card")
+    return devices
 
 
 def extract(
@@ -86,7 +101,8 @@ def extract(
     if bfloat16 is None:
         bfloat16 = device == "cpu" and has_fast_bfloat16()
     dtype = torch.bfloat16 if bfloat16 else torch.float32
-    network = backbone.fuse().to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    network = backbone.fuse().to(device=device, dtype=dtype)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
 
     extracted = 0
     keys: list[str] = []

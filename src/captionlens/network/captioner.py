@@ -111,7 +111,7 @@ class CaptioningNetwork(nn.Module):
             state: (B, K, H).
 
         Returns:
-            log-probabilities of the next word (B, K, V), the attention (B, K, L), and the next state (B, K, H).
+            log-probabilities of the next word (B, K, V), the attention (B, K, L), the next state (B, K, H).
         """
         embedded = self.embedding(tokens)  # (B, K, E)
         state, context, alpha = self._advance(
@@ -177,10 +177,10 @@ class CaptioningNetwork(nn.Module):
         """Look, then move: the next state (B, K, H), the context (B, K, M), the attention (B, K, L)."""
         weight, bias = layers
         from_state = nn.functional.linear(state.to(weight.dtype), weight, bias)
-        sizes = [self.config.attention, 3 * self.config.units, self.config.memory][
-            : 2 + self.config.gated_context
-        ]
-        query, recurrent, *gate = from_state.split(sizes, -1)
+        sizes = [self.config.attention, 3 * self.config.units]
+        if self.config.gated_context:
+            sizes.append(self.config.memory)
+        query, recurrent, *gate = torch.split(from_state, sizes, -1)
         context, alpha = self.attention(query, memory, keys)
         if gate:
             context = torch.sigmoid(gate[0]) * context

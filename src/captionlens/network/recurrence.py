@@ -49,7 +49,15 @@ class Words:
         kept = place[(time - 1).clamp(min=0), slot]
         counts = there.sum((1, 2)).tolist()
         reach = (there * torch.arange(1, captions + 1, device=lengths.device)).amax(-1)  # (T, P)
-        return cls(photographs, captions, there, flat, slot.split(counts), kept.split(counts), reach.tolist())
+        return cls(
+            photographs,
+            captions,
+            there,
+            flat,
+            torch.split(slot, counts),
+            torch.split(kept, counts),
+            reach.tolist(),
+        )
 
     def padded(self, rows: Tensor) -> Tensor:
         """One row a word (N, X) to (T, P, C, X), zero where there is no word."""
@@ -89,8 +97,9 @@ def unroll_plainly(
         if time:
             state = state[words.kept[time]]
         photograph = slots // words.captions
-        query, recurrent, gate = torch.nn.functional.linear(state, state_weight, state_bias).split(
-            [size, 3 * units, state_weight.shape[0] - size - 3 * units], -1
+        from_state = torch.nn.functional.linear(state, state_weight, state_bias)
+        query, recurrent, gate = torch.split(
+            from_state, [size, 3 * units, state_weight.shape[0] - size - 3 * units], -1
         )
         hidden = torch.tanh(keys[photograph] + query[:, None])  # (n, L, A)
         alpha = (hidden @ score.to(hidden.dtype)).to(state.dtype).softmax(-1)  # (n, L)
@@ -171,10 +180,7 @@ class _Inside:
         self.queries.index_copy_(0, slots, self._exponential(query))
 
     def _blocks(self, time: int) -> Iterator[tuple[Tensor, ...]]:
-        """For a few photographs at a time r (b c, L, A), in a buffer that is reused, and their part of the rest.
-
-        The rest: scores (b c L,), and the gradients of scores (b c, L, 1), queries (b c, A), keys (b, L, A).
-        """
+        """A few photographs at a time: what `_part` gives, with r of this time, in a reused buffer."""
         for begin in range(0, self.words.photographs, self.block):
             width = max(self.words.widths[time][begin : begin + self.block])
             if not width:
@@ -182,22 +188,30 @@ class _Inside:
             width = width if self.block == 1 else self.words.captions
             if (begin, width) not in self._views:
                 self._views[begin, width] = self._part(begin, width)
-            keys, queries, hidden, *rest = self._views[begin, width]
-            torch.addcmul(self.one, keys, queries, out=hidden)
-            hidden.reciprocal_()
-            yield hidden.flatten(0, 1), *rest
+            keys, queries, paired, *rest = self._views[begin, width]
+            torch.addcmul(self.one, keys, queries, out=paired)
+            paired.reciprocal_()
+            yield paired, *rest
 
     def _part(self, begin: int, width: int) -> tuple[Tensor, ...]:
-        """The views `_blocks` needs of a block; worth keeping, making them costs as much as using them."""
-        keys = self.keys[begin : begin + self.block, None]  # (b, 1, L, A)
+        """The views a block needs; they are kept, as making them costs as much as using them.
+
+        They are keys (b, 1, L, A), queries (b, c, 1, A), r (b, c, L, A), (b c, L, A) and (b c L, A), scores
+        (b c L,), and gradients: of scores (b c, L, A) and (1, b c L), queries (b c, A), keys (b, L, A).
+        """
+        keys = self.keys[begin : begin + self.block, None]
         slots = slice(begin * self.words.captions, (begin + len(keys) - 1) * self.words.captions + width)
         queries = self.queries[slots]
+        hidden = self.hidden[: len(queries)]
         return (
             keys,
             queries.view(len(keys), width, 1, -1),
-            self.hidden[: len(queries)].unflatten(0, (len(keys), width)),
+            hidden.view(len(keys), width, *hidden.shape[1:]),
+            hidden,
+            hidden.view(-1, hidden.shape[-1]),
             self.scores[slots].view(-1),
-            self.d_scores[slots, :, None],
+            self.d_scores[slots, :, None].expand_as(hidden),
+            self.d_scores[slots].view(1, -1),
             self.d_queries[slots],
             self.d_keys[begin : begin + self.block],
         )
@@ -205,17 +219,17 @@ class _Inside:
     def forward(self, time: int) -> None:
         """Scores from the queries, short of what cancels in the softmax."""
         weight = -2 * self.score
-        for hidden, scores, *_ in self._blocks(time):
-            torch.mv(hidden.view(-1, hidden.shape[-1]), weight, out=scores)
+        for _, _, rows, scores, *_ in self._blocks(time):
+            torch.mv(rows, weight, out=scores)
 
     def backward(self, time: int) -> None:
         """Gradients of the queries, short of 4 v, from those of the scores, zero where there is no word."""
-        for hidden, _, d_scores, d_queries, d_keys in self._blocks(time):
-            self.d_score.addmm_(d_scores.view(1, -1), hidden.view(-1, hidden.shape[-1]))
-            # The derivative of the tanh is 4 (r - r^2).
-            hidden.addcmul_(hidden, hidden, value=-1).mul_(d_scores)
+        for paired, hidden, rows, _, d_scores, d_row, d_queries, d_keys in self._blocks(time):
+            self.d_score.addmm_(d_row, rows)
+            # The derivative of the tanh is 4 r (1 - r).
+            torch.ops.aten.sigmoid_backward.grad_input(d_scores, hidden, grad_input=hidden)
             torch.sum(hidden, 1, out=d_queries)
-            d_keys += hidden.view(len(d_keys), -1, *hidden.shape[1:]).sum(1)
+            d_keys += paired.sum(1)
 
     def finish(self) -> tuple[Tensor, Tensor]:
         """Gradients of keys and score weights, after the last word."""
@@ -242,6 +256,7 @@ class _Unroll(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         wide = first.dtype
         ctx.words, ctx.product = words, product
+        # In the order of the gradients.
         ctx.types = [tensor.dtype for tensor in (memory, keys, inputs, score, state_weight, state_bias)]
         ctx.types.append(context_weight.dtype)
         count, places, size = len(words.flat), keys.shape[1], keys.shape[2]
@@ -304,7 +319,7 @@ class _Unroll(torch.autograd.Function):
         return states, contexts, alphas
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
         ctx: Any, d_states: Tensor, d_contexts: Tensor, d_alphas: Tensor
     ) -> tuple[Tensor | None, ...]:
@@ -382,8 +397,7 @@ class _Unroll(torch.autograd.Function):
         )
         alphas_there, d_looked_there = by_photograph
         d_memory = torch.bmm(alphas_there.transpose(1, 2), d_looked_there)
-        narrow = d_from_state.to(product)
-        d_state_weight = torch.mm(narrow.t(), before.to(product))
+        d_state_weight = torch.mm(d_from_state.to(product).t(), before.to(product))
         d_context_weight = torch.mm(d_inputs.to(product).t(), contexts.to(product))
         gradients = (
             d_memory, d_keys, d_inputs, d_score, d_state_weight, d_from_state.sum(0), d_context_weight

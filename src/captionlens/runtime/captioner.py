@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -82,20 +83,22 @@ class Captioner:
         Raises:
             UnreadableImage: the photograph cannot be read.
         """
-        source = _keep(source)
-        pixels = self.preprocessing.read(source)
-        return self._caption_batch([source], [pixels], options or self.options, first=0)[0]
+        photograph = _Photograph(source)
+        pixels = photograph.read(self.preprocessing)
+        return self._caption_batch([photograph], [pixels], options or self.options, first=0)[0]
 
     def caption_many(
         self, sources: Iterable[ImageSource], *, batch_size: int = 16, options: DecodingOptions | None = None
     ) -> Iterator[Caption]:
         """Captions of many photographs, lazily and in order; a bad photograph yields a Caption with `.error`.
 
-        At most a few batches of photographs are in memory at a time.
+        At most two batches of photographs are read ahead of the caption that is asked for.
 
         Raises:
-            OptionError: the batch size is not positive.
+            OptionError: the batch size is not positive, or `sources` is a single photograph.
         """
+        if isinstance(sources, str | bytes):
+            raise OptionError("sources must be several photographs; caption() takes a single one")
         if batch_size < 1:
             raise OptionError(f"batch_size must be at least 1, got {batch_size}")
         return self._caption_stream(iter(sources), batch_size, options or self.options)
@@ -113,40 +116,41 @@ class Captioner:
         self, sources: Iterator[ImageSource], batch_size: int, options: DecodingOptions
     ) -> Iterator[Caption]:
         first = 0
-        ahead: deque[tuple[ImageSource, Future[NDArray[np.uint8]]]] = deque()
+        ahead: deque[tuple[_Photograph, Future[NDArray[np.uint8]]]] = deque()
         with ThreadPoolExecutor(4, thread_name_prefix="decode") as pool:
             while True:
                 for source in islice(sources, 2 * batch_size - len(ahead)):
-                    kept = _keep(source)
-                    ahead.append((kept, pool.submit(self.preprocessing.read, kept)))
+                    photograph = _Photograph(source)
+                    ahead.append((photograph, pool.submit(photograph.read, self.preprocessing)))
                 batch = [ahead.popleft() for _ in range(min(batch_size, len(ahead)))]
                 if not batch:
                     return
-                read: list[tuple[ImageSource, NDArray[np.uint8] | UnreadableImage]] = []
-                for source, future in batch:
-                    try:
-                        read.append((source, future.result()))
-                    except UnreadableImage as error:
-                        read.append((source, error))
-                good = [(source, pixels) for source, pixels in read if not isinstance(pixels, UnreadableImage)]
+                read = [(photograph, _result(future)) for photograph, future in batch]
+                good = [(photo, pixels) for photo, pixels in read if not isinstance(pixels, UnreadableImage)]
                 captions = iter(
-                    self._caption_batch([s for s, _ in good], [p for _, p in good], options, first) if good else ()
+                    self._caption_batch([photo for photo, _ in good], [p for _, p in good], options, first)
+                    if good
+                    else ()
                 )
-                for source, pixels in read:
+                for photograph, pixels in read:
                     if isinstance(pixels, UnreadableImage):
-                        yield Caption("", path=_path(source), model=self.name, error=pixels)
+                        yield Caption("", path=photograph.name, model=self.name, error=pixels)
                     else:
                         yield next(captions)
                 first += len(good)
 
     def _caption_batch(
-        self, sources: list[ImageSource], pixels: list[NDArray[np.uint8]], options: DecodingOptions, first: int
+        self,
+        photographs: list["_Photograph"],
+        pixels: list[NDArray[np.uint8]],
+        options: DecodingOptions,
+        first: int,
     ) -> list[Caption]:
         features = self.network.encode(self.preprocessing.normalise(np.stack(pixels)))
         hypotheses = decode(self.network, features, options, first=first)
-        return [self._to_caption(h, source) for h, source in zip(hypotheses, sources, strict=True)]
+        return [self._to_caption(h, photo) for h, photo in zip(hypotheses, photographs, strict=True)]
 
-    def _to_caption(self, hypothesis: Hypothesis, source: ImageSource | None = None) -> Caption:
+    def _to_caption(self, hypothesis: Hypothesis, photograph: "_Photograph | None" = None) -> Caption:
         tokens = self.vocabulary.decode(hypothesis.tokens)
         words = tuple(
             Word(token, float(np.exp(log_prob)))
@@ -157,17 +161,52 @@ class Captioner:
             log_prob=hypothesis.log_prob,
             words=words,
             attention=hypothesis.attention.reshape(len(words), *self.grid),
-            path=None if source is None else _path(source),
+            path=None if photograph is None else photograph.name,
             model=self.name,
-            source=source,
+            source=None if photograph is None else photograph.source,
         )
 
 
-def _keep(source: ImageSource) -> ImageSource:
-    """Something that can be read again for the figure: a file object is read into bytes."""
-    read = getattr(source, "read", None)
-    return read() if callable(read) else source
+class _Photograph:
+    """A photograph and its name. A file object is read into bytes at once: the figure reads them again."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self.name = describe_source(source)
+        self.source = source
+        self._error: UnreadableImage | None = None
+        if callable(getattr(source, "read", None)):
+            try:
+                self.source = _content(source)
+            except (OSError, ValueError) as error:
+                self._error = UnreadableImage(self.name, str(error))
+
+    def read(self, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        """The pixels (size, size, 3).
+
+        Raises:
+            UnreadableImage: the photograph cannot be read.
+        """
+        if self._error is not None:
+            raise self._error
+        try:
+            return preprocessing.read(self.source)
+        except UnreadableImage as error:
+            # Of bytes that came from a file object, only this class knows the name.
+            raise UnreadableImage(self.name, error.cause) from error
 
 
-def _path(source: ImageSource) -> str:
-    return describe_source(source)
+def _content(file: Any) -> bytes:
+    """What is in a file object, from its beginning where it can be rewound, as Pillow reads it."""
+    with suppress(AttributeError, OSError):
+        file.seek(0)
+    content = file.read()
+    if not isinstance(content, bytes):
+        raise ValueError("is open as text, not in binary")
+    return content
+
+
+def _result(future: Future[NDArray[np.uint8]]) -> NDArray[np.uint8] | UnreadableImage:
+    try:
+        return future.result()
+    except UnreadableImage as error:
+        return error

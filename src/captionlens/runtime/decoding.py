@@ -1,5 +1,6 @@
 """Greedy decoding, sampling and beam search: one search over `step`, for every network that offers it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
@@ -25,7 +26,7 @@ class State:
     recurrent: tuple[Any, ...]
 
     def select(self, photographs: NDArray[np.int64], hypotheses: NDArray[np.int64]) -> "State":
-        """Keep `photographs` (b,) and, of each, the `hypotheses` (b, K'), which may repeat."""
+        """Keep `photographs` (b,), ascending, and of each the `hypotheses` (b, K'), which may repeat."""
         everything = len(photographs) == len(self.recurrent[0])
         memory = self.memory if everything else tuple(array[photographs] for array in self.memory)
         return State(memory, tuple(array[photographs[:, None], hypotheses] for array in self.recurrent))
@@ -59,8 +60,11 @@ class DecodingOptions:
     """How a caption is searched for.
 
     With `temperature` set, words are drawn at random (after `top_k` and `top_p`) instead of searched for.
-    Hypotheses are compared by log-probability / words ** length_penalty, their end counted as a word: 1 is the
-    mean log-probability of a word, 0 the plain sum, which favours short captions.
+    Hypotheses are compared by log-probability / words ** length_penalty, their end counted as a word: 1 is
+    the mean log-probability of a word, 0 the plain sum, which favours short captions.
+
+    Raises:
+        OptionError: a value makes no sense; the message names it.
     """
 
     beam: int = 3
@@ -72,17 +76,23 @@ class DecodingOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        hot = self.temperature is None or (self.temperature > 0 and math.isfinite(self.temperature))
         checks = (
-            ("beam", self.beam >= 1, "at least 1"),
-            ("max_words", self.max_words >= 1, "at least 1"),
-            ("temperature", self.temperature is None or self.temperature > 0, "above 0"),
-            ("top_k", self.top_k >= 0, "at least 0"),
+            ("beam", _is_whole(self.beam) and self.beam >= 1, "a whole number of at least 1"),
+            ("length_penalty", math.isfinite(self.length_penalty), "a finite number"),
+            ("max_words", _is_whole(self.max_words) and self.max_words >= 1, "a whole number of at least 1"),
+            ("temperature", hot, "above 0 and finite"),
+            ("top_k", _is_whole(self.top_k) and self.top_k >= 0, "a whole number of at least 0"),
             ("top_p", 0 < self.top_p <= 1, "in (0, 1]"),
-            ("seed", self.seed >= 0, "at least 0"),
+            ("seed", _is_whole(self.seed) and self.seed >= 0, "a whole number of at least 0"),
         )
         for name, fits, wanted in checks:
             if not fits:
                 raise OptionError(f"{name} must be {wanted}, got {getattr(self, name)}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,8 +100,8 @@ class Hypothesis:
     """One decoded caption.
 
     `tokens` are its n words without start and end; `log_probs` (n,) the network's log-probability of each;
-    `attention` float32 (n, L). `log_prob` is the sum over the words and the end; `complete` is False where the
-    caption was cut at `max_words`.
+    `attention` float32 (n, L). `log_prob` is the sum over the words and the end; `complete` is False where
+    the caption was cut at `max_words`.
     """
 
     tokens: tuple[int, ...]
@@ -111,6 +121,8 @@ def decode(network: Network, features: Any, options: DecodingOptions, *, first: 
         options: beam 1 is greedy.
         first: number of the first photograph among all, so that random captions do not depend on batches.
     """
+    if not len(features):
+        return []
     if options.temperature is not None:
         return _sample(network, features, options, first)
     return [best[0] for best in beam_search(network, features, options)]
@@ -147,14 +159,15 @@ class _Path:
 
 
 _ROOT = _Path(START, 0.0, None, 0.0, 0, None)
-_NOTHING = _Path(PAD, 0.0, None, -np.inf, 1, None)  # fills a beam where there are too few words to choose from
+_NOTHING = _Path(PAD, 0.0, None, -np.inf, 1, None)  # fills a beam where there are too few words
 
 
 def beam_search(network: Network, features: Any, options: DecodingOptions) -> list[list[Hypothesis]]:
     """Up to `beam` finished captions of each photograph, best first.
 
-    A photograph leaves the batch once it has `beam` finished captions and no open one promises more at its
-    present length. Captions still open after `max_words` words are cut there and returned.
+    A caption ends where the end is among the `beam` best ways to go on with the photograph's hypotheses. A
+    photograph leaves the batch once it has `beam` finished captions and no open one promises more at its
+    present length. Captions that do not end after `max_words` words are cut there and returned.
     """
     state = network.start(features)
     count = len(state.recurrent[0])
@@ -219,11 +232,11 @@ def _settled(finished: Sequence[_Path], opened: Sequence[_Path], options: Decodi
         return False
     scores = sorted((path.total / path.length**options.length_penalty for path in finished), reverse=True)
     promise = max(path.total / path.length**options.length_penalty for path in opened)
-    return promise <= scores[options.beam - 1]
+    return bool(promise <= scores[options.beam - 1])
 
 
 def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Indices (b, count) of the highest scores (b, n) in each row, best first; ties by index."""
+    """Indices (b, count) of the highest scores (b, n) in each row, best first; ties among them by index."""
     count = min(count, scores.shape[1])
     chosen = np.argpartition(-scores, count - 1, axis=1)[:, :count]
     chosen.sort(axis=1)
@@ -238,13 +251,15 @@ def _sample(network: Network, features: Any, options: DecodingOptions, first: in
     active = np.arange(count)
     paths = [_ROOT] * count
     places = 0
-    for _ in range(options.max_words):
+    for words in range(options.max_words + 1):  # the end is a word too
         tokens = np.array([[paths[photograph].token] for photograph in active], np.int64)
         log_probs, attention, state = network.step(tokens, state)
         places = attention.shape[-1]
         for row, photograph in enumerate(active):
             weights = _truncated(log_probs[row, 0], options)
             token = int(random[photograph].choice(len(weights), p=weights))
+            if token != END and words == options.max_words:
+                continue  # no room for another word: the caption is cut where it stands
             paths[photograph] = paths[photograph].extend(
                 token, float(log_probs[row, 0, token]), attention[row, 0]
             )
@@ -265,7 +280,7 @@ def _truncated(log_probs: NDArray[np.float32], options: DecodingOptions) -> NDAr
     scores = log_probs.astype(np.float64) / options.temperature
     scores[list(FORBIDDEN)] = -np.inf
     order = np.argsort(-scores, kind="stable")
-    weights = np.exp(scores[order] - scores[order[0]])
+    weights: NDArray[np.float64] = np.exp(scores[order] - scores[order[0]])
     if options.top_k:
         weights[options.top_k :] = 0
     weights /= weights.sum()

@@ -2,12 +2,14 @@
 
 import io
 import os
+import threading
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
@@ -20,6 +22,9 @@ EXTENSIONS = frozenset(
 MAX_PIXELS = 100_000_000  # a 100-megapixel photograph decodes to 300 MB
 
 ImageSource = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]
+
+# warnings.catch_warnings changes the whole process: two threads in it at once would leave its changes behind.
+_OPENING = threading.Lock()
 
 _INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -55,58 +60,54 @@ def read_image(
         UnreadableImage: the picture cannot be read; the message names file and cause.
     """
     name = describe_source(source)
-    if isinstance(source, np.ndarray):
-        image = _from_array(source, name)
-    elif isinstance(source, Image.Image):
-        image = source
-    else:
-        file: Any = io.BytesIO(source) if isinstance(source, bytes) else source
-        image = _open(file, name, max_pixels, draft_size)
-    _check_pixels(image, name, max_pixels)
     try:
-        upright = ImageOps.exif_transpose(image)
-        return _to_rgb(upright)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UnreadableImage(name, _reason(error)) from error
-
-
-def _open(file: Any, name: str, max_pixels: int, draft_size: int | None) -> Image.Image:
-    if isinstance(file, str | os.PathLike) and Path(file).is_dir():
-        raise UnreadableImage(name, "is a folder, not a photograph")
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of what MAX_PIXELS refuses, and of odd but harmless metadata.
-            warnings.simplefilter("ignore")
-            # The block's end closes the file; the pixels stay.
-            with Image.open(file, formats=FORMATS) as image:
-                _check_pixels(image, name, max_pixels)
-                if draft_size is not None and image.format in ("JPEG"):
-                    mode = image.mode if image.mode in ("L", "CMYK") else "RGB"
-                    image.draft(mode, (draft_size, draft_size))
-                image.load()
-                return image
+        if isinstance(source, np.ndarray):
+            image = _from_array(source, name)
+        elif isinstance(source, Image.Image):
+            image = source
+        else:
+            image = _open(source, name, max_pixels, draft_size)
+        _check_pixels(image, name, max_pixels)
+        return _to_rgb(ImageOps.exif_transpose(image))
     except UnreadableImage:
         raise
-    except FileNotFoundError as error:
-        raise UnreadableImage(name, "no such file") from error
-    except Image.UnidentifiedImageError as error:
-        raise UnreadableImage(name, "not a photograph of an allowed format") from error
-    except Image.DecompressionBombError as error:
-        raise UnreadableImage(name, f"more than {max_pixels} pixels") from error
-    # Damaged files reach Pillow's decoders, which raise nearly anything.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError) as error:
+    except Exception as error:  # damaged files reach Pillow's decoders, which raise nearly anything
         raise UnreadableImage(name, _reason(error)) from error
-    except Exception as error:  # noqa: BLE001
-        raise UnreadableImage(name, f"damaged ({type(error).__name__}: {error})") from error
 
 
-def _reason(error: BaseException) -> str:
+def _open(
+    source: str | os.PathLike[str] | bytes | IO[bytes], name: str, max_pixels: int, draft_size: int | None
+) -> Image.Image:
+    if isinstance(source, str | os.PathLike) and Path(source).is_dir():
+        raise UnreadableImage(name, "is a folder, not a photograph")
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    # Pillow warns of what MAX_PIXELS refuses, and of odd but harmless metadata.
+    with _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = Image.open(file, formats=FORMATS)
+    with image:  # the block's end closes the file; the pixels stay
+        _check_pixels(image, name, max_pixels)
+        if draft_size is not None and image.format in ("JPEG", "MPO"):
+            image.draft(None, (draft_size, draft_size))
+        image.load()
+    return image
+
+
+def _reason(error: Exception) -> str:
     text = str(error) or type(error).__name__
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return "not a photograph of an allowed format"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"too many pixels ({text})"
     if "truncated" in text.lower() or isinstance(error, EOFError):
         return f"truncated file ({text})"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return text
+    if isinstance(error, OSError):
+        return error.strerror or text
+    if isinstance(error, ValueError | SyntaxError):
+        return text
+    return f"damaged ({type(error).__name__}: {error})"
 
 
 def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -125,7 +126,7 @@ def _from_array(array: NDArray[np.uint8], name: str) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_to_eight_bits(image)).convert("RGB")
@@ -140,8 +141,8 @@ def _to_eight_bits(image: Image.Image) -> NDArray[np.uint8]:
     """Grey pictures deeper than 8 bits, by their range: 16-bit integers by 1/257, floats in [0, 1] by 255."""
     values = np.asarray(image, dtype=np.float64)
     if image.mode == "F":
-        scale = 255.0 if np.nanmax(values) <= 1.0 else 1.0
-        values = np.nan_to_num(values) * scale
+        scale = 255.0 if values.max(initial=0.0, where=np.isfinite(values)) <= 1.0 else 1.0
+        values = np.nan_to_num(values, nan=0.0, posinf=255.0, neginf=0.0) * scale
     elif image.mode.startswith("I;16") or values.max() > 255:
         values = values / 257.0
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
@@ -164,7 +165,10 @@ class Preprocessing:
         if self.size < 1:
             raise OptionError(f"size must be at least 1 pixel, got {self.size}")
         if self.interpolation not in _INTERPOLATIONS:
-            raise OptionError(f"interpolation must be one of {sorted(_INTERPOLATIONS)}, got {self.interpolation!r}")
+            known = sorted(_INTERPOLATIONS)
+            raise OptionError(f"interpolation must be one of {known}, got {self.interpolation!r}")
+        if min(self.std) <= 0:
+            raise OptionError(f"std must be above 0, got {self.std}")
 
     def read(self, source: ImageSource) -> NDArray[np.uint8]:
         """A photograph as uint8 (size, size, 3); large JPEGs are decoded at a fraction of their size.

@@ -58,7 +58,8 @@ class ModelDirectory:
         check_manifest(folder)
         config = _read_json(folder / "config.json")
         if config.get("format") != FORMAT:
-            raise ModelError(folder / "config.json", f"is of format {config.get('format')!r}, wanted {FORMAT}")
+            found = config.get("format")
+            raise ModelError(folder / "config.json", f"is of format {found!r}, wanted {FORMAT}")
         path = folder / "config.json"
         try:
             name = str(config["name"])
@@ -72,7 +73,8 @@ class ModelDirectory:
         vocabulary = Vocabulary.load(folder / "tokenizer.json")
         if len(vocabulary) != words:
             raise ModelError(
-                folder / "tokenizer.json", f"has {len(vocabulary)} words, config.json says {words}: not of one model"
+                folder / "tokenizer.json",
+                f"has {len(vocabulary)} words, config.json says {words}: not of one model",
             )
         return cls(folder, name, config, (rows, columns), decoding, preprocessing, vocabulary)
 
@@ -109,7 +111,9 @@ def check_manifest(folder: Path) -> None:
         if not (folder / name).is_file():
             raise ModelError(folder / name, "is missing")
         if sha256(folder / name) != digests[name]:
-            raise ModelError(folder / name, "is not the file the manifest names (damaged, or of another model)")
+            raise ModelError(
+                folder / name, "is not the file the manifest names (damaged, or of another model)"
+            )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -28,10 +28,12 @@ class OnnxNetwork:
         # The mapping must live until all sessions are made.
         weights = np.memmap(model.weights, np.uint8, mode="r")
         self._sessions = {graph: _session(model, graph, weights, threads) for graph in GRAPHS}
+        self._check_sizes(model)
 
     def encode(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Prepared photographs (B, 3, H, W) to grid features (B, L, D)."""
-        return self._run("backbone", {"images": images})[0]
+        features: NDArray[np.float32] = self._run("backbone", {"images": images})[0]
+        return features
 
     def start(self, features: NDArray[np.floating[Any]]) -> State:
         """Grid features (B, L, D) to the state before the first word."""
@@ -47,6 +49,19 @@ class OnnxNetwork:
         inputs |= {f"state_{index}": array for index, array in enumerate(state.recurrent)}
         log_probs, attention, *recurrent = self._run("step", inputs)
         return log_probs, attention, State(state.memory, tuple(recurrent))
+
+    def _check_sizes(self, model: ModelDirectory) -> None:
+        """Compare what the graphs take and give with what the other files say."""
+        images = self._sessions["backbone"].get_inputs()[0]
+        log_probs, attention, *_ = self._sessions["step"].get_outputs()
+        rows, columns = model.grid
+        for graph, sizes, wanted, file in (
+            ("backbone", images.shape[1:], [3] + [model.preprocessing.size] * 2, "preprocessor_config.json"),
+            ("step", log_probs.shape[2:], [len(model.vocabulary)], "tokenizer.json"),
+            ("step", attention.shape[2:], [rows * columns], "config.json"),
+        ):
+            if sizes != wanted:
+                raise ModelError(model.graph(graph), f"is made for {sizes}, {file} says {wanted}")
 
     def _run(self, graph: str, inputs: dict[str, NDArray[Any]]) -> list[Any]:
         outputs: list[Any] = self._sessions[graph].run(None, inputs)

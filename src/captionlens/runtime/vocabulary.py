@@ -13,14 +13,16 @@ from captionlens.files import write_text
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
 PAD, START, END, UNK = range(4)
 
-# The characters TensorFlow's tutorial filters; each becomes a space. The apostrophe stays: "don't" is one word.
-FILTERED = "!\"#$%&()*+.,-/:;=?@[\\]^_`{|}~"
-_TO_SPACE = str.maketrans(dict.fromkeys(FILTERED, " "))
+# The characters TensorFlow's tutorial filters; each becomes a space. The apostrophe stays: "don't" is a word.
+FILTERED = '!"#$%&()*+.,-/:;=?@[\\]^_`{|}~'
+_SEPARATORS = "\x1c\x1d\x1e\x1f"  # white space to Python, but not to the `tokenizers` library
+_TO_SPACE = str.maketrans(dict.fromkeys(FILTERED + _SEPARATORS, " "))
 
 
 def words(text: str) -> list[str]:
     """A caption's words: lower case, punctuation filtered, split at white space."""
-    return text.lower().translate(_TO_SPACE).split()
+    # Python alone has a lower-case sigma for the ends of words.
+    return text.replace("Σ", "σ").lower().translate(_TO_SPACE).split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,10 @@ class Vocabulary:
         """The `size` commonest words that occur at least `min_count` times; ties in order of appearance.
 
         Raises:
-            OptionError: no word is left.
+            OptionError: `size` is not positive, or no word is left.
         """
+        if size < 1:
+            raise OptionError(f"size must be at least 1, got {size}")
         counts = Counter(word for caption in captions for word in words(caption))
         for special in SPECIALS:
             counts.pop(special, None)
@@ -100,29 +104,27 @@ class Vocabulary:
             raise ModelError(path, str(error)) from error
 
     def _to_tokenizer(self) -> dict[str, Any]:
-        """The form of the `tokenizers` library's WordLevel tokenizer."""
-        punctuation = "[" + "".join("\\" + character for character in FILTERED) + "]"
+        """The form of the `tokenizers` library's WordLevel tokenizer.
+
+        The specials are not among its `added_tokens`: those are found in the text before anything else, and a
+        caption that spells out `<end>` would end there.
+        """
+        punctuation = "[" + "".join("\\" + character for character in FILTERED) + _SEPARATORS + "]"
         return {
             "version": "1.0",
             "truncation": None,
             "padding": None,
-            "added_tokens": [
-                {
-                    "id": number,
-                    "content": token,
-                    "single_word": False,
-                    "lstrip": False,
-                    "rstrip": False,
-                    "normalized": False,
-                    "special": True,
-                }
-                for number, token in enumerate(SPECIALS)
-            ],
+            "added_tokens": [],
             "normalizer": {
                 "type": "Sequence",
                 "normalizers": [
                     {"type": "Lowercase"},
                     {"type": "Replace", "pattern": {"Regex": punctuation}, "content": " "},
+                    {
+                        "type": "Replace",
+                        "pattern": {"Regex": r"(?<!\S)<(?:pad|start|end)>(?!\S)"},
+                        "content": "<unk>",
+                    },
                 ],
             },
             "pre_tokenizer": {"type": "WhitespaceSplit"},
@@ -142,6 +144,14 @@ class Vocabulary:
                     for token, number in (("<start>", START), ("<end>", END))
                 },
             },
-            "decoder": None,
+            "decoder": {
+                "type": "Sequence",
+                "decoders": [
+                    {"type": "Replace", "pattern": {"Regex": r"\A<(?:pad|start|end)>\z"}, "content": ""},
+                    {"type": "WordPiece", "prefix": "##", "cleanup": False},  # a space before each word
+                    {"type": "Fuse"},
+                    {"type": "Replace", "pattern": {"Regex": r"\A +| +\z"}, "content": ""},
+                ],
+            },
             "model": {"type": "WordLevel", "vocab": dict(self._numbers), "unk_token": "<unk>"},
         }

@@ -58,6 +58,11 @@ class CaptionedPhotographs(Dataset[tuple[str, list[list[int]]]]):
         if not self.items:
             raise OptionError("no photograph of the training split has features")
 
+    @property
+    def caption_count(self) -> int:
+        """Captions of all photographs."""
+        return sum(len(captions) for _, captions in self.items)
+
     def __len__(self) -> int:
         return len(self.items)
 

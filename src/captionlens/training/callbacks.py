@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import lightning.pytorch as pl
 import safetensors.torch
 from tqdm import tqdm
 
-from captionlens.files import atomic_path, write_text
+from captionlens.files import atomic_path, write_bytes, write_text
 from captionlens.training.module import CaptioningModule
 
 SAMPLES = 5  # validation photographs whose captions are shown after each epoch
@@ -27,7 +26,7 @@ class Progress(pl.Callback):
         """A new bar."""
         assert isinstance(pl_module, CaptioningModule)
         self._bar = tqdm(
-            total=sum(len(captions) for _, captions in pl_module.training_data.items),
+            total=pl_module.training_data.caption_count,
             desc=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
             unit="caption",
             disable=None if self.enabled else True,
@@ -103,8 +102,7 @@ class Keeper(pl.Callback):
         if not self.best or row["val_cider"] > self.best["val_cider"]:
             self.best = row
             weights = {name: tensor.contiguous() for name, tensor in pl_module.kept.state_dict().items()}
-            with atomic_path(self.run / "best.safetensors") as path:
-                safetensors.torch.save_file(weights, path)
+            write_bytes(self.run / "best.safetensors", safetensors.torch.save(weights))
             write_text(self.run / "best.json", json.dumps(row) + "\n")
         with atomic_path(self.run / "last.ckpt") as path:
             trainer.save_checkpoint(path)
@@ -140,25 +138,26 @@ def plot_losses(history: list[dict[str, float]], path: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     epochs = [row["epoch"] for row in history]
     figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
     axis.plot(epochs, [row["loss"] for row in history], "o-", color="#1f77b4", label="training loss")
     axis.plot(epochs, [row["val_loss"] for row in history], "o-", color="#ff7f0e", label="validation loss")
     axis.set(xlabel="epoch", ylabel="cross-entropy a word (nats)")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     right = axis.twinx()
-    right.plot(epochs, [100 * row["val_cider"] for row in history], "s--", color="#2ca02c", label="validation CIDEr-D")
+    right.plot(
+        epochs,
+        [100 * row["val_cider"] for row in history],
+        "s--",
+        color="#2ca02c",
+        label="validation CIDEr-D",
+    )
     right.set(ylabel="CIDEr-D (times 100)")
     lines = [*axis.get_lines(), *right.get_lines()]
     axis.legend(lines, [str(line.get_label()) for line in lines], loc="center right")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
     plt.close(figure)
-
-
-def remove_logs_after(run: Path, epoch: int) -> None:
-    """Forget the loggers' files of an attempt that never reached its first checkpoint."""
-    if epoch == 0:
-        shutil.rmtree(run / "logs", ignore_errors=True)

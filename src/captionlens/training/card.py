@@ -2,6 +2,24 @@
 
 from typing import Any
 
+# Known data sets' terms, by a part of the data set's name.
+_TERMS = {
+    "flickr8k": "Flickr8k's photographs belong to their photographers and are provided for research and education "
+    "only (Hodosh, Young and Hockenmaier, JAIR 2013): use this model accordingly.",
+    "flickr30k": "Flickr30k's photographs belong to their photographers and are provided for non-commercial research "
+    "and education only (Young et al., TACL 2014): use this model accordingly.",
+    "coco": "COCO's annotations are under CC BY 4.0; its photographs belong to their photographers, under Flickr's "
+    "terms of use (Lin et al., ECCV 2014).",
+}
+
+
+def terms_of(dataset: str) -> str:
+    """What is known of the terms of a data set, by its name."""
+    for name, terms in _TERMS.items():
+        if name in dataset.lower():
+            return terms
+    return "Not stated. The terms of its data set decide what it may be used for."
+
 
 def model_card(config: dict[str, Any]) -> str:
     """A README for a model directory, from the content of its config.json."""
@@ -32,7 +50,10 @@ caption = captionlens.load("path/to/this/directory").caption("photo.jpg")
 ## What it was trained on
 
 Data set: {config["trained_on"] or "not recorded"}. A captioner repeats what its data set's photographs and
-captions show, their mistakes and prejudices included; the data set's licence decides what it may be used for.
+captions show, their mistakes and prejudices included.
+
+Licence: {config["licence"]} The backbone's weights have terms of their own: EfficientNet-Lite's are under the Apache
+License 2.0.
 
 | setting | value |
 | --- | --- |

@@ -11,6 +11,7 @@ from captionlens.errors import FileError, OptionError
 from captionlens.features.backbones import DEFAULT as DEFAULT_BACKBONE
 from captionlens.network.config import PRESETS as NETWORK_PRESETS
 from captionlens.network.config import NetworkConfig
+from captionlens.runtime.decoding import DecodingOptions
 
 _NETWORK_KEYS = {f.name for f in fields(NetworkConfig)} - {"vocabulary", "rows", "columns", "channels"}
 
@@ -55,9 +56,12 @@ class TrainingConfig:
         for name, fits, wanted in checks:
             if not fits:
                 raise OptionError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
+        DecodingOptions(beam=self.beam, length_penalty=self.length_penalty)  # refuses what makes no sense
         unknown = set(self.network) - _NETWORK_KEYS
         if unknown:
-            raise OptionError(f"unknown network setting {sorted(unknown)[0]!r}: use one of {sorted(_NETWORK_KEYS)}")
+            known = ", ".join(sorted(_NETWORK_KEYS))
+            raise OptionError(f"unknown network setting {sorted(unknown)[0]!r}: use one of {known}")
+        self.network_config(vocabulary=1, rows=1, columns=1, channels=1)
 
     def network_config(self, *, vocabulary: int, rows: int, columns: int, channels: int) -> NetworkConfig:
         """The network these settings ask for, on a grid of these sizes."""
@@ -102,9 +106,11 @@ def make_config(preset: str, *changes: dict[str, Any]) -> TrainingConfig:
     for change in changes:
         for key, value in change.items():
             if key == "network" and isinstance(value, dict):
-                values["network"].update(value)
+                for name, setting in value.items():
+                    values["network"][name] = _typed(name, setting, _network_type(name))
             elif key.startswith("network."):
-                values["network"][key.removeprefix("network.")] = value
+                name = key.removeprefix("network.")
+                values["network"][name] = _typed(name, value, _network_type(name))
             elif key in known:
                 values[key] = _typed(key, value, known[key].type)
             else:
@@ -154,9 +160,17 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _network_type(name: str) -> Any:
+    """The type of a network setting; unknown ones are refused later, by name."""
+    return next((f.type for f in fields(NetworkConfig) if f.name == name), None)
+
+
 def _typed(key: str, value: Any, wanted: Any) -> Any:
+    if wanted is int and isinstance(value, float) and value.is_integer():
+        return int(value)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if wanted in (int, float, str) and (not isinstance(value, wanted) or isinstance(value, bool)):
+    is_bool = isinstance(value, bool)
+    if wanted in (int, float, str, bool) and (not isinstance(value, wanted) or is_bool != (wanted is bool)):
         raise OptionError(f"{key} must be {wanted.__name__}, got {value!r}")
     return value

@@ -5,6 +5,7 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -15,13 +16,13 @@ from torch import nn
 from captionlens.errors import ModelError, RunError, UnreadableImage
 from captionlens.features.backbones import Backbone, load_backbone
 from captionlens.features.store import FeatureStore
-from captionlens.files import atomic_path, sync_folder, write_text
+from captionlens.files import sync_folder, write_bytes, write_text
 from captionlens.network import CaptioningNetwork
 from captionlens.runtime.decoding import DecodingOptions, Network, State, decode
 from captionlens.runtime.model_directory import FORMAT, WEIGHTS, ModelDirectory, write_manifest
 from captionlens.runtime.onnx_network import OnnxNetwork
 from captionlens.runtime.vocabulary import Vocabulary
-from captionlens.training.card import model_card
+from captionlens.training.card import model_card, terms_of
 from captionlens.training.onnx_export import export_graphs
 from captionlens.training.run_folder import RunFolder
 from captionlens.training.seam import TorchNetwork
@@ -36,7 +37,7 @@ def export_run(
     model: Path | None = None,
     *,
     name: str | None = None,
-    dataset_name: str = "",
+    licence: str | None = None,
     examples: Sequence[Path] = (),
 ) -> Path:
     """Write the best epoch of a run as a model directory.
@@ -48,7 +49,7 @@ def export_run(
         run: a run with at least one finished epoch.
         model: the directory to write, by default `model` in the run folder; an earlier export is replaced.
         name: of the model, by default "captionlens-" and the preset.
-        dataset_name: for the model card.
+        licence: under which the model may be used, for its card; by default the data set's known terms.
         examples: photographs to compare both networks on; made-up ones where there are none.
 
     Raises:
@@ -62,47 +63,84 @@ def export_run(
     network, vocabulary = load_best(run)
     weights = run.data.backbone_weights
     backbone = load_backbone(run.config.backbone, Path(weights) if weights else None)
-    index = FeatureStore.open(run.features).index
+    draft = model.with_name(f".{model.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    write_model(
+        draft,
+        network,
+        vocabulary,
+        backbone,
+        name=name,
+        decoding=DecodingOptions(
+            beam=run.config.beam,
+            length_penalty=run.config.length_penalty,
+            max_words=min(run.config.max_words, 30),
+        ),
+        history={
+            "trained_on": run.data.dataset_name,
+            "licence": licence or terms_of(run.data.dataset_name),
+            "training": run.config.to_dict(),
+            "best_epoch": json.loads((run.path / "best.json").read_text()),
+        },
+        examples=examples,
+    )
+    _put_in_place(draft, model)
+    log.info("wrote the model to %s", model)
+    return model
+
+
+def write_model(
+    folder: Path,
+    network: CaptioningNetwork,
+    vocabulary: Vocabulary,
+    backbone: Backbone,
+    *,
+    name: str,
+    decoding: DecodingOptions,
+    history: dict[str, Any],
+    examples: Sequence[Path] = (),
+) -> None:
+    """Write a model directory, and check that it does what the network does.
+
+    Args:
+        folder: a new folder.
+        network: in evaluation mode; its weights are rounded to half precision in place.
+        vocabulary: of as many words as the network.
+        backbone: fused and rounded in place.
+        name: of the model.
+        decoding: how it searches unless a call says otherwise; beam, length penalty and most words are kept.
+        history: what it was trained on and how, for config.json and the model card: `trained_on`, `training`
+            and `best_epoch`, and its `licence`.
+        examples: photographs to compare both networks on; made-up ones where there are none.
+
+    Raises:
+        ModelError: the directory does not do what the network does.
+    """
     backbone = backbone.fuse()
     for part in (network, backbone):
         _round_to_halves(part)
-    decoding = DecodingOptions(
-        beam=run.config.beam,
-        length_penalty=run.config.length_penalty,
-        max_words=min(run.config.max_words, 30),
-    )
-
-    draft = model.with_name(f".{model.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    (draft / "onnx").mkdir(parents=True)
-    with atomic_path(draft / WEIGHTS) as path:
-        safetensors.torch.save_file(_halves(network, backbone), path, metadata={"format": "pt"})
-    export_graphs(network, backbone, draft / "onnx", draft / WEIGHTS)
-    vocabulary.save(draft / "tokenizer.json")
-    _write_json(draft / "preprocessor_config.json", backbone.preprocessing.to_dict())
-    best = json.loads((run.path / "best.json").read_text())
+    (folder / "onnx").mkdir(parents=True)
+    write_bytes(folder / WEIGHTS, safetensors.torch.save(_halves(network, backbone), {"format": "pt"}))
+    export_graphs(network, backbone, folder / "onnx", folder / WEIGHTS)
+    vocabulary.save(folder / "tokenizer.json")
+    _write_json(folder / "preprocessor_config.json", backbone.preprocessing.to_dict())
     config = {
         "format": FORMAT,
         "name": name,
-        "backbone": index.backbone,
-        "grid": [index.rows, index.columns],
+        "backbone": backbone.name,
+        "grid": list(backbone.grid),
         "network": network.config.to_dict(),
         "decoding": {
             "beam": decoding.beam,
             "length_penalty": decoding.length_penalty,
             "max_words": decoding.max_words,
         },
-        "trained_on": dataset_name,
-        "training": run.config.to_dict(),
-        "best_epoch": best,
+        **history,
     }
-    _write_json(draft / "config.json", config)
-    write_text(draft / "README.md", model_card(config))
-    write_manifest(draft)
-    check_export(network, backbone, draft, decoding, examples)
-    _put_in_place(draft, model)
-    log.info("wrote the model to %s", model)
-    return model
+    _write_json(folder / "config.json", config)
+    write_text(folder / "README.md", model_card(config))
+    write_manifest(folder)
+    check_export(network, backbone, folder, decoding, examples)
 
 
 def load_best(run: RunFolder) -> tuple[CaptioningNetwork, Vocabulary]:
@@ -191,7 +229,8 @@ def _example_images(backbone: Backbone, examples: Sequence[Path]) -> NDArray[np.
     random = np.random.default_rng(0)
     while len(pixels) < 3:
         coarse = random.integers(0, 256, (8, 8, 3), np.uint8)
-        pixels.append(np.resize(np.kron(coarse, np.ones((size // 8 + 1,) * 2 + (1,), np.uint8)), (size, size, 3)))
+        picture = np.kron(coarse, np.ones((size // 8 + 1, size // 8 + 1, 1), np.uint8))
+        pixels.append(picture[:size, :size])
     return backbone.preprocessing.normalise(np.stack(pixels))
 
 

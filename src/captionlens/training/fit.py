@@ -14,10 +14,10 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from captionlens.datasets import Dataset, Record, count_captions
-from captionlens.errors import OptionError, RunError
+from captionlens.datasets import Dataset, Record
+from captionlens.errors import DatasetError, OptionError, RunError
 from captionlens.features.backbones import Backbone, load_backbone
-from captionlens.features.extract import extract, has_fast_bfloat16
+from captionlens.features.extract import accelerator, extract, has_fast_bfloat16
 from captionlens.features.store import FeatureStore
 from captionlens.files import write_text
 from captionlens.network import CaptioningNetwork
@@ -41,7 +41,7 @@ def train(
     Args:
         run: as `start_run` or `resume_run` gave it.
         dataset: with a train and a val split.
-        devices: "auto", "cpu", "cuda", or "cuda:N" for N cards.
+        devices: "auto", "cpu" or "cuda".
         precision: "auto" (bfloat16 where the processor or card has it), "32" or "bf16".
         progress: show bars on a terminal.
 
@@ -58,20 +58,23 @@ def train(
     began = time.perf_counter()
     training, validation = dataset.split("train"), dataset.split("val")
     config = run.config
+    accelerator(devices)  # refuse a wrong word before the work, not after the features
     pl.seed_everything(config.seed, verbose=False)
 
     backbone = load_backbone(config.backbone, _path(run.data.backbone_weights))
+    validation = validation[: config.validation_photographs]
     store, left_out = _features(run, (*training, *validation), backbone, devices, progress)
     features_done = time.perf_counter()
 
     vocabulary = _vocabulary(run, training)
     training_data = CaptionedPhotographs(training, store, vocabulary, config.max_words)
     usable = [record for record in validation if record.image not in left_out]
-    usable = usable[: config.validation_photographs]
+    if not usable:
+        raise DatasetError(dataset.root, "no photograph of the val split can be read")
     validation_data = CaptionedPhotographs(usable, store, vocabulary, config.max_words)
     log.info(
         "training on %d captions of %d photographs, validating on %d; %d words",
-        count_captions(training),
+        training_data.caption_count,
         len(training_data),
         len(validation_data),
         len(vocabulary),
@@ -81,12 +84,19 @@ def train(
     plot_losses(keeper.history, run.path / "loss.png")
     fitted = time.perf_counter()
 
-    log.info("best epoch %d: CIDEr-D %.1f on validation", keeper.best["epoch"], 100 * keeper.best["val_cider"])
-    export_run(run, dataset_name=dataset.name, examples=[record.image for record in usable[:8]])
+    log.info(
+        "best epoch %d: CIDEr-D %.1f on validation", keeper.best["epoch"], 100 * keeper.best["val_cider"]
+    )
+    export_run(run, examples=[record.image for record in usable[:8]])
     ended = time.perf_counter()
     summary = {
-        "captions": count_captions(training),
-        "photographs": {"train": len(training_data), "val": len(validation_data), "unreadable": len(left_out)},
+        "dataset": dataset.name,
+        "captions": training_data.caption_count,
+        "photographs": {
+            "train": len(training_data),
+            "val": len(validation_data),
+            "unreadable": len(left_out),
+        },
         "vocabulary": len(vocabulary),
         "best": keeper.best,
         "history": keeper.history,
@@ -113,8 +123,7 @@ def _features(
     run: RunFolder, records: Sequence[Record], backbone: Backbone, devices: str, progress: bool
 ) -> tuple[FeatureStore, set[Path]]:
     """The store with all grids, and the photographs that could not be read."""
-    device = "cuda" if _accelerator(devices)[0] == "cuda" else "cpu"
-    extraction = extract(records, run.features, backbone, device=device, progress=progress)
+    extraction = extract(records, run.features, backbone, device=accelerator(devices), progress=progress)
     for error in extraction.unreadable:
         log.warning("left out %s", error)
     log.info("features of %d photographs, %d of them new", len(extraction.store), extraction.extracted)
@@ -168,9 +177,11 @@ def _fit(
     progress: bool,
 ) -> Keeper:
     keeper = Keeper(
-        run.path, [record.image.name for record in validation], [list(record.captions) for record in validation]
+        run.path,
+        [record.image.name for record in validation],
+        [list(record.captions) for record in validation],
     )
-    accelerator, count = _accelerator(devices)
+    kind = accelerator(devices)
     logs = run.path / "logs"
     with warnings.catch_warnings():
         # Lightning warns of few loader workers; reading mapped features in this process is the faster way.
@@ -178,13 +189,13 @@ def _fit(
         warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         trainer = pl.Trainer(
-            accelerator=accelerator,
-            devices=count,
-            precision=_precision(precision, accelerator),
+            accelerator=kind,
+            devices=1,
+            precision=_precision(precision, kind),
             max_epochs=run.config.epochs,
             gradient_clip_val=run.config.gradient_clip,
             callbacks=[Progress(progress), keeper],
-            logger=[TensorBoardLogger(logs, name="", version="tensorboard"), CSVLogger(logs, name="", version="csv")],
+            logger=[TensorBoardLogger(logs, name="", version="tensorboard"), CSVLogger(logs, name="csv")],
             default_root_dir=run.path,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -205,20 +216,9 @@ def _fit(
     return keeper
 
 
-def _accelerator(devices: str) -> tuple[str, Any]:
-    name, _, count = devices.partition(":")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise OptionError("devices cuda: this PyTorch sees no CUDA card")
-    if name not in ("cpu", "cuda") or (count and not count.isdigit()):
-        raise OptionError(f"devices must be auto, cpu, cuda or cuda:N, got {devices!r}")
-    return name, int(count) if count else 1
-
-
-def _precision(precision: str, accelerator: str) -> Any:
+def _precision(precision: str, kind: str) -> Any:
     if precision == "auto":
-        fast = torch.cuda.is_bf16_supported() if accelerator == "cuda" else has_fast_bfloat16()
+        fast = torch.cuda.is_bf16_supported() if kind == "cuda" else has_fast_bfloat16()
         return "bf16-mixed" if fast else "32-true"
     choices = {"32": "32-true", "bf16": "bf16-mixed"}
     if precision not in choices:

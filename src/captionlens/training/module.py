@@ -7,11 +7,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from captionlens.network import CaptioningNetwork, Teacher
+from captionlens.network.loss import smoothed_cross_entropy
 from captionlens.runtime.decoding import DecodingOptions, decode
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.batches import Batch, CaptionedPhotographs, training_loader
@@ -21,21 +21,19 @@ from captionlens.training.seam import TorchNetwork
 VALIDATION_BATCH = 50  # photographs
 
 
-def caption_loss(teacher: Teacher, *, label_smoothing: float, doubly_stochastic: float) -> tuple[Tensor, Tensor]:
+def caption_loss(
+    teacher: Teacher, *, label_smoothing: float, doubly_stochastic: float
+) -> tuple[Tensor, Tensor]:
     """The loss that is minimised, and the plain cross-entropy that is reported, both per word.
 
     The regulariser of "Show, Attend and Tell" (equation 14) asks that every place gets one word's worth of
     attention over a caption: the mean over captions of sum_i (1 - sum_t alpha_ti)^2 / L.
     """
-    logits = teacher.logits.float()
-    cross_entropy = F.cross_entropy(logits, teacher.targets)
-    loss = cross_entropy
-    if label_smoothing:
-        loss = F.cross_entropy(logits, teacher.targets, label_smoothing=label_smoothing)
+    loss, cross_entropy = smoothed_cross_entropy(teacher.logits, teacher.targets, label_smoothing)
     if doubly_stochastic:
         unevenness = (1 - teacher.attention_sums).square().mean(-1)  # (P, C)
         loss = loss + doubly_stochastic * unevenness[teacher.present].mean()
-    return loss, cross_entropy.detach()
+    return loss, cross_entropy
 
 
 class CaptioningModule(pl.LightningModule):
@@ -106,7 +104,7 @@ class CaptioningModule(pl.LightningModule):
         """Adam, with decoupled weight decay where it is asked for, and the schedule a step."""
         config = self.config
         optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         if config.schedule == "constant":
             return optimizer

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import onnxscript.optimizer
 import torch
-import onnx
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
@@ -24,7 +24,6 @@ from captionlens.files import write_bytes
 from captionlens.network import CaptioningNetwork
 
 OPSET = 20
-INLINE = 1024  # values; smaller constants stay inside the graph and may be folded
 
 
 class StartGraph(nn.Module):
@@ -46,7 +45,9 @@ class StepGraph(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, tokens: Tensor, memory: Tensor, keys: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, tokens: Tensor, memory: Tensor, keys: Tensor, state: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """See `CaptioningNetwork.step`."""
         return self.network.step(tokens, memory, keys, state)
 
@@ -87,11 +88,13 @@ def export_graphs(network: CaptioningNetwork, backbone: Backbone, folder: Path, 
     images = torch.zeros(2, 3, size, size)
     features = torch.zeros(2, config.places, config.channels)
     with torch.inference_mode():
-        memory, keys, state = network.start(features)
+        memory, keys, _ = network.start(features)
     states = torch.zeros(2, 3, config.units)
     tokens = torch.ones(2, 3, dtype=torch.long)
     memory, keys = torch.zeros_like(memory), torch.zeros_like(keys)
-    _export(BackboneGraph(backbone), (images,), ["images"], ["features"], folder, "backbone", places, weights.name)
+    _export(
+        BackboneGraph(backbone), (images,), ["images"], ["features"], folder, "backbone", places, weights.name
+    )
     _export(
         StartGraph(network),
         (features,),
@@ -128,7 +131,8 @@ def _export(
     hypotheses = torch.export.Dim("hypotheses")
     beams = ("tokens", "state_0")
     shapes = tuple(
-        {0: photographs, 1: hypotheses} if name == "step" and key in beams else {0: photographs} for key in inputs
+        {0: photographs, 1: hypotheses} if name == "step" and key in beams else {0: photographs}
+        for key in inputs
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's exporter about itself
@@ -145,10 +149,7 @@ def _export(
             verbose=False,
         )
         assert program is not None
-        # Only small constants are folded: a folded weight would lie in the graph a second time.
-        graph = onnxscript.optimizer.optimize(
-            program.model_proto, input_size_limit=INLINE, output_size_limit=INLINE
-        )
+        graph = _fold(program.model_proto, places)
     _refer_to_weights(graph, places, f"../{weights_name}")
     graph.doc_string = ""
     for node in graph.graph.node:
@@ -158,6 +159,24 @@ def _export(
     del graph.graph.metadata_props[:]
     content = graph.SerializeToString()
     write_bytes(folder / f"{name}.onnx", content)
+
+
+def _fold(model: onnx.ModelProto, places: dict[str, _Place]) -> onnx.ModelProto:
+    """Simplify a graph without touching its weights: a folded weight would lie in the graph a second time."""
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in places]
+    others = [tensor for tensor in model.graph.initializer if tensor.name not in places]
+    inputs = list(model.graph.input)
+    # For the time being the weights are inputs, of which nothing is known.
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(others)
+    model.graph.input.extend(
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in weights
+    )
+    graph: onnx.ModelProto = onnxscript.optimizer.optimize(model)
+    del graph.graph.input[:]
+    graph.graph.input.extend(inputs)
+    graph.graph.initializer.extend(weights)
+    return graph
 
 
 def _refer_to_weights(model: onnx.ModelProto, places: dict[str, _Place], location: str) -> None:
@@ -170,7 +189,9 @@ def _refer_to_weights(model: onnx.ModelProto, places: dict[str, _Place], locatio
             kept.append(tensor)
             continue
         if tuple(tensor.dims) != place.shape:
-            raise ModelError(location, f"holds {tensor.name} as {place.shape}, the graph wants {tuple(tensor.dims)}")
+            raise ModelError(
+                location, f"holds {tensor.name} as {place.shape}, the graph wants {tuple(tensor.dims)}"
+            )
         half = TensorProto(name=f"{tensor.name}.half", data_type=TensorProto.FLOAT16, dims=tensor.dims)
         half.data_location = TensorProto.EXTERNAL
         for key, value in (("location", location), ("offset", place.offset), ("length", place.length)):

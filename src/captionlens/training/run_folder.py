@@ -1,16 +1,16 @@
 """A run folder: what was asked for, how far it got, and whether a command may go on with it.
 
-    config.yaml        the data set and every setting
-    features/          the feature store, unless another was named
-    tokenizer.json     the words
-    history.csv        losses and CIDEr-D of each epoch
-    samples.jsonl      captions of a few validation photographs after each epoch
-    logs/              TensorBoard's and CSV logs
-    last.ckpt          everything that going on needs
-    best.safetensors   the weights of the best epoch, best.json its figures
-    loss.png           the loss plot
-    model/             the exported captioner
-    summary.json       seconds of each part, captions per second, best epoch; written last
+config.yaml        the data set and every setting
+features/          the feature store, unless another was named
+tokenizer.json     the words
+history.csv        losses and CIDEr-D of each epoch
+samples.jsonl      captions of a few validation photographs after each epoch
+logs/              TensorBoard's and CSV logs
+last.ckpt          everything that going on needs
+best.safetensors   the weights of the best epoch, best.json its figures
+loss.png           the loss plot
+model/             the exported captioner
+summary.json       seconds of each part, captions per second, best epoch; written last
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -25,8 +25,8 @@ from captionlens.training.config import TrainingConfig, make_config, read_yaml
 
 # Settings that may change when a run goes on; all others decide what the weights mean.
 _CHANGEABLE = frozenset(
-    {"epochs", "learning_rate", "gradient_clip", "label_smoothing", "doubly_stochastic"}
-    | {"beam", "length_penalty", "validation_photographs", "batch_captions"}
+    {"epochs", "gradient_clip", "label_smoothing", "doubly_stochastic"}
+    | {"beam", "length_penalty", "validation_photographs"}
 )
 
 
@@ -40,6 +40,11 @@ class DataSettings:
     split_seed: int = 1  # of max_captions, and of splits where the data set has none
     features: str | None = None  # a store outside the run folder
     backbone_weights: str | None = None
+
+    @property
+    def dataset_name(self) -> str:
+        """The data set's name: the last part of a path."""
+        return Path(self.dataset).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,8 @@ def start_run(path: Path, data: DataSettings, config: TrainingConfig) -> RunFold
         differences = _differences(before, data, config)
         if differences:
             raise RunError(
-                path, f"holds a run with other settings ({'; '.join(differences)}): choose another folder or --resume"
+                path,
+                f"holds a run with other settings ({'; '.join(differences)}): choose another folder or --resume",
             )
         return before
     if path.exists() and (not path.is_dir() or any(child.name != "features" for child in path.iterdir())):
@@ -122,13 +128,19 @@ def resume_run(path: Path, changes: dict[str, Any]) -> RunFolder:
     if not changes:
         return run
     settings = run.config.to_dict()
-    config = make_config(str(settings.pop("preset")), settings, changes)
+    preset = str(settings.pop("preset"))
+    if changes.get("preset", preset) != preset:
+        raise RunError(path, "preset cannot change in the middle of a run")
+    changes = {name: value for name, value in changes.items() if name != "preset"}
+    config = make_config(preset, settings, changes)
     changed = _changed(run.config.to_dict(), config.to_dict())
     fixed = [name for name in changed if name not in _CHANGEABLE]
     if fixed:
         raise RunError(path, f"{fixed[0]} cannot change in the middle of a run")
     if "epochs" in changed and run.config.schedule == "one-cycle" and run.checkpoint:
-        raise RunError(path, "epochs cannot change in the middle of a one-cycle schedule, which plans all its steps")
+        raise RunError(
+            path, "epochs cannot change in the middle of a one-cycle schedule, which plans all its steps"
+        )
     if changed:
         # What was finished is not any more.
         (path / "summary.json").unlink(missing_ok=True)

@@ -47,4 +47,8 @@ class TorchNetwork:
         memory, keys = state.memory
         words = torch.from_numpy(tokens).to(self.device)
         log_probs, alpha, recurrent = self.network.step(words, memory, keys, *state.recurrent)
-        return log_probs.float().cpu().numpy(), alpha.float().cpu().numpy(), State((memory, keys), (recurrent,))
+        return (
+            log_probs.float().cpu().numpy(),
+            alpha.float().cpu().numpy(),
+            State((memory, keys), (recurrent,)),
+        )

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Iterator
+from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -53,8 +53,7 @@ class Backbone(nn.Module):
 def _normalised_convolutions(network: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
     """Pairs of a convolution and the batch normalisation declared right after it in the same module."""
     for parent in network.modules():
-        children = list(parent.named_children())
-        for (name, child), (next_name, next_child) in zip(children, children[1:], strict=False):
+        for (name, child), (next_name, next_child) in pairwise(parent.named_children()):
             if isinstance(child, nn.Conv2d) and isinstance(next_child, nn.BatchNorm2d):
                 yield parent, name, next_name
 
@@ -62,14 +61,3 @@ def _normalised_convolutions(network: nn.Module) -> Iterator[tuple[nn.Module, st
 def to_places(grid: Tensor) -> Tensor:
     """A convolution's output (B, D, rows, columns) as places (B, rows * columns, D), row by row."""
     return grid.flatten(2).transpose(1, 2)
-
-
-def image_shape(backbone: Backbone) -> tuple[int, int, int]:
-    """Shape (3, H, W) of one prepared photograph."""
-    return 3, backbone.preprocessing.size, backbone.preprocessing.size
-
-
-@torch.inference_mode()
-def features_of(backbone: Backbone, images: Tensor) -> Tensor:
-    """Grid features (B, L, D) in float32, without gradients."""
-    return backbone(images).float()

@@ -72,7 +72,7 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
-        y = x
+        y: Tensor = x
         if self.expands:
             y = F.relu6(self._bn0(self._expand_conv(y)))
         y = F.relu6(self._bn1(self._depthwise_conv(y)))

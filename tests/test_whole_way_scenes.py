@@ -1,0 +1,110 @@
+"""The end-to-end test that needs no data: draw scenes, train, evaluate, caption, and hold captions to the truth."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import captionlens
+from captionlens.datasets import read_dataset
+from captionlens.datasets.scenes import read_scenes
+from captionlens.datasets.scenes_truth import caption_is_true, shape_words
+from helpers_cli import run_cli
+
+IMAGES = 1500
+TRAIN = [
+    "--backbone=efficientnet_lite0",
+    "--set=min_count=1",
+    "--set=epochs=12",
+]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    run_cli("data", "scenes", folder, "--images", IMAGES, "--seed", 7, "--quiet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "scenes"
+    run_cli("train", scenes, "-o", folder, *TRAIN)
+    return folder
+
+
+def measure(scenes: Path, model: Path) -> tuple[float, float, int, int]:
+    """Share of true captions, share of shape words that look into the right box, and how many of each."""
+    truth = read_scenes(scenes)
+    records = read_dataset(scenes).split("test")
+    captions = captionlens.load(model).caption_many([record.image for record in records])
+    true = words = inside = 0
+    for record, caption in zip(records, captions, strict=True):
+        scene = truth[record.source_id]
+        true += caption_is_true(caption.text, scene)
+        with Image.open(record.image) as image:
+            width, height = image.size
+        for index, (left, top, right, bottom) in shape_words([word.text for word in caption.words], scene):
+            map_ = caption.attention[index]
+            row, column = np.unravel_index(map_.argmax(), map_.shape)
+            x, y = (column + 0.5) * width / map_.shape[1], (row + 0.5) * height / map_.shape[0]
+            words += 1
+            inside += left <= x <= right and top <= y <= bottom
+    return true / len(records), inside / max(words, 1), len(records), words
+
+
+def test_held_out_scenes_are_captioned_truly_and_looked_at_rightly(scenes: Path, run: Path) -> None:
+    true, inside, pictures, words = measure(scenes, run / "model")
+    assert pictures >= 100
+    assert words >= 100
+    assert true >= 0.95, f"{true:.3f} of {pictures} captions are true"
+    assert inside >= 0.85, (
+        f"the strongest attention of {inside:.3f} of {words} shape words is in the right box"
+    )
+
+
+def test_evaluation_agrees_with_scoring_its_own_results(scenes: Path, run: Path, tmp_path: Path) -> None:
+    report, results, references = (tmp_path / name for name in ("report.json", "results.json", "refs.json"))
+    run_cli(
+        *("evaluate", scenes, "--model", run / "model", "--split", "test", "--no-meteor"),
+        *("-o", report, "--results", results, "--references", references),
+    )
+    content = json.loads(report.read_text())
+    assert content["scores"]["CIDEr-D"] > 1
+    assert content["split"] == "test"
+    run_cli("score", results, references, "-o", tmp_path / "score.json", "--no-meteor")
+    assert json.loads((tmp_path / "score.json").read_text())["scores"] == content["scores"]
+
+
+def test_caption_with_figures(scenes: Path, run: Path, tmp_path: Path) -> None:
+    picture = sorted((scenes / "images").iterdir())[0]
+    done = run_cli(
+        "caption", picture, "--model", run / "model", "--explain", tmp_path, "--report", tmp_path / "r.html"
+    )
+    assert done.stdout.strip()
+    with Image.open(tmp_path / f"{picture.stem}.png") as figure:
+        assert figure.width > 300
+    assert done.stdout.split()[1] in (tmp_path / "r.html").read_text()
+
+
+def main() -> None:
+    """`python tests/test_whole_way_scenes.py FOLDER`: the figures of docs/results.md, with the time they took."""
+    import sys
+
+    folder = Path(sys.argv[1])
+    run_cli("data", "scenes", folder / "scenes", "--images", IMAGES, "--seed", 7, "--quiet")
+    began = time.perf_counter()
+    run_cli("train", folder / "scenes", "-o", folder / "run", *TRAIN, *sys.argv[2:])
+    seconds = time.perf_counter() - began
+    true, inside, pictures, words = measure(folder / "scenes", folder / "run" / "model")
+    sys.stdout.write(
+        f"trained in {seconds:.0f} s; {true:.1%} of {pictures} captions true; "
+        f"{inside:.1%} of {words} shape words look into the right box\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
