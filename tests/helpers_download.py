@@ -83,8 +83,7 @@ def write_sums(folder: Path) -> None:
     """Write `SHA256SUMS` over all zip files below `folder`."""
     files = sorted(folder.rglob("*.zip"))
     lines = [
-        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}"
-        for file in files
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}" for file in files
     ]
     (folder / "SHA256SUMS").write_text("\n".join(lines) + "\n")
 

@@ -42,9 +42,7 @@ def test_labels_and_probabilities_are_written():
     assert ink[0] < ink[1] < ink[2]
 
 
-@pytest.mark.parametrize(
-    ("count", "shape"), [(0, (1, 1)), (1, (1, 2)), (5, (1, 6)), (8, (2, 5)), (40, (7, 6))]
-)
+@pytest.mark.parametrize(("count", "shape"), [(0, (1, 1)), (1, (1, 2)), (5, (1, 6)), (8, (2, 5)), (40, (7, 6))])
 def test_words_wrap_into_even_rows(count, shape):
     figure = attention_figure(GREY, ["word"] * count, maps(count), tile=48)
     cell_width, cell_height = 55, 42 + (18 if count else 0)  # tile, label above it

@@ -128,9 +128,7 @@ def test_whereabouts_of_a_flat_map():
     assert heatmap.whereabouts(np.ones((1, 1), np.float32)) == "all over"
 
 
-@pytest.mark.parametrize(
-    "bad", [np.zeros(4), np.zeros((0, 3)), np.array([[np.nan, 1]]), np.array([[-0.1, 1]])]
-)
+@pytest.mark.parametrize("bad", [np.zeros(4), np.zeros((0, 3)), np.array([[np.nan, 1]]), np.array([[-0.1, 1]])])
 def test_what_is_no_map_is_refused(bad):
     with pytest.raises(ValueError, match="a map"):
         heatmap.smooth(bad, (10, 10))

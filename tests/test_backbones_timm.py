@@ -129,9 +129,7 @@ def timm() -> Any:
 def test_timms_networks(timm: Any, name: str, grid: tuple[int, int], channels: int, tmp_path: Path) -> None:
     network = timm.create_model(name, pretrained=False).eval()
     path = tmp_path / "model.safetensors"
-    safetensors.torch.save_file(
-        {key: value.contiguous() for key, value in network.state_dict().items()}, path
-    )
+    safetensors.torch.save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path)
     backbone = load_backbone(f"timm:{name}", path)
     assert (backbone.name, backbone.grid, backbone.channels) == (f"timm:{name}", grid, channels)
     size = backbone.preprocessing.size

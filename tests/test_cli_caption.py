@@ -29,7 +29,7 @@ def run(small_model: Path) -> Run:
     """`captionlens caption ARGUMENTS` with the small model, in this process."""
 
     def run(*arguments: str | Path, code: int = 0, **settings: object) -> Result:
-        words = ["caption", "--model", str(small_model), *map(str, arguments)]
+        words = ["caption", "--model", str(small_model), "--threads", "1", *map(str, arguments)]
         result = CliRunner().invoke(main, words, **settings)  # type: ignore[arg-type]
         assert result.exit_code == code, result.output
         assert "Traceback" not in result.stderr
@@ -54,7 +54,7 @@ def photographs(drawn: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def captions(small_model: Path, drawn: Path) -> dict[str, Caption]:
     """By the photograph's name, what Python says."""
-    captioner: Captioner = load(small_model)
+    captioner = load(small_model, threads=1)
     return {path.name: captioner.caption(path) for path in sorted(drawn.iterdir())}
 
 

@@ -107,9 +107,7 @@ def test_coco_problems_are_counted_and_named(tmp_path):
     (root / "train2017" / "000000000003.jpg").unlink()
     file.write_text(json.dumps(content))
     dataset = read_dataset(root)
-    told = sorted(
-        (problem.kind, problem.where.removeprefix(str(file)), problem.cause) for problem in dataset.problems
-    )
+    told = sorted((problem.kind, problem.where.removeprefix(str(file)), problem.cause) for problem in dataset.problems)
     assert told == [
         ("absent-image", "", "photograph 000000000003.jpg is absent (5 captions left out)"),
         ("absent-image", "", "photograph nobody.jpg is absent (1 caption left out)"),
@@ -132,8 +130,7 @@ def test_many_problems_of_a_kind_are_told_in_one(tmp_path):
     (problem,) = read_dataset(tmp_path).problems
     assert problem.count == 29
     assert problem.cause == (
-        "145 captions name 29 photographs that are absent,"
-        " e.g. 000000000001.jpg, 000000000002.jpg, 000000000003.jpg"
+        "145 captions name 29 photographs that are absent, e.g. 000000000001.jpg, 000000000002.jpg, 000000000003.jpg"
     )
 
 
@@ -297,9 +294,7 @@ def test_flickr8k_from_kaggle(tmp_path):
     assert "20 photographs had no split" in dataset.notes[0]
 
 
-@pytest.mark.parametrize(
-    "place", ["flickr30k-images", "flickr30k_images", "flickr30k_images/flickr30k_images"]
-)
+@pytest.mark.parametrize("place", ["flickr30k-images", "flickr30k_images", "flickr30k_images/flickr30k_images"])
 def test_flickr30k_as_distributed(tmp_path, place):
     photographs(tmp_path / place, *[f"{n}.jpg" for n in range(10)])
     lines = [f"{n}.jpg#{k}\tCaption {k} of {n} ." for n in range(10) for k in range(5)]
@@ -319,8 +314,7 @@ def test_flickr30k_from_kaggle(tmp_path):
     photographs(tmp_path / "flickr30k_images", "1.jpg", "2.jpg")
     file = tmp_path / "results.csv"
     file.write_text(
-        "image_name| comment_number| comment\n1.jpg| 0| One , two | three .\n"
-        "2.jpg| 0| Four .\n2.jpg| 1   No bar .\n"
+        "image_name| comment_number| comment\n1.jpg| 0| One , two | three .\n2.jpg| 0| Four .\n2.jpg| 1   No bar .\n"
     )
     dataset = read_dataset(tmp_path)
     assert dataset.layout == "flickr30k"

@@ -44,9 +44,7 @@ def test_csv_with_splits_and_ids(folder):
 
 
 def test_what_spreadsheets_do(folder):
-    text = (
-        'Image,Caption,,\r\na.jpg,"A ""big"" dog, and\r\na cat",,\r\n,,,\r\nb.jpg,"x",,\r\nc d.jpg,y,,,,\r\n'
-    )
+    text = 'Image,Caption,,\r\na.jpg,"A ""big"" dog, and\r\na cat",,\r\n,,,\r\nb.jpg,"x",,\r\nc d.jpg,y,,,,\r\n'
     (folder / "t.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
     dataset = read_dataset(folder)
     assert captions(dataset) == {"a.jpg": ('A "big" dog, and a cat',), "b.jpg": ("x",), "c d.jpg": ("y",)}
@@ -56,9 +54,7 @@ def test_what_spreadsheets_do(folder):
 
 
 def test_tsv_with_nulls(folder):
-    (folder / "t.tsv").write_text(
-        "image\tcaption\tsplit\na.jpg\tA dog, running\t\\N\nb.jpg\t\\N\ttrain\n\\N\tx\ty\n"
-    )
+    (folder / "t.tsv").write_text("image\tcaption\tsplit\na.jpg\tA dog, running\t\\N\nb.jpg\t\\N\ttrain\n\\N\tx\ty\n")
     dataset = read_dataset(folder)
     assert captions(dataset) == {"a.jpg": ("A dog, running",)}
     assert told(dataset) == [("empty-caption", "3"), ("malformed", "4")]

@@ -199,12 +199,8 @@ def test_only_http_is_fetched_and_redirected_to(site, target):
 def test_no_redirect_leads_from_https_back_to_http():
     request = urllib.request.Request("https://example.org/a.zip")
     with pytest.raises(DownloadError, match="not followed"):
-        _HttpOnly().redirect_request(
-            request, io.BytesIO(), 302, "", HTTPMessage(), "http://example.org/a.zip"
-        )
-    followed = _HttpOnly().redirect_request(
-        request, io.BytesIO(), 302, "", HTTPMessage(), "https://example.com/a.zip"
-    )
+        _HttpOnly().redirect_request(request, io.BytesIO(), 302, "", HTTPMessage(), "http://example.org/a.zip")
+    followed = _HttpOnly().redirect_request(request, io.BytesIO(), 302, "", HTTPMessage(), "https://example.com/a.zip")
     assert followed is not None
     assert followed.full_url == "https://example.com/a.zip"
 
@@ -383,10 +379,7 @@ def test_no_network_tells_how_to_get_the_files_by_hand(tmp_path, monkeypatch):
     with pytest.raises(DownloadError) as caught:
         download_dataset("coco2017", tmp_path / "coco", patience=QUICK, free_bytes=lambda folder: 10**12)
     message = str(caught.value)
-    assert (
-        "http://images.cocodataset.org/annotations/annotations_trainval2017.zip: Connection refused"
-        in message
-    )
+    assert "http://images.cocodataset.org/annotations/annotations_trainval2017.zip: Connection refused" in message
     assert f"put them into {tmp_path / 'coco'}" in message
     assert message.count("\n  http") == 3
 

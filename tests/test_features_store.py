@@ -36,9 +36,7 @@ def test_grids_come_back_in_the_order_asked_for(tmp_path: Path) -> None:
         assert len(opened) == 5
         assert "d" in opened
         assert "x" not in opened
-        np.testing.assert_array_equal(
-            opened.read(["e", "a", "e"]), np.stack([second[1], first[0], second[1]])
-        )
+        np.testing.assert_array_equal(opened.read(["e", "a", "e"]), np.stack([second[1], first[0], second[1]]))
 
 
 def test_unknown_photograph_is_named(tmp_path: Path) -> None:
@@ -103,15 +101,11 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_store_holds_what_the_backbone_gives(scenes: Path, tmp_path: Path) -> None:
     records = read_dataset(scenes).records
-    done = extract(
-        records, tmp_path / "store", load_backbone("efficientnet_lite0"), bfloat16=False, progress=False
-    )
+    done = extract(records, tmp_path / "store", load_backbone("efficientnet_lite0"), bfloat16=False, progress=False)
     assert (done.extracted, done.already, done.unreadable) == (40, 0, ())
     backbone = load_backbone("efficientnet_lite0")
     chosen = [records[index] for index in (31, 0, 17)]
-    images = np.stack(
-        [backbone.preprocessing.normalise(backbone.preprocessing.read(r.image)) for r in chosen]
-    )
+    images = np.stack([backbone.preprocessing.normalise(backbone.preprocessing.read(r.image)) for r in chosen])
     with torch.inference_mode():
         fresh = backbone(torch.from_numpy(images)).numpy()
     stored = done.store.read([photograph_key(record) for record in chosen]).astype(np.float32)
@@ -128,9 +122,7 @@ def test_bad_photographs_do_not_stop_the_others(scenes: Path, tmp_path: Path) ->
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff not a jpeg")
     bad = [Record(path, ("a",), "train", path.stem) for path in (broken, tmp_path / "gone.jpg")]
-    done = extract(
-        [good[0], *bad, *good[1:]], tmp_path / "store", load_backbone("efficientnet_lite0"), progress=False
-    )
+    done = extract([good[0], *bad, *good[1:]], tmp_path / "store", load_backbone("efficientnet_lite0"), progress=False)
     assert done.extracted == 3
     assert sorted(Path(error.path).name for error in done.unreadable) == ["broken.jpg", "gone.jpg"]
 

@@ -19,9 +19,7 @@ DOG = Caption(
     "photos/000000000139.jpg",
     "tiny",
 )
-CHINESE = Caption(
-    "狗", -2.0, (Word("狗", 0.5),), np.full((1, 1, 2), 0.5, np.float32), 'a "b", c\n.jpg', "tiny"
-)
+CHINESE = Caption("狗", -2.0, (Word("狗", 0.5),), np.full((1, 1, 2), 0.5, np.float32), 'a "b", c\n.jpg', "tiny")
 FAILED = Caption("", path="x.jpg", error=UnreadableImage("x.jpg", "truncated file"))
 NOT_UTF8 = Caption("a dog", path="caf\udce9.jpg")
 

@@ -119,9 +119,7 @@ def test_unusual_packets(inside):
 
 
 def test_characters_that_xml_cannot_write_are_left_out():
-    assert languages(xmp.packet("a\x00 \x0bd\udcffog\ufffe 👍"), "dc:description") == {
-        "x-default": "a dog 👍"
-    }
+    assert languages(xmp.packet("a\x00 \x0bd\udcffog\ufffe 👍"), "dc:description") == {"x-default": "a dog 👍"}
 
 
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><x>&b;</x>'

@@ -70,9 +70,7 @@ def test_malformed_sentences_are_named_with_their_line(tmp_path: Path, sentences
         ("<annotation>", '<!DOCTYPE a [<!ENTITY b "c">]><annotation>', "forbidden XML"),
     ],
 )
-def test_malformed_annotations_are_named_with_their_cause(
-    tmp_path: Path, old: str, new: str, cause: str
-) -> None:
+def test_malformed_annotations_are_named_with_their_cause(tmp_path: Path, old: str, new: str, cause: str) -> None:
     assert old in ANNOTATION
     with pytest.raises(DatasetError, match=r"7\.xml: .*" + cause):
         read_flickr30k_entities(write_entities(tmp_path, ANNOTATION.replace(old, new)), "7")

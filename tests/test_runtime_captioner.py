@@ -23,7 +23,7 @@ from captionlens.runtime.decoding import DecodingOptions
 
 @pytest.fixture(scope="module")
 def captioner(small_model: Path) -> Captioner:
-    return captionlens.load(small_model)
+    return captionlens.load(small_model, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +123,7 @@ class Stream(io.RawIOBase):
         return len(part)
 
 
-def test_a_stream_that_cannot_be_rewound(
-    captioner: Captioner, scenes: list[Path], one_by_one: list[Caption]
-) -> None:
+def test_a_stream_that_cannot_be_rewound(captioner: Captioner, scenes: list[Path], one_by_one: list[Caption]) -> None:
     caption = captioner.caption(Stream(scenes[3].read_bytes()))
     assert_same(caption, one_by_one[3])
     assert caption.image().size == (96, 96)
@@ -202,9 +200,7 @@ def test_to_dict(one_by_one: list[Caption]) -> None:
     assert plain["log_prob"] == pytest.approx(caption.log_prob, abs=1e-6)
     assert [set(word) for word in plain["words"]] == [{"text", "probability"}] * len(caption.words)
     detailed = caption.to_dict(attention=True)
-    np.testing.assert_allclose(
-        [word["attention"] for word in detailed["words"]], caption.attention, atol=1e-6
-    )
+    np.testing.assert_allclose([word["attention"] for word in detailed["words"]], caption.attention, atol=1e-6)
     failed = Caption("", path="x.jpg", error=UnreadableImage("x.jpg", "no such file"))
     assert failed.to_dict(attention=True) == {
         "path": "x.jpg",
@@ -332,11 +328,9 @@ def test_features_from_a_store(captioner: Captioner, scenes: list[Path], one_by_
     assert captioner.caption_features(features[:0]) == []
 
 
-def test_threads_do_not_change_captions(
-    small_model: Path, scenes: list[Path], one_by_one: list[Caption]
-) -> None:
-    single = captionlens.load(small_model, threads=1)
-    assert_same(single.caption(scenes[3]), one_by_one[3])
+def test_threads_do_not_change_captions(small_model: Path, scenes: list[Path], one_by_one: list[Caption]) -> None:
+    several = captionlens.load(small_model, threads=2)
+    assert_same(several.caption(scenes[3]), one_by_one[3])
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:

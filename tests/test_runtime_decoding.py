@@ -42,9 +42,7 @@ class SmallNetwork:
         """Features (B, 3, 6); the state (B, 1, 6) is their mean."""
         return State((features,), (features.mean(1, keepdims=True),))
 
-    def step(
-        self, tokens: NDArray[np.int64], state: State
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:
+    def step(self, tokens: NDArray[np.int64], state: State) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:
         (memory,), (before,) = state.memory, state.recurrent
         assert tokens.shape == before.shape[:2]
         assert len(memory) == len(tokens)
@@ -90,8 +88,7 @@ def every_caption(
 
 def ranked(captions: Any, penalty: float) -> list[tuple[tuple[int, ...], float, bool]]:
     scored = [
-        (tokens, total / max(len(tokens) + complete, 1) ** penalty, complete)
-        for tokens, total, complete in captions
+        (tokens, total / max(len(tokens) + complete, 1) ** penalty, complete) for tokens, total, complete in captions
     ]
     return sorted(scored, key=lambda caption: -caption[1])
 
@@ -173,9 +170,7 @@ CASES = [
 
 @pytest.mark.parametrize("options", CASES)
 @pytest.mark.parametrize("stubborn", [False, True])
-def test_log_probabilities_and_attention_belong_to_the_words(
-    options: DecodingOptions, stubborn: bool
-) -> None:
+def test_log_probabilities_and_attention_belong_to_the_words(options: DecodingOptions, stubborn: bool) -> None:
     features = photographs(5)
     for seed in range(4):
         network = SmallNetwork(seed, stubborn=stubborn)
@@ -237,9 +232,7 @@ def test_what_never_ends_is_cut(beam: int) -> None:
 class OneWord(SmallNetwork):
     """Says one word and ends, with near certainty."""
 
-    def step(
-        self, tokens: NDArray[np.int64], state: State
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:
+    def step(self, tokens: NDArray[np.int64], state: State) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:
         self.bias[END] = -np.inf if (tokens == START).all() else 50.0
         return super().step(tokens, state)
 
@@ -278,9 +271,7 @@ def test_no_photographs_no_captions() -> None:
 # Sampling.
 
 
-def sampled(
-    network: SmallNetwork, features: NDArray[np.float32], first: int = 0, **options: Any
-) -> list[Any]:
+def sampled(network: SmallNetwork, features: NDArray[np.float32], first: int = 0, **options: Any) -> list[Any]:
     found = decode(network, features, DecodingOptions(**{"temperature": 1.0} | options), first=first)
     return [hypothesis.tokens for hypothesis in found]
 
@@ -310,9 +301,7 @@ def test_sampling_from_the_likeliest_word_is_greedy() -> None:
         network = SmallNetwork(seed, bias={END: 0.5})
         greedy = decode(network, features, DecodingOptions(beam=1, max_words=4))
         for options in ({"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-3}):
-            found = decode(
-                network, features, DecodingOptions(**{"temperature": 1.5, "max_words": 4} | options)
-            )
+            found = decode(network, features, DecodingOptions(**{"temperature": 1.5, "max_words": 4} | options))
             for one, other in zip(found, greedy, strict=True):
                 assert (one.tokens, one.complete) == (other.tokens, other.complete)
                 assert one.log_prob == pytest.approx(other.log_prob, rel=1e-5)

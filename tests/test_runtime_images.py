@@ -1,58 +1,19 @@
-"""Reading photographs: every kind comes out upright and RGB, and what cannot be read is refused by name."""
+"""Reading photographs: every kind comes out upright and RGB."""
 
-import dataclasses
 import io
-import struct
-import threading
 import warnings
-import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from captionlens.errors import OptionError, UnreadableImage
-from captionlens.runtime.images import MAX_PIXELS, Preprocessing, describe_source, read_image
-
-ORIENTATION = 0x0112
-
-
-def quadrants(width: int = 48, height: int = 32) -> Image.Image:
-    """Red, green, blue and black quarters, row by row: any turn or flip shows."""
-    pixels = np.zeros((height, width, 3), np.uint8)
-    pixels[: height // 2, : width // 2, 0] = 255
-    pixels[: height // 2, width // 2 :, 1] = 255
-    pixels[height // 2 :, : width // 2, 2] = 255
-    return Image.fromarray(pixels)
-
-
-def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
-
-
-def pixels_of(image: Image.Image) -> NDArray[np.int64]:
-    assert image.mode == "RGB"
-    return np.asarray(image).astype(np.int64)
-
-
-def assert_near(image: Image.Image, wanted: NDArray[Any], tolerance: int = 12) -> None:
-    found = pixels_of(image)
-    assert found.shape == wanted.shape
-    # The middle half of each quarter: codecs blur the edges.
-    rows, columns = found.shape[0] // 4, found.shape[1] // 4
-    for row in (rows // 2, -rows // 2):
-        for column in (columns // 2, -columns // 2):
-            assert np.abs(found[row, column] - wanted[row, column]).max() <= tolerance, (row, column)
-
+from captionlens.errors import UnreadableImage
+from captionlens.runtime.images import describe_source, read_image
+from helpers_images import ORIENTATION, assert_near, encoded, pixels_of, png, quadrants
 
 # What EXIF says of the way the stored picture is to be shown: its row 0 is the visual ..., column 0 the ...
 UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -88,18 +49,14 @@ def test_a_nonsensical_orientation_is_ignored() -> None:
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP"])
 def test_lossless_formats_keep_every_pixel(form: str) -> None:
     options = {"lossless": True} if form == "WEBP" else {}
-    np.testing.assert_array_equal(
-        pixels_of(read_image(encoded(quadrants(), form, **options))), np.asarray(quadrants())
-    )
+    np.testing.assert_array_equal(pixels_of(read_image(encoded(quadrants(), form, **options))), np.asarray(quadrants()))
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P"])
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "BMP"])
 def test_grey_bilevel_and_palette(mode: str, form: str) -> None:
     image = quadrants().convert(mode)
-    np.testing.assert_array_equal(
-        pixels_of(read_image(encoded(image, form))), np.asarray(image.convert("RGB"))
-    )
+    np.testing.assert_array_equal(pixels_of(read_image(encoded(image, form))), np.asarray(image.convert("RGB")))
 
 
 def test_grey_jpeg() -> None:
@@ -108,9 +65,7 @@ def test_grey_jpeg() -> None:
 
 
 def test_cmyk_jpeg() -> None:
-    assert_near(
-        read_image(encoded(quadrants().convert("CMYK"), "JPEG", quality=95)), np.asarray(quadrants()), 20
-    )
+    assert_near(read_image(encoded(quadrants().convert("CMYK"), "JPEG", quality=95)), np.asarray(quadrants()), 20)
 
 
 def test_transparency_is_laid_over_white() -> None:
@@ -163,21 +118,6 @@ def test_sixteen_bit_grey_is_turned_upright() -> None:
     np.testing.assert_array_equal(found[..., 0], np.rint(deep / 257).T[:, ::-1])
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    """A PNG written by hand, for what Pillow does not write and for headers that lie."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
-
-
 def test_sixteen_bit_colour() -> None:
     deep = np.array([[[65535, 0, 32896], [257, 514, 0]]], ">u2")
     found = pixels_of(read_image(png(2, 1, 16, 2, b"\0" + deep.tobytes())))
@@ -212,9 +152,7 @@ def test_of_an_animation_the_first_frame() -> None:
 
 def test_of_a_multi_picture_jpeg_the_first_picture(tmp_path: Path) -> None:
     path = tmp_path / "stereo.mpo"
-    quadrants(480, 320).save(
-        path, "MPO", save_all=True, append_images=[Image.new("RGB", (480, 320), "white")]
-    )
+    quadrants(480, 320).save(path, "MPO", save_all=True, append_images=[Image.new("RGB", (480, 320), "white")])
     with Image.open(path) as image:
         assert image.format == "MPO"
     assert_near(read_image(path), np.asarray(quadrants(480, 320)))
@@ -299,284 +237,3 @@ def test_describe_source(tmp_path: Path) -> None:
         assert describe_source(image) == str(path)
     assert describe_source(b"") == "<bytes>"
     assert describe_source(io.BytesIO()) == "<BytesIO>"
-
-
-# What cannot be read.
-
-
-def refusal(source: Any, **options: Any) -> str:
-    with pytest.raises(UnreadableImage) as caught:
-        read_image(source, **options)
-    assert str(caught.value).startswith(f"{describe_source(source)}: ")
-    return caught.value.cause
-
-
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM"])
-@pytest.mark.parametrize("share", [0.5, 0.9])
-def test_half_a_photograph_is_refused(form: str, share: float, tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    content = encoded(Image.fromarray(noise), form)
-    path = tmp_path / f"half.{form.lower()}"
-    path.write_bytes(content[: int(len(content) * share)])
-    cause = refusal(path)
-    if form in ("JPEG", "PNG"):
-        assert "truncated" in cause
-
-
-def test_an_unloaded_truncated_pil_image_is_refused(tmp_path: Path) -> None:
-    content = encoded(
-        Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)), "JPEG"
-    )
-    path = tmp_path / "half.jpg"
-    path.write_bytes(content[: len(content) // 2])
-    with Image.open(path) as image:
-        assert "truncated" in refusal(image)
-
-
-def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "none.jpg") == "no such file"
-    assert refusal(tmp_path) == "is a folder, not a photograph"
-    (tmp_path / "empty.jpg").touch()
-    (tmp_path / "text.jpg").write_text("not a photograph at all, " * 20)
-    (tmp_path / "page.png").write_text("<html><svg xmlns='http://www.w3.org/2000/svg'/></html>")
-    for name in ("empty.jpg", "text.jpg", "page.png"):
-        assert refusal(tmp_path / name) == "not a photograph of an allowed format"
-    assert refusal(b"") == "not a photograph of an allowed format"
-    assert "null byte" in refusal("a\0b.jpg")
-    assert refusal("x" * 5000) == "File name too long"
-    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
-    assert "symbolic links" in refusal(tmp_path / "loop.jpg")
-
-
-def test_formats_that_are_not_allowed_are_not_even_tried(tmp_path: Path) -> None:
-    """EPS would run Ghostscript; the allowed formats are all decoded in the process."""
-    for form in ("EPS", "ICO", "TGA", "PDF"):
-        path = tmp_path / "disguised.jpg"
-        quadrants().save(path, form)
-        assert refusal(path) == "not a photograph of an allowed format"
-
-
-def test_things_that_are_no_photograph() -> None:
-    for thing in (None, 7, object()):
-        refusal(thing)
-
-
-def test_the_pixel_limit_counts_pixels() -> None:
-    content = encoded(Image.new("L", (40, 30)), "PNG")
-    assert read_image(content, max_pixels=1200).size == (40, 30)
-    assert refusal(content, max_pixels=1199) == "40x30 is more than 1199 pixels"
-    assert refusal(Image.new("L", (40, 30)), max_pixels=1199) == "40x30 is more than 1199 pixels"
-    assert refusal(np.zeros((30, 40), np.uint8), max_pixels=1199) == "40x30 is more than 1199 pixels"
-
-
-@pytest.mark.parametrize("side", [10_001, 13_500, 60_000, 2**31 - 1])
-def test_a_header_that_promises_too_much_is_refused_before_decoding(side: int) -> None:
-    assert side * side > MAX_PIXELS
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert "pixels" in refusal(png(side, side, 8, 0, b"\0"))
-
-
-def test_a_large_photograph_below_the_limit_is_not_warned_of() -> None:
-    """Pillow warns from 89 megapixels on, captionlens refuses from 100 on."""
-    content = encoded(Image.new("1", (9_500, 9_500)), "PNG")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert refusal(content, max_pixels=10**6) == "9500x9500 is more than 1000000 pixels"
-
-
-def test_damaged_exif_does_not_matter() -> None:
-    content = encoded(quadrants(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\xff\x01\x12\0\x03\0\0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert_near(read_image(content), np.asarray(quadrants()), 30)
-
-
-class Waiting(io.BytesIO):
-    """A file whose first read takes until an event, or a moment."""
-
-    def __init__(self, content: bytes, started: threading.Event, until: threading.Event) -> None:
-        super().__init__(content)
-        self.started, self.until = started, until
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        self.started.set()
-        self.until.wait(0.2)
-        return super().read(size)
-
-
-def test_threads_leave_the_warning_filters_alone() -> None:
-    """A second thread that enters `warnings.catch_warnings` before the first has left keeps its filters."""
-    content = encoded(quadrants(), "BMP")
-    before = list(warnings.filters)
-    first_started, second_started, first_done = threading.Event(), threading.Event(), threading.Event()
-
-    def first() -> None:
-        read_image(Waiting(content, first_started, second_started))
-        first_done.set()
-
-    def second() -> None:
-        first_started.wait()
-        read_image(Waiting(content, second_started, first_done))
-
-    with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(first), pool.submit(second)]:
-            done.result()
-    assert list(warnings.filters) == before
-
-
-def only_refuses(content: bytes) -> None:
-    try:
-        image = read_image(content, max_pixels=10**6, draft_size=64)
-    except UnreadableImage as error:
-        assert error.cause
-        assert "\n" not in str(error)
-    else:
-        assert image.mode == "RGB"
-
-
-@given(st.binary(max_size=300))
-@settings(max_examples=100, deadline=None)
-def test_random_bytes_are_refused(content: bytes) -> None:
-    only_refuses(content)
-
-
-MAGIC = (
-    b"\xff\xd8\xff",
-    b"\x89PNG\r\n\x1a\n",
-    b"GIF89a",
-    b"RIFF\0\1\0\0WEBP",
-    b"BM",
-    b"II*\0",
-    b"MM\0*",
-    b"P6 ",
-)
-
-
-@given(st.sampled_from(MAGIC), st.binary(max_size=300))
-@settings(max_examples=200, deadline=None)
-@pytest.mark.filterwarnings("ignore")
-def test_random_bytes_after_a_familiar_beginning(magic: bytes, rest: bytes) -> None:
-    only_refuses(magic + rest)
-
-
-def _victims() -> list[bytes]:
-    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (24, 24, 3), np.uint8))
-    exif = Image.Exif()
-    exif[ORIENTATION] = 6
-    exif[0x010E] = "a description"
-    return [
-        encoded(noise, "JPEG", exif=exif),
-        encoded(noise, "JPEG", progressive=True),
-        encoded(noise, "PNG", exif=exif),
-        encoded(noise.quantize(16), "PNG", transparency=3),
-        encoded(noise, "GIF"),
-        encoded(noise, "TIFF", exif=exif),
-        encoded(noise, "WEBP", exif=exif),
-        encoded(noise, "BMP"),
-        encoded(noise, "PPM"),
-    ]
-
-
-@given(st.sampled_from(_victims()), st.data())
-@settings(max_examples=400, deadline=None)
-@pytest.mark.filterwarnings("ignore")
-def test_mutated_photographs_are_read_or_refused(content: bytes, data: st.DataObject) -> None:
-    changed = bytearray(content)
-    for _ in range(data.draw(st.integers(1, 6))):
-        # Most of what matters is in the first bytes.
-        limit = data.draw(st.sampled_from([64, 256, len(changed)]))
-        position = data.draw(st.integers(0, min(limit, len(changed)) - 1))
-        changed[position] = data.draw(st.integers(0, 255))
-    if data.draw(st.booleans()):
-        del changed[data.draw(st.integers(0, len(changed) - 1)) :]
-    only_refuses(bytes(changed))
-
-
-# Preprocessing.
-
-PREPARATION = Preprocessing(12, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-def test_normalising_is_the_formula() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), np.uint8)
-    wanted = (pixels / 255 - np.array(PREPARATION.mean)) / np.array(PREPARATION.std)
-    found = PREPARATION.normalise(pixels)
-    assert found.dtype == np.float32
-    assert found.flags.c_contiguous
-    np.testing.assert_allclose(found, wanted.transpose(0, 3, 1, 2), rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(found[1], PREPARATION.normalise(pixels[1]))
-
-
-def triangle_resize(pixels: NDArray[Any], size: int) -> NDArray[np.float64]:
-    """Bilinear reduction as a matrix product: every new pixel is a triangle-weighted mean of the old ones."""
-
-    def weights(old: int) -> NDArray[np.float64]:
-        scale = old / size
-        centres = (np.arange(size) + 0.5) * scale
-        distances = np.abs(np.arange(old) + 0.5 - centres[:, None]) / max(scale, 1.0)
-        table = np.clip(1 - distances, 0, None)
-        return table / table.sum(1, keepdims=True)
-
-    rows, columns = weights(pixels.shape[0]), weights(pixels.shape[1])
-    return np.einsum("ih,hwc,jw->ijc", rows, pixels.astype(np.float64), columns)
-
-
-@pytest.mark.parametrize("shape", [(40, 60, 3), (7, 9, 3), (12, 12, 3), (13, 300, 3)])
-def test_resizing_squeezes_the_whole_photograph_into_the_square(shape: tuple[int, ...]) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    found = PREPARATION.resize(Image.fromarray(pixels))
-    assert found.shape == (12, 12, 3)
-    assert found.dtype == np.uint8
-    np.testing.assert_allclose(found, triangle_resize(pixels, 12), atol=1.01)
-
-
-def test_apply_is_resize_then_normalise() -> None:
-    image = quadrants(50, 70)
-    np.testing.assert_array_equal(PREPARATION.apply(image), PREPARATION.normalise(PREPARATION.resize(image)))
-
-
-def test_bicubic_is_another_filter() -> None:
-    bicubic = dataclasses.replace(PREPARATION, interpolation="bicubic")
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8))
-    wanted = np.asarray(image.resize((12, 12), Image.Resampling.BICUBIC))
-    np.testing.assert_array_equal(bicubic.resize(image), wanted)
-    assert (bicubic.resize(image) != PREPARATION.resize(image)).any()
-
-
-def test_reading_a_large_jpeg_is_nearly_resizing_the_whole() -> None:
-    ramp = np.linspace(0, 255, 400)
-    pixels = np.stack(
-        [np.add.outer(ramp, ramp) / 2, np.tile(ramp, (400, 1)), np.tile(ramp[:, None], 400)], -1
-    )
-    content = encoded(Image.fromarray(pixels.astype(np.uint8)), "JPEG", quality=95)
-    found = PREPARATION.read(content).astype(int)
-    wanted = PREPARATION.resize(read_image(content)).astype(int)
-    assert np.abs(found - wanted).max() <= 6
-
-
-def test_preprocessing_goes_to_plain_values_and_back() -> None:
-    for preparation in (PREPARATION, Preprocessing(260, (0.5,) * 3, (0.5,) * 3, "bicubic")):
-        assert Preprocessing.from_dict(preparation.to_dict()) == preparation
-    values = PREPARATION.to_dict()
-    assert values == {
-        "size": 12,
-        "mean": [0.485, 0.456, 0.406],
-        "std": [0.229, 0.224, 0.225],
-        "interpolation": "bilinear",
-    }
-    del values["interpolation"]
-    assert Preprocessing.from_dict(values) == PREPARATION
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"size": 0}, "size must be at least 1 pixel, got 0"),
-        ({"interpolation": "magic"}, "interpolation must be one of .*, got 'magic'"),
-        ({"std": (1.0, 0.0, 1.0)}, "std must be above 0"),
-    ],
-)
-def test_preprocessing_refuses_nonsense(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(OptionError, match=message):
-        dataclasses.replace(PREPARATION, **change)

@@ -164,9 +164,7 @@ def test_a_config_with_a_garbled_setting(change: dict[str, Any], model: Path) ->
     assert "lacks or garbles a setting" in refusal(model, "config.json")
 
 
-@pytest.mark.parametrize(
-    "change", [{"mean": None}, {"mean": [0.5]}, {"size": "big"}, {"size": 0}, {"std": [0, 0, 0]}]
-)
+@pytest.mark.parametrize("change", [{"mean": None}, {"mean": [0.5]}, {"size": "big"}, {"size": 0}, {"std": [0, 0, 0]}])
 def test_a_garbled_preprocessor_config(change: dict[str, Any], model: Path) -> None:
     edit(model / "preprocessor_config.json", lambda config: config.update(change))
     assert "lacks or garbles a setting" in refusal(model, "preprocessor_config.json")

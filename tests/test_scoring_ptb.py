@@ -144,9 +144,7 @@ def strange_captions(number: int) -> list[str]:
             where, piece = random_.randrange(len(caption)), random_.choice(PIECES)
             word = caption[where]
             cut = random_.randint(0, len(word))
-            caption[where] = random_.choice(
-                (f"{word} {piece}", piece + word, word[:cut] + piece + word[cut:])
-            )
+            caption[where] = random_.choice((f"{word} {piece}", piece + word, word[:cut] + piece + word[cut:]))
         captions.append("A " + " ".join(caption))
     return captions
 

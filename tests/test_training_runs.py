@@ -78,9 +78,7 @@ def test_finished_run_is_not_trained_again(finished: Path, scenes: Path) -> None
     assert (finished / "summary.json").read_bytes() == before
 
 
-def test_killed_training_goes_on_and_ends_with_the_same_weights(
-    finished: Path, scenes: Path, tmp_path: Path
-) -> None:
+def test_killed_training_goes_on_and_ends_with_the_same_weights(finished: Path, scenes: Path, tmp_path: Path) -> None:
     run = tmp_path / "killed"
     arguments = ["train", str(scenes), "-o", str(run), *SETTINGS]
     process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL)

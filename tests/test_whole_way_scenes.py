@@ -61,9 +61,7 @@ def test_held_out_scenes_are_captioned_truly_and_looked_at_rightly(scenes: Path,
     assert pictures >= 100
     assert words >= 100
     assert true >= 0.95, f"{true:.3f} of {pictures} captions are true"
-    assert inside >= 0.85, (
-        f"the strongest attention of {inside:.3f} of {words} shape words is in the right box"
-    )
+    assert inside >= 0.85, f"the strongest attention of {inside:.3f} of {words} shape words is in the right box"
 
 
 def test_evaluation_agrees_with_scoring_its_own_results(scenes: Path, run: Path, tmp_path: Path) -> None:
@@ -81,9 +79,7 @@ def test_evaluation_agrees_with_scoring_its_own_results(scenes: Path, run: Path,
 
 def test_caption_with_figures(scenes: Path, run: Path, tmp_path: Path) -> None:
     picture = sorted((scenes / "images").iterdir())[0]
-    done = run_cli(
-        "caption", picture, "--model", run / "model", "--explain", tmp_path, "--report", tmp_path / "r.html"
-    )
+    done = run_cli("caption", picture, "--model", run / "model", "--explain", tmp_path, "--report", tmp_path / "r.html")
     assert done.stdout.strip()
     with Image.open(tmp_path / f"{picture.stem}.png") as figure:
         assert figure.width > 300

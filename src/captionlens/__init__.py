@@ -1,11 +1,11 @@
 """Captions for photographs, and for every word the place the network looked at.
 
-    import captionlens
+import captionlens
 
-    captioner = captionlens.load()
-    caption = captioner.caption("photo.jpg")
-    caption.text
-    caption.overlay(1).save("word.png")
+captioner = captionlens.load()
+caption = captioner.caption("photo.jpg")
+caption.text
+caption.overlay(1).save("word.png")
 """
 
 from typing import TYPE_CHECKING, Any

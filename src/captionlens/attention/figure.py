@@ -55,9 +55,7 @@ def attention_figure(
     if probabilities is not None and len(probabilities) != len(words):
         raise ValueError(f"{len(words)} words need as many probabilities, got {len(probabilities)}")
 
-    photo = image.convert("RGB").resize(
-        _picture_size(image.size, tile), Image.Resampling.LANCZOS, reducing_gap=3.0
-    )
+    photo = image.convert("RGB").resize(_picture_size(image.size, tile), Image.Resampling.LANCZOS, reducing_gap=3.0)
     count = len(words) + 1
     cell_width = max(photo.width, round(tile * 0.6))  # room for a word above a narrow picture
     columns = min(columns, count) if columns is not None else _even_columns(count, cell_width / tile)

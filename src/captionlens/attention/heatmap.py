@@ -180,8 +180,6 @@ def _spline(cells: int, pixels: int) -> NDArray[np.float64]:
     weights = np.zeros((pixels, cells))
     taps = ((-1, (0.5 - offset) ** 2 / 2), (0, 0.75 - offset**2), (1, (0.5 + offset) ** 2 / 2))
     for step, weight in taps:
-        cell = np.clip(
-            nearest + step, 0, cells - 1
-        )  # the mirror of the cell beyond the edge is the edge cell
+        cell = np.clip(nearest + step, 0, cells - 1)  # the mirror of the cell beyond the edge is the edge cell
         np.add.at(weights, (np.arange(pixels), cell), weight)
     return weights

@@ -37,9 +37,7 @@ class ReportEntry:
     image: Image.Image | None = None
     words: list[str] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)  # one a word, in [0, 1]
-    attention: NDArray[np.float32] = field(
-        default_factory=lambda: np.zeros((0, 1, 1), np.float32)
-    )  # (N, R, C)
+    attention: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 1, 1), np.float32))  # (N, R, C)
     references: list[str] | tuple[str, ...] = ()  # what people wrote
     error: str | None = None
     score: float | None = None
@@ -98,9 +96,7 @@ def write_report(
             file.write(piece.encode())
 
 
-def _pieces(
-    entries: Iterable[ReportEntry], title: str, model: str, decoding: str, max_side: int
-) -> Iterator[str]:
+def _pieces(entries: Iterable[ReportEntry], title: str, model: str, decoding: str, max_side: int) -> Iterator[str]:
     script, style = _template("report.js"), _template("report.css")
     policy = (
         f"default-src 'none'; img-src data:; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "

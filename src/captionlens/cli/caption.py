@@ -94,9 +94,7 @@ def caption(
     changes: dict[str, Any] = {"beam": beam, "max_words": max_words}
     given = {name: value for name, value in changes.items() if value is not None}
     captioner = load(model, threads=threads)
-    options = replace(
-        captioner.options, **given, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
-    )
+    options = replace(captioner.options, **given, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     sources, empty = _gather(paths, filelist, recursive)
     for problem in empty:
         click.echo(f"captionlens: {problem}", err=True)
@@ -181,9 +179,7 @@ def _photographs(folder: Path, recursive: bool) -> list[str]:
     except OSError as error:
         raise FileError(folder, error.strerror or str(error)) from error
     if not found:
-        raise FileError(
-            folder, "holds no photographs" + ("" if recursive else " (-r looks into sub-folders)")
-        )
+        raise FileError(folder, "holds no photographs" + ("" if recursive else " (-r looks into sub-folders)"))
     return sorted(found)
 
 

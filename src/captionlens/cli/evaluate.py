@@ -65,6 +65,9 @@ def evaluate(
     given = {name: value for name, value in changes.items() if value is not None}
     options = replace(captioner.options, **given)
     records = read.split(split)
+    for path in (output, results, references):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
     done = run(
         captioner,
         records,

@@ -35,9 +35,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def show_dataset(
-    dataset: str, *, layout: str | None, max_captions: int | None, seed: int, quiet: bool
-) -> "Dataset":
+def show_dataset(dataset: str, *, layout: str | None, max_captions: int | None, seed: int, quiet: bool) -> "Dataset":
     """Download a known name where it is missing, read the data set, and tell on stderr what was left out."""
     from captionlens.datasets import read_dataset
     from captionlens.datasets.download import resolve_dataset

@@ -8,9 +8,7 @@ import click
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--images", type=click.IntRange(min=1), required=True, help="How many pictures to draw.")
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which pictures to draw."
-)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which pictures to draw.")
 @click.option("--size", type=int, default=224, show_default=True, help="Pixels a side.")
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
 def scenes(folder: Path, images: int, seed: int, size: int, quiet: bool) -> None:

@@ -23,9 +23,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Write JSON.",
 )
 @click.option("--intervals/--no-intervals", default=True, show_default=True, help="95 % bootstrap intervals.")
-@click.option(
-    "--resamples", type=click.IntRange(min=1), default=1000, show_default=True, help="For intervals."
-)
+@click.option("--resamples", type=click.IntRange(min=1), default=1000, show_default=True, help="For intervals.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For intervals.")
 @click.option("--meteor/--no-meteor", default=True, show_default=True, help="METEOR, where Java is there.")
 @click.option("--quiet", is_flag=True, help="No messages.")
@@ -51,9 +49,7 @@ def score(
     from captionlens.scoring.scores import score_captions
 
     captions, wanted, without = read_pair(results, references)
-    scores = score_captions(
-        captions, wanted, intervals=intervals, resamples=resamples, seed=seed, meteor=meteor
-    )
+    scores = score_captions(captions, wanted, intervals=intervals, resamples=resamples, seed=seed, meteor=meteor)
     if output is not None:
         report = {
             "results": str(results),
@@ -66,9 +62,7 @@ def score(
         files.write_text(output, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     if not quiet:
         if without:
-            click.echo(
-                f"{references}: {without} photographs have no caption in {results}: left out", err=True
-            )
+            click.echo(f"{references}: {without} photographs have no caption in {results}: left out", err=True)
         for name, reason in scores.left_out.items():
             click.echo(f"{name} left out: {reason}", err=True)
     click.echo(score_table(scores))

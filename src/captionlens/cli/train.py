@@ -67,9 +67,7 @@ def train(
     else:
         named = str(changes.pop("preset", None) or preset or "base")
         run = start_run(output, data, make_config(named, changes))
-    read = show_dataset(
-        dataset, layout=data.layout, max_captions=data.max_captions, seed=data.split_seed, quiet=quiet
-    )
+    read = show_dataset(dataset, layout=data.layout, max_captions=data.max_captions, seed=data.split_seed, quiet=quiet)
     summary = run_training(run, read, devices=devices, precision=precision, progress=not quiet)
     if not quiet:
         best = summary["best"]

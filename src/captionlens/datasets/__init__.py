@@ -67,8 +67,7 @@ def read_dataset(
     notes += gathering.notes
     notes += fill_splits(drafts, seed)
     records = tuple(
-        Record(draft.image, tuple(draft.captions), draft.split or "train", draft.source_id)
-        for draft in drafts
+        Record(draft.image, tuple(draft.captions), draft.split or "train", draft.source_id) for draft in drafts
     )
     if max_captions is not None:
         there = count_captions(record for record in records if record.split == "train")

@@ -75,13 +75,10 @@ class CheckReport:
             "layout": self.layout,
             "ok": self.ok,
             "splits": {
-                split: {"photographs": self.photographs[split], "captions": self.captions[split]}
-                for split in SPLITS
+                split: {"photographs": self.photographs[split], "captions": self.captions[split]} for split in SPLITS
             },
             "counts": self.counts(),
-            "problems": [
-                {"kind": p.kind, "where": p.where, "cause": p.cause, "count": p.count} for p in self.problems
-            ],
+            "problems": [{"kind": p.kind, "where": p.where, "cause": p.cause, "count": p.count} for p in self.problems],
             "notes": list(self.notes),
             "vocabulary": None
             if coverage is None
@@ -165,18 +162,12 @@ def check_dataset(
     )
 
 
-def _looks(
-    records: Sequence[Record], workers: int | None, progress: bool
-) -> Iterator[tuple[bytes | None, str | None]]:
+def _looks(records: Sequence[Record], workers: int | None, progress: bool) -> Iterator[tuple[bytes | None, str | None]]:
     """For every record the SHA-256 of its file and why it cannot be read, either of them None."""
-    pool = ThreadPoolExecutor(
-        workers or os.cpu_count() or 1
-    )  # Pillow and hashlib leave the lock while working
+    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)  # Pillow and hashlib leave the lock while working
     try:
         looks = pool.map(_look, records)
-        yield from tqdm(
-            looks, total=len(records), desc="photographs", unit="", disable=None if progress else True
-        )
+        yield from tqdm(looks, total=len(records), desc="photographs", unit="", disable=None if progress else True)
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -71,9 +71,7 @@ def download_dataset(
     return folder
 
 
-def resolve_dataset(
-    name_or_path: str | Path, *, data_home: str | Path | None = None, progress: bool = False
-) -> Path:
+def resolve_dataset(name_or_path: str | Path, *, data_home: str | Path | None = None, progress: bool = False) -> Path:
     """Where a data set lies: a path is given back, a known name is downloaded first where it is missing.
 
     A file or folder of that name in the working folder goes before the known name.
@@ -130,9 +128,7 @@ def _fetch_zip(archive: Archive, zip_file: Path, options: _Options) -> None:
 
 def _unpack_zip(archive: Archive, zip_file: Path, folder: Path, options: _Options) -> None:
     into = folder / archive.into
-    files = unpack(
-        zip_file, into, wants=archive.wants, free_bytes=options.free_bytes, progress=options.progress
-    )
+    files = unpack(zip_file, into, wants=archive.wants, free_bytes=options.free_bytes, progress=options.progress)
     done = {"archive": archive.url, "files": len(files), "first": str(files[0].relative_to(folder))}
     write_text(_marker(folder, archive), json.dumps(done) + "\n")
     if not options.keep_archives:

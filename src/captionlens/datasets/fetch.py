@@ -226,9 +226,7 @@ def _agree(
         )
         if changed or start != offset:
             part.unlink(missing_ok=True)
-            raise _PassingError(
-                "the server's file has changed" if changed else "the server sent another range"
-            )
+            raise _PassingError("the server's file has changed" if changed else "the server sent another range")
     else:
         length = headers.get("Content-Length")
         total = int(length) if length is not None and length.isdigit() else None
@@ -242,9 +240,7 @@ def _agree(
     return offset, total if total is not None else size
 
 
-def _receive(
-    response: Any, part: Path, offset: int, total: int | None, timeout: float, progress: bool
-) -> None:
+def _receive(response: Any, part: Path, offset: int, total: int | None, timeout: float, progress: bool) -> None:
     received = offset
     name = part.name.removesuffix(".part")
     try:
@@ -335,6 +331,4 @@ def _cause(error: BaseException) -> str:
 
 
 def _bar(name: str, total: int | None, initial: int, progress: bool) -> "tqdm[Any]":
-    return tqdm(
-        desc=name, total=total, initial=initial, unit="B", unit_scale=True, disable=None if progress else True
-    )
+    return tqdm(desc=name, total=total, initial=initial, unit="B", unit_scale=True, disable=None if progress else True)

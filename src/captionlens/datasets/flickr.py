@@ -47,9 +47,7 @@ def read_flickr8k(root: Path, gathering: Gathering, file: Path | None = None) ->
     rows = _comma_rows(file, gathering) if file.name == "captions.txt" else _token_rows(file, gathering)
     unlisted = _gather(file, rows, folders, gathering, splits)
     if unlisted:
-        gathering.notes.append(
-            f"{unlisted:,} photographs are in none of the official lists and were left out"
-        )
+        gathering.notes.append(f"{unlisted:,} photographs are in none of the official lists and were left out")
     for name in splits:
         if not gathering.knows(name):
             gathering.no_caption(file, name)

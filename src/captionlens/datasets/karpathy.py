@@ -66,9 +66,7 @@ def read_karpathy_file(root: Path, file: Path, gathering: Gathering) -> None:
             continue
         key, name = (file, position), image["filename"]
         inside = [folder / str(image["filepath"]) for folder in folders] if image.get("filepath") else []
-        gathering.photograph(
-            key, name, [*inside, *folders], file=file, at=at, source_id=_source_id(image), split=split
-        )
+        gathering.photograph(key, name, [*inside, *folders], file=file, at=at, source_id=_source_id(image), split=split)
         sentences = image.get("sentences")
         for sentence in sentences if isinstance(sentences, list) else []:
             gathering.caption(key, _text(sentence), file=file, at=at)

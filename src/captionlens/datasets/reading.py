@@ -19,9 +19,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes().decode("utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise DatasetError(
-            path, f"broken JSON at line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from error
+        raise DatasetError(path, f"broken JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
     except UnicodeDecodeError as error:
         raise DatasetError(path, f"not UTF-8: {error.reason} at byte {error.start}") from error
     except (ValueError, RecursionError) as error:

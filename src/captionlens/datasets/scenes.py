@@ -63,9 +63,7 @@ _SUPERSAMPLING = 4  # shapes are drawn this much larger and shrunk, for smooth e
 _VERSION = 1  # of the drawing; a folder drawn by another version is not added to
 
 
-def draw_scenes(
-    folder: str | Path, *, images: int, seed: int, size: int = 224, progress: bool = False
-) -> Path:
+def draw_scenes(folder: str | Path, *, images: int, seed: int, size: int = 224, progress: bool = False) -> Path:
     """Draw the built-in data set into `folder`, and return the folder.
 
     Picture number i depends on the seed, the size and i alone, so a larger data set begins with the smaller
@@ -101,9 +99,7 @@ def draw_scenes(
         row = {"image": name, "id": image_id, "size": size}
         rows["scenes"].append(row | _truth(scene))
         for caption in _choose_captions(scene, seed, number):
-            rows["captions"].append(
-                {"image": name, "caption": caption, "split": _split(number), "id": image_id}
-            )
+            rows["captions"].append({"image": name, "caption": caption, "split": _split(number), "id": image_id})
             marked = [{"start": p.start, "end": p.end, "box": list(p.box)} for p in phrases(caption, scene)]
             rows["phrases"].append(row | {"caption": caption, "phrases": marked})
     for table, content in rows.items():

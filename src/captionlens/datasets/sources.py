@@ -107,9 +107,7 @@ SOURCES = {
                 ),
             ),
         ),
-        Source(
-            "flickr30k", (), _FLICKR30K, ("results_20130124.token", "results.csv", "dataset_flickr30k.json")
-        ),
+        Source("flickr30k", (), _FLICKR30K, ("results_20130124.token", "results.csv", "dataset_flickr30k.json")),
     )
 }
 

@@ -55,8 +55,7 @@ def fill_splits(drafts: Sequence[Draft], seed: int) -> list[str]:
         for draft in taken:
             draft.split = "val"
         notes.append(
-            f"there was no val split: {len(taken):,} of {len(train):,} train photographs became val"
-            f" (seed {seed})"
+            f"there was no val split: {len(taken):,} of {len(train):,} train photographs became val (seed {seed})"
         )
     return notes
 

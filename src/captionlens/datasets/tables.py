@@ -59,9 +59,7 @@ def read_table(root: Path, file: Path, gathering: Gathering) -> None:
         if not gathering.knows(name):
             stated = row.get("id")
             source_id = name if stated in (None, "") else str(stated)
-            gathering.photograph(
-                name, name, [root], file=file, at=at, source_id=source_id, split=split, absolute=True
-            )
+            gathering.photograph(name, name, [root], file=file, at=at, source_id=source_id, split=split, absolute=True)
         gathering.caption(name, row.get("caption"), file=file, at=at, split=split)
 
 
@@ -89,9 +87,7 @@ def _rows(file: Path, gathering: Gathering) -> Iterator[tuple[int, dict[str, obj
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) != len(header):
-                gathering.malformed(
-                    file, f":{number}", f"{len(cells)} cells where the header has {len(header)}"
-                )
+                gathering.malformed(file, f":{number}", f"{len(cells)} cells where the header has {len(header)}")
             elif any(is_damaged(cell) for cell in cells):
                 gathering.malformed(file, f":{number}", "not UTF-8")
             else:

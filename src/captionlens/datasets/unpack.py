@@ -91,9 +91,7 @@ def _refuse_unsafe(archive: Path, entry: zipfile.ZipInfo) -> None:
 def _refuse_bomb(archive: Path, chosen: list[zipfile.ZipInfo]) -> None:
     declared = sum(entry.file_size for entry in chosen)
     if declared > max(HARMLESS, MOST_EXPANSION * archive.stat().st_size):
-        raise DownloadError(
-            f"{archive}: refused, {archive.stat().st_size:,} bytes would become {declared:,} (a bomb?)"
-        )
+        raise DownloadError(f"{archive}: refused, {archive.stat().st_size:,} bytes would become {declared:,} (a bomb?)")
 
 
 def _check_room(archive: Path, folder: Path, wanted: int, free_bytes: FreeBytes) -> None:

@@ -127,9 +127,7 @@ def extract(
 
 
 @torch.inference_mode()
-def _run(
-    network: Backbone, images: NDArray[np.float32], device: str, dtype: torch.dtype
-) -> NDArray[np.float16]:
+def _run(network: Backbone, images: NDArray[np.float32], device: str, dtype: torch.dtype) -> NDArray[np.float16]:
     """Grids (B, L, D) of prepared photographs (B, 3, H, W)."""
     batch = torch.from_numpy(images).to(device=device, dtype=dtype, memory_format=torch.channels_last)
     # Halves end at 65504; no feature of a sane network comes near, but infinity would poison the training.

@@ -107,13 +107,9 @@ class FeatureStore:
             StoreError: they are not; the message says in what they differ.
         """
         mine, wanted = asdict(self.index), asdict(index)
-        different = [
-            f"{name} {mine[name]}, wanted {wanted[name]}" for name in mine if mine[name] != wanted[name]
-        ]
+        different = [f"{name} {mine[name]}, wanted {wanted[name]}" for name in mine if mine[name] != wanted[name]]
         if different:
-            raise StoreError(
-                self.folder, f"was made otherwise ({'; '.join(different)}): choose another folder"
-            )
+            raise StoreError(self.folder, f"was made otherwise ({'; '.join(different)}): choose another folder")
 
     def __len__(self) -> int:
         return len(self._rows)

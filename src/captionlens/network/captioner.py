@@ -100,9 +100,7 @@ class CaptioningNetwork(nn.Module):
             state = torch.zeros(memory.shape[0], 1, self.config.units, device=memory.device)
         return memory, keys, state
 
-    def step(
-        self, tokens: Tensor, memory: Tensor, keys: Tensor, state: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def step(self, tokens: Tensor, memory: Tensor, keys: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One word further, for K captions a photograph.
 
         Args:
@@ -135,9 +133,7 @@ class CaptioningNetwork(nn.Module):
         steps = len(words.there)
         embedded = self.dropout(self.embedding(by_time[:steps][words.there]))  # (N, E)
         # What does not depend on the state is computed for all words at once.
-        inputs = nn.functional.linear(
-            embedded, self.cell.embedding_layer.weight, self.cell.context_layer.bias
-        )
+        inputs = nn.functional.linear(embedded, self.cell.embedding_layer.weight, self.cell.context_layer.bias)
         states, contexts, alphas = unroll(
             words,
             first,

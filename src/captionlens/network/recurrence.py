@@ -263,9 +263,7 @@ class _Unroll(torch.autograd.Function):
         units, context_size = first.shape[-1], memory.shape[-1]
         gated = state_weight.shape[0] > size + 3 * units
 
-        memory, state_weight, context_weight = (
-            tensor.to(product) for tensor in (memory, state_weight, context_weight)
-        )
+        memory, state_weight, context_weight = (tensor.to(product) for tensor in (memory, state_weight, context_weight))
         state_bias = state_bias.to(product)
         inside = _Inside(words, keys.to(wide), score.to(wide))
         states = first.new_empty(count, units)
@@ -275,9 +273,7 @@ class _Unroll(torch.autograd.Function):
         looked = first.new_empty(count, context_size) if gated else contexts  # before the gate
         gates = first.new_empty(count, context_size if gated else 0)
         queries = first.new_empty(count, size)
-        cell = first.new_empty(
-            count, 4 * units
-        )  # reset, update, candidate, the state's part in the candidate
+        cell = first.new_empty(count, 4 * units)  # reset, update, candidate, the state's part in the candidate
         padded = memory.new_zeros(words.photographs * words.captions, places)
 
         state = first[words.slots[0] // words.captions, 0]
@@ -320,16 +316,12 @@ class _Unroll(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, d_states: Tensor, d_contexts: Tensor, d_alphas: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, d_states: Tensor, d_contexts: Tensor, d_alphas: Tensor) -> tuple[Tensor | None, ...]:
         with torch.autocast(d_states.device.type, enabled=False):
             return _Unroll._backward(ctx, d_states, d_contexts, d_alphas)
 
     @staticmethod
-    def _backward(
-        ctx: Any, d_states: Tensor, d_contexts: Tensor, d_alphas: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def _backward(ctx: Any, d_states: Tensor, d_contexts: Tensor, d_alphas: Tensor) -> tuple[Tensor | None, ...]:
         """Back in time for what must flow from word to word; then each weight in one product."""
         (
             memory, keys, score, state_weight, context_weight,

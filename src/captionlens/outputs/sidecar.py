@@ -54,9 +54,7 @@ def write_sidecar(
         CaptionlensError: the caption's own error, where it has one.
     """
     if on_existing not in get_args(OnExisting):
-        raise OptionError(
-            f"on-existing must be one of {', '.join(get_args(OnExisting))}, got {on_existing!r}"
-        )
+        raise OptionError(f"on-existing must be one of {', '.join(get_args(OnExisting))}, got {on_existing!r}")
     path = sidecar_path(photo_path, kind)
     if caption.error is not None:
         raise caption.error

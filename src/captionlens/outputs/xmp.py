@@ -148,9 +148,7 @@ def _serialise(node: Node) -> str:
         attributes = "".join(f" {name}={quoteattr(value)}" for name, value in node.attributes.items())
         content = "".join(_serialise(child) for child in node.childNodes)
         return (
-            f"<{node.tagName}{attributes}>{content}</{node.tagName}>"
-            if content
-            else f"<{node.tagName}{attributes}/>"
+            f"<{node.tagName}{attributes}>{content}</{node.tagName}>" if content else f"<{node.tagName}{attributes}/>"
         )
     if node.nodeType == Node.TEXT_NODE:
         return escape(node.nodeValue or "", {"\r": "&#13;"})
@@ -162,8 +160,5 @@ def _xml_characters(text: str) -> str:
     return "".join(
         letter
         for letter in text
-        if letter in "\t\n\r"
-        or " " <= letter < "\ud800"
-        or "\ue000" <= letter < "\ufffe"
-        or letter > "\uffff"
+        if letter in "\t\n\r" or " " <= letter < "\ud800" or "\ue000" <= letter < "\ufffe" or letter > "\uffff"
     )

@@ -153,8 +153,7 @@ class Captioner:
     def _to_caption(self, hypothesis: Hypothesis, photograph: "_Photograph | None" = None) -> Caption:
         tokens = self.vocabulary.decode(hypothesis.tokens)
         words = tuple(
-            Word(token, float(np.exp(log_prob)))
-            for token, log_prob in zip(tokens, hypothesis.log_probs, strict=True)
+            Word(token, float(np.exp(log_prob))) for token, log_prob in zip(tokens, hypothesis.log_probs, strict=True)
         )
         return Caption(
             self.vocabulary.text(tokens),

@@ -41,9 +41,7 @@ class Network(Protocol):
     def start(self, features: Any) -> State:
         """Grid features (B, L, D) to the state before the first word, with one hypothesis a photograph."""
 
-    def step(
-        self, tokens: NDArray[np.int64], state: State
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:
+    def step(self, tokens: NDArray[np.int64], state: State) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:
         """One word further.
 
         Args:
@@ -197,9 +195,7 @@ def beam_search(network: Network, features: Any, options: DecodingOptions) -> li
                 origin, token = divmod(int(choice), scores.shape[-1])
                 if not np.isfinite(scores[row, origin, token]):
                     break
-                path = beams[row][origin].extend(
-                    token, float(log_probs[row, origin, token]), attention[row, origin]
-                )
+                path = beams[row][origin].extend(token, float(log_probs[row, origin, token]), attention[row, origin])
                 if token == END:
                     if rank < width:
                         finished[photograph].append(path)
@@ -260,9 +256,7 @@ def _sample(network: Network, features: Any, options: DecodingOptions, first: in
             token = int(random[photograph].choice(len(weights), p=weights))
             if token != END and words == options.max_words:
                 continue  # no room for another word: the caption is cut where it stands
-            paths[photograph] = paths[photograph].extend(
-                token, float(log_probs[row, 0, token]), attention[row, 0]
-            )
+            paths[photograph] = paths[photograph].extend(token, float(log_probs[row, 0, token]), attention[row, 0])
         kept = np.array([row for row, photograph in enumerate(active) if paths[photograph].token != END], int)
         if not len(kept):
             break

@@ -39,9 +39,7 @@ def describe_source(source: ImageSource) -> str:
     return f"<{type(source).__name__}>"
 
 
-def read_image(
-    source: ImageSource, *, max_pixels: int = MAX_PIXELS, draft_size: int | None = None
-) -> Image.Image:
+def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, draft_size: int | None = None) -> Image.Image:
     """Read a photograph as upright RGB.
 
     EXIF orientation is applied, transparency is laid over white, grey, palette, CMYK and 16-bit pictures

@@ -111,9 +111,7 @@ def check_manifest(folder: Path) -> None:
         if not (folder / name).is_file():
             raise ModelError(folder / name, "is missing")
         if sha256(folder / name) != digests[name]:
-            raise ModelError(
-                folder / name, "is not the file the manifest names (damaged, or of another model)"
-            )
+            raise ModelError(folder / name, "is not the file the manifest names (damaged, or of another model)")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -40,9 +40,7 @@ class OnnxNetwork:
         memory, keys, *recurrent = self._run("start", {"features": features.astype(np.float32, copy=False)})
         return State((memory, keys), tuple(recurrent))
 
-    def step(
-        self, tokens: NDArray[np.int64], state: State
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:
+    def step(self, tokens: NDArray[np.int64], state: State) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:
         """One word further; see `runtime.decoding.Network`."""
         memory, keys = state.memory
         inputs = {"tokens": tokens, "memory": memory, "keys": keys}
@@ -68,9 +66,7 @@ class OnnxNetwork:
         return outputs
 
 
-def _session(
-    model: ModelDirectory, graph: str, weights: NDArray[np.uint8], threads: int
-) -> ort.InferenceSession:
+def _session(model: ModelDirectory, graph: str, weights: NDArray[np.uint8], threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

@@ -8,9 +8,7 @@ from captionlens.errors import OptionError
 _CELLS_AT_ONCE = 4_000_000  # 32 MB of drawing counts
 
 
-def resampled_totals(
-    statistics: NDArray[np.float64], *, resamples: int = 1000, seed: int = 0
-) -> NDArray[np.float64]:
+def resampled_totals(statistics: NDArray[np.float64], *, resamples: int = 1000, seed: int = 0) -> NDArray[np.float64]:
     """Totals of statistics over photographs drawn with replacement, as many as there are.
 
     All columns see the same draws, so scores computed from them can be compared.

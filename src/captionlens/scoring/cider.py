@@ -45,9 +45,7 @@ class CiderD:
         # An n-gram of no reference weighs as much as one of a single photograph.
         self._rare = math.log(len(references))
         self._weights = {ngram: self._rare - math.log(count) for ngram, count in documents.items()}
-        self._lengths = {
-            key: [_length(caption) for caption in captions] for key, captions in references.items()
-        }
+        self._lengths = {key: [_length(caption) for caption in captions] for key, captions in references.items()}
         self._vectors = {key: self._postings(captions) for key, captions in counted.items()}
 
     def _postings(self, captions: list[dict[Ngram, int]]) -> dict[Ngram, list[tuple[int, float, float]]]:
@@ -80,9 +78,7 @@ class CiderD:
         cosines = (value / norm for value, norm in zip(similar, _norms(vector), strict=True) if norm)
         return 10.0 * sum(cosines) / ORDERS / len(lengths)
 
-    def score_many(
-        self, keys: Sequence[Hashable], captions: Sequence[Sequence[Hashable]]
-    ) -> NDArray[np.float64]:
+    def score_many(self, keys: Sequence[Hashable], captions: Sequence[Sequence[Hashable]]) -> NDArray[np.float64]:
         """CIDEr-D of many captions, float64 (captions,); `keys` names the photograph of each.
 
         Raises:

@@ -68,9 +68,7 @@ def write_results(path: FilePath, captions: Mapping[ImageId, str]) -> None:
 def write_references(path: FilePath, captions: Mapping[ImageId, Sequence[str]]) -> None:
     """Write reference captions as an annotation file that COCO's own tools read, whole or not at all."""
     annotations = [
-        {"image_id": image_id, "caption": caption}
-        for image_id, texts in captions.items()
-        for caption in texts
+        {"image_id": image_id, "caption": caption} for image_id, texts in captions.items() for caption in texts
     ]
     content = {
         "images": [{"id": image_id} for image_id in captions],
@@ -79,9 +77,7 @@ def write_references(path: FilePath, captions: Mapping[ImageId, Sequence[str]]) 
     files.write_text(path, json.dumps(content, ensure_ascii=False) + "\n")
 
 
-def read_pair(
-    results: FilePath, references: FilePath
-) -> tuple[dict[ImageId, str], dict[ImageId, list[str]], int]:
+def read_pair(results: FilePath, references: FilePath) -> tuple[dict[ImageId, str], dict[ImageId, list[str]], int]:
     """A results file, the references of its photographs, and how many photographs of the references it lacks.
 
     Raises:
@@ -91,9 +87,7 @@ def read_pair(
     everything = read_references(references)
     unknown = [image_id for image_id in captions if image_id not in everything]
     if unknown:
-        some = ", ".join(str(image_id) for image_id in unknown[:_NAMED]) + (
-            ", ..." if len(unknown) > _NAMED else ""
-        )
+        some = ", ".join(str(image_id) for image_id in unknown[:_NAMED]) + (", ..." if len(unknown) > _NAMED else "")
         raise DatasetError(results, f"{len(unknown)} image_ids are not in {references}: {some}")
     wanted = {image_id: everything[image_id] for image_id in captions}
     return captions, wanted, len(everything) - len(wanted)
@@ -114,9 +108,7 @@ def score_files(
         DatasetError: a file is not of its form, or the results have photographs that the references lack.
     """
     captions, wanted, _ = read_pair(results, references)
-    return score_captions(
-        captions, wanted, intervals=intervals, resamples=resamples, seed=seed, meteor=meteor
-    )
+    return score_captions(captions, wanted, intervals=intervals, resamples=resamples, seed=seed, meteor=meteor)
 
 
 def _read_json(path: FilePath) -> Any:

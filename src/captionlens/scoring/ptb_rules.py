@@ -286,18 +286,14 @@ def _signs(alnum: str) -> tuple[Rule, ...]:
     quote = rf"(?:[`\u2018-\u201f\u0091-\u0094\u2039\u203a\u00ab\u00bb]{{1,2}}|''|{APOSTROPHE})"
     face = r"[-^x=~<>']"
     part = rf"(?:[dDoOlL]{INNER_APOSTROPHE}{alnum})?{alnum}+"
-    hyphenated = (
-        rf"{ALNUM}[A-Za-z0-9.,{SOFT_HYPHEN}]*(?:-(?:[A-Za-z](?:\.[A-Za-z])+\.|[A-Za-z0-9{SOFT_HYPHEN}]+))+"
-    )
+    hyphenated = rf"{ALNUM}[A-Za-z0-9.,{SOFT_HYPHEN}]*(?:-(?:[A-Za-z](?:\.[A-Za-z])+\.|[A-Za-z0-9{SOFT_HYPHEN}]+))+"
     initials = r"[A-Z]+(?:(?:(?i:&amp;)|[+&])[A-Z]+)+"
     return (
         Rule(r"(?i:&nbsp;)", action=lambda _: ""),
         Rule(r"\"|(?i:&quot;)", action=_quotes),
         Rule(r"<|(?i:&lt;)", action=lambda _: "<"),
         Rule(r">|(?i:&gt;)", action=lambda _: ">"),
-        Rule(
-            r"[<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]]", followed_by=r"[^A-Za-z0-9]", action=_brackets_and_spaces
-        ),
+        Rule(r"[<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]]", followed_by=r"[^A-Za-z0-9]", action=_brackets_and_spaces),
         Rule(
             rf"{face}_{face}|\({face}[_.]?{face}\)|\([\^x=~<>']-[\^x=~<>'`]\)",
             action=_brackets_and_spaces,

@@ -60,12 +60,8 @@ def evaluate(
     options = options or captioner.options
     candidates: dict[int, str] = {}
     failed = []
-    captions = captioner.caption_many(
-        [record.image for record in records], batch_size=batch_size, options=options
-    )
-    bar = tqdm(
-        captions, total=len(records), desc="captions", unit="photo", disable=None if progress else True
-    )
+    captions = captioner.caption_many([record.image for record in records], batch_size=batch_size, options=options)
+    bar = tqdm(captions, total=len(records), desc="captions", unit="photo", disable=None if progress else True)
     for number, caption in enumerate(bar):
         if caption.error is not None:
             failed.append((str(records[number].image), str(caption.error)))
@@ -85,9 +81,7 @@ def evaluate(
         "scores": scores.scores,
         "intervals": {name: list(interval) for name, interval in scores.intervals.items()},
         "left_out": scores.left_out,
-        "captions": [
-            {"image_id": image_id(records[number]), "caption": text} for number, text in candidates.items()
-        ],
+        "captions": [{"image_id": image_id(records[number]), "caption": text} for number, text in candidates.items()],
     }
     return Evaluation(report, scores, tuple(failed))
 

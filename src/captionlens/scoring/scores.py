@@ -157,9 +157,7 @@ def score_captions(
     samples: dict[str, tuple[float, float]] = {}
     if intervals:
         totals = resampled_totals(statistics, resamples=resamples, seed=seed)
-        samples = {
-            name: percentile_interval(values) for name, values in _from_totals(totals, len(keys)).items()
-        }
+        samples = {name: percentile_interval(values) for name, values in _from_totals(totals, len(keys)).items()}
     total = statistics.sum(axis=0)
     return Scores(
         scores={name: float(value) for name, value in _from_totals(total, len(keys)).items()},

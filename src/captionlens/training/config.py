@@ -65,9 +65,7 @@ class TrainingConfig:
 
     def network_config(self, *, vocabulary: int, rows: int, columns: int, channels: int) -> NetworkConfig:
         """The network these settings ask for, on a grid of these sizes."""
-        return NetworkConfig(
-            vocabulary=vocabulary, rows=rows, columns=columns, channels=channels, **self.network
-        )
+        return NetworkConfig(vocabulary=vocabulary, rows=rows, columns=columns, channels=channels, **self.network)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML."""
@@ -79,7 +77,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tutorial": {},
     "base": {
         "min_count": 3,
-        "epochs": 15,
+        "epochs": 10,
         "batch_captions": 100,
         "learning_rate": 2e-3,
         "schedule": "one-cycle",

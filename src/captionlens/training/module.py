@@ -21,9 +21,7 @@ from captionlens.training.seam import TorchNetwork
 VALIDATION_BATCH = 50  # photographs
 
 
-def caption_loss(
-    teacher: Teacher, *, label_smoothing: float, doubly_stochastic: float
-) -> tuple[Tensor, Tensor]:
+def caption_loss(teacher: Teacher, *, label_smoothing: float, doubly_stochastic: float) -> tuple[Tensor, Tensor]:
     """The loss that is minimised, and the plain cross-entropy that is reported, both per word.
 
     The regulariser of "Show, Attend and Tell" (equation 14) asks that every place gets one word's worth of
@@ -115,6 +113,13 @@ class CaptioningModule(pl.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the norm of all gradients; Lightning itself refuses to beside a fused optimiser."""
+        if gradient_clip_val is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), gradient_clip_val)
+
     def on_train_epoch_start(self) -> None:
         """Start the clock, and the random numbers: a resumed run draws what it would have drawn."""
         torch.manual_seed(self.config.seed * 1_000_003 + self.current_epoch)
@@ -139,9 +144,7 @@ class CaptioningModule(pl.LightningModule):
             # Averages of few steps would remember the random start.
             decay = min(self.config.average_decay, (1 + steps) / (10 + steps))
             with torch.no_grad():
-                torch._foreach_lerp_(
-                    list(self.averaged.parameters()), list(self.network.parameters()), 1 - decay
-                )
+                torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), 1 - decay)
 
     # Validation
 

@@ -45,9 +45,7 @@ class StepGraph(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(
-        self, tokens: Tensor, memory: Tensor, keys: Tensor, state: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, tokens: Tensor, memory: Tensor, keys: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `CaptioningNetwork.step`."""
         return self.network.step(tokens, memory, keys, state)
 
@@ -92,9 +90,7 @@ def export_graphs(network: CaptioningNetwork, backbone: Backbone, folder: Path, 
     states = torch.zeros(2, 3, config.units)
     tokens = torch.ones(2, 3, dtype=torch.long)
     memory, keys = torch.zeros_like(memory), torch.zeros_like(keys)
-    _export(
-        BackboneGraph(backbone), (images,), ["images"], ["features"], folder, "backbone", places, weights.name
-    )
+    _export(BackboneGraph(backbone), (images,), ["images"], ["features"], folder, "backbone", places, weights.name)
     _export(
         StartGraph(network),
         (features,),
@@ -131,8 +127,7 @@ def _export(
     hypotheses = torch.export.Dim("hypotheses")
     beams = ("tokens", "state_0")
     shapes = tuple(
-        {0: photographs, 1: hypotheses} if name == "step" and key in beams else {0: photographs}
-        for key in inputs
+        {0: photographs, 1: hypotheses} if name == "step" and key in beams else {0: photographs} for key in inputs
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's exporter about itself
@@ -189,9 +184,7 @@ def _refer_to_weights(model: onnx.ModelProto, places: dict[str, _Place], locatio
             kept.append(tensor)
             continue
         if tuple(tensor.dims) != place.shape:
-            raise ModelError(
-                location, f"holds {tensor.name} as {place.shape}, the graph wants {tuple(tensor.dims)}"
-            )
+            raise ModelError(location, f"holds {tensor.name} as {place.shape}, the graph wants {tuple(tensor.dims)}")
         half = TensorProto(name=f"{tensor.name}.half", data_type=TensorProto.FLOAT16, dims=tensor.dims)
         half.data_location = TensorProto.EXTERNAL
         for key, value in (("location", location), ("offset", place.offset), ("length", place.length)):

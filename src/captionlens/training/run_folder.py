@@ -138,9 +138,7 @@ def resume_run(path: Path, changes: dict[str, Any]) -> RunFolder:
     if fixed:
         raise RunError(path, f"{fixed[0]} cannot change in the middle of a run")
     if "epochs" in changed and run.config.schedule == "one-cycle" and run.checkpoint:
-        raise RunError(
-            path, "epochs cannot change in the middle of a one-cycle schedule, which plans all its steps"
-        )
+        raise RunError(path, "epochs cannot change in the middle of a one-cycle schedule, which plans all its steps")
     if changed:
         # What was finished is not any more.
         (path / "summary.json").unlink(missing_ok=True)

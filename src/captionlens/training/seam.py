@@ -40,9 +40,7 @@ class TorchNetwork:
         return State((memory, keys), (state,))
 
     @torch.inference_mode()
-    def step(
-        self, tokens: NDArray[np.int64], state: State
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:
+    def step(self, tokens: NDArray[np.int64], state: State) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:
         """One word further; see `runtime.decoding.Network`."""
         memory, keys = state.memory
         words = torch.from_numpy(tokens).to(self.device)

@@ -172,9 +172,7 @@ def _blocks(width: float, depth: float) -> list[InvertedResidual]:
         scaled = repeats if index in (0, len(_STAGES) - 1) else math.ceil(repeats * depth)
         channels_out = _round_channels(wanted, width)
         for position in range(scaled):
-            blocks.append(
-                InvertedResidual(channels, channels_out, kernel, stride if position == 0 else 1, expansion)
-            )
+            blocks.append(InvertedResidual(channels, channels_out, kernel, stride if position == 0 else 1, expansion))
             channels = channels_out
     return blocks
 

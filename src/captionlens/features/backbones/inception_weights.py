@@ -89,9 +89,7 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types, with advice that ends in unpickling anything
-        raise WeightsError(
-            path, f"is no PyTorch state dict of plain tensors ({type(error).__name__})"
-        ) from error
+        raise WeightsError(path, f"is no PyTorch state dict of plain tensors ({type(error).__name__})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(path, "is no PyTorch state dict: want names and tensors")
     return {str(name): tensor.float() for name, tensor in state.items()}
@@ -128,9 +126,7 @@ def _read_keras(path: Path) -> dict[str, Tensor]:
             "bn.running_mean": norm["moving_mean"],
             "bn.running_var": norm["moving_variance"],
         }
-        tensors |= {
-            f"{name}.{key}": torch.tensor(np.ascontiguousarray(value)) for key, value in weights.items()
-        }
+        tensors |= {f"{name}.{key}": torch.tensor(np.ascontiguousarray(value)) for key, value in weights.items()}
     return tensors
 
 

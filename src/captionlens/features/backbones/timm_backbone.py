@@ -46,9 +46,7 @@ class TimmBackbone(Backbone):
             places = self._places(features)  # (1, L, D)
         side = math.isqrt(places.shape[1])
         if side * side != places.shape[1]:
-            raise OptionError(
-                f"{name} gives {places.shape[1]} places for a square picture: not a square grid"
-            )
+            raise OptionError(f"{name} gives {places.shape[1]} places for a square picture: not a square grid")
         self.grid = (side, side)
         self.channels = places.shape[2]
 
@@ -118,9 +116,7 @@ def _create(timm: ModuleType, known: str, weights: Path | None, hub: str | None)
             unsafe = "weights_only" in str(error)  # torch and timm go on to advise unsafe unpickling
             cause = "the file holds more than plain tensors" if unsafe else _first_line(error)
             raise WeightsError(weights, f"does not fit timm's {known} ({cause})") from error
-        place = (
-            f"https://huggingface.co/{hub}{known if hub.endswith('/') else ''}" if hub else "timm's model hub"
-        )
+        place = f"https://huggingface.co/{hub}{known if hub.endswith('/') else ''}" if hub else "timm's model hub"
         raise WeightsError(
             known,
             f"timm cannot load its weights ({_first_line(error)}). Fetch them from {place} by other means "

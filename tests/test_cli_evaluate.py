@@ -1,0 +1,161 @@
+"""`captionlens evaluate` and `captionlens score`: a report of a split, and the same scores from files."""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from captionlens.cli import main
+from captionlens.datasets import read_dataset
+from captionlens.datasets.scenes import draw_scenes
+from captionlens.runtime.captioner import load
+from captionlens.runtime.decoding import DecodingOptions
+from captionlens.scoring.scores import score_captions
+
+SCORES = {"BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D"}
+
+
+@pytest.fixture(autouse=True)
+def logger_as_before() -> Iterator[None]:
+    """The command lets the library's messages reach stderr; other tests want them elsewhere."""
+    logger = logging.getLogger("captionlens")
+    before = (logger.level, logger.propagate, list(logger.handlers))
+    yield
+    logger.setLevel(before[0])
+    logger.propagate, logger.handlers[:] = before[1], before[2]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten pictures: eight to train, one to validate, one to test."""
+    return draw_scenes(tmp_path_factory.mktemp("data") / "scenes", images=10, seed=0, size=64)
+
+
+def run(*arguments: str | Path, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def evaluated(dataset: Path, small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The report of the train split, the files for other scorers, and what the command said."""
+    folder = tmp_path_factory.mktemp("evaluated") / "new"
+    result = run(
+        "evaluate", dataset, "--model", small_model, "--split", "train", "--threads", "1", "--no-meteor",
+        "-o", folder / "report.json", "--results", folder / "results.json",
+        "--references", folder / "references.json", "--batch-size", "3",
+    )  # fmt: skip
+    return {
+        "report": json.loads((folder / "report.json").read_text()),
+        "folder": folder,
+        "stdout": result.stdout,
+        "stderr": result.stderr,
+    }
+
+
+def test_the_report_has_what_the_documentation_promises(evaluated: dict[str, Any]) -> None:
+    report = evaluated["report"]
+    assert (report["dataset"], report["split"], report["model"]) == ("scenes", "train", "captionlens-small")
+    assert report["decoding"]["beam"] == 3
+    assert report["decoding"]["max_words"] == 8
+    assert report["photographs"] == 8
+    assert set(report["scores"]) == SCORES
+    assert all(0 <= score <= 10 for score in report["scores"].values())
+    assert set(report["intervals"]) == SCORES
+    for name, (low, high) in report["intervals"].items():
+        assert low <= report["scores"][name] <= high
+    assert all(set(entry) == {"image_id", "caption"} for entry in report["captions"])
+    assert report["failed"] == []
+
+
+def test_the_captions_are_those_of_the_captioner(evaluated: dict[str, Any], dataset: Path, small_model: Path) -> None:
+    captioner = load(small_model, threads=1)
+    records = read_dataset(dataset).split("train")
+    captions = [captioner.caption(record.image).text for record in records]
+    assert [entry["caption"] for entry in evaluated["report"]["captions"]] == captions
+    assert [entry["image_id"] for entry in evaluated["report"]["captions"]] == list(range(1, 9))
+    scores = score_captions(
+        dict(enumerate(captions)),
+        {number: record.captions for number, record in enumerate(records)},
+        intervals=False,
+        meteor=False,
+    )
+    assert evaluated["report"]["scores"] == pytest.approx(scores.scores)
+    assert scores.scores["BLEU-1"] > 0
+
+
+def test_the_table(evaluated: dict[str, Any]) -> None:
+    table = evaluated["stdout"]
+    assert table.startswith("8 photographs, scores times 100\n")
+    bleu = evaluated["report"]["scores"]["BLEU-1"]
+    assert f"BLEU-1   {100 * bleu:8.2f}   [" in table
+    assert "train 8, val 1, test 1" in evaluated["stderr"]
+
+
+def test_the_files_score_the_same(evaluated: dict[str, Any], tmp_path: Path) -> None:
+    folder, report = evaluated["folder"], evaluated["report"]
+    assert json.loads((folder / "results.json").read_text()) == report["captions"]
+    result = run(
+        "score", folder / "results.json", folder / "references.json",
+        "-o", tmp_path / "again.json", "--no-meteor",
+    )  # fmt: skip
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["scores"] == report["scores"]
+    assert again["intervals"] == report["intervals"]
+    assert result.stdout == evaluated["stdout"]
+
+
+def test_other_ways_to_search(dataset: Path, small_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "report.json"
+    result = run(
+        "evaluate", dataset, "--model", small_model, "--split", "dev", "--threads", "1", "--no-meteor",
+        "--no-intervals", "--beam", "1", "--max-words", "3", "--length-penalty", "0.5", "-o", output, "--quiet",
+    )  # fmt: skip
+    report = json.loads(output.read_text())
+    assert result.stderr == ""
+    assert "[" not in result.stdout
+    assert report["intervals"] == {}
+    wanted = DecodingOptions(beam=1, max_words=3, length_penalty=0.5)
+    assert DecodingOptions(**report["decoding"]) == wanted
+    (entry,) = report["captions"]
+    (record,) = read_dataset(dataset).split("val")
+    assert entry["caption"] == load(small_model, threads=1).caption(record.image, wanted).text
+
+
+def test_a_photograph_that_cannot_be_read(dataset: Path, small_model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(dataset, tmp_path / "scenes"))
+    broken = folder / "images" / "00002.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    output = tmp_path / "report.json"
+    result = run(
+        "evaluate", folder, "--model", small_model, "--split", "train", "--threads", "1", "--no-meteor",
+        "--no-intervals", "-o", output, "--quiet", code=1,
+    )  # fmt: skip
+    assert result.stderr.startswith(f"captionlens: {broken}: ")
+    report = json.loads(output.read_text())
+    assert report["photographs"] == len(report["captions"]) == 7
+    assert [entry["path"] for entry in report["failed"]] == [str(broken)]
+    assert 2 not in [entry["image_id"] for entry in report["captions"]]
+
+
+def test_wrong_usage(dataset: Path, small_model: Path, tmp_path: Path) -> None:
+    known = ("evaluate", dataset, "--model", small_model, "--threads", "1")
+    assert "unknown split 'nonsense'" in run(*known, "--split", "nonsense", code=2).stderr
+    assert "length_penalty" in run(*known, "--length-penalty", "nan", code=2).stderr
+    assert "none" in run("evaluate", tmp_path / "none", "--model", small_model, code=1).stderr
+    assert "no such model directory" in run("evaluate", dataset, "--model", tmp_path / "none", code=1).stderr
+    assert run("evaluate", code=2).stdout == ""
+
+
+def test_scoring_files_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text("[]")
+    (tmp_path / "references.json").write_text("{}")
+    result = run("score", tmp_path / "results.json", tmp_path / "references.json", code=1)
+    assert result.stderr == f"captionlens: {tmp_path / 'results.json'}: has no captions\n"
+    run("score", tmp_path / "none.json", tmp_path / "references.json", code=2)

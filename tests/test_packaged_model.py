@@ -1,0 +1,47 @@
+"""The captioner that comes along: small, whole, sane, and scored as the official scorers score it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import captionlens
+import official_scorers
+from captionlens.runtime.captioner import PACKAGED_MODEL
+from captionlens.runtime.model_directory import ModelDirectory
+from captionlens.scoring.coco_files import read_references, read_results
+from conftest import REPOSITORY
+from helpers_cli import run_cli
+
+
+def test_it_is_whole_and_small() -> None:
+    model = ModelDirectory.open(PACKAGED_MODEL)
+    assert model.config["trained_on"] == "flickr8k"
+    assert "research" in model.config["licence"]
+    assert sum(file.stat().st_size for file in PACKAGED_MODEL.rglob("*") if file.is_file()) < 40e6
+
+
+def test_it_captions_the_example_photographs() -> None:
+    photographs = sorted((REPOSITORY / "examples" / "photographs").glob("*.jpg"))
+    captions = list(captionlens.load().caption_many(photographs))
+    assert len({caption.text for caption in captions}) > len(captions) // 2  # not one sentence for everything
+    for caption in captions:
+        assert caption.error is None
+        assert 3 <= len(caption.words) <= 30
+        assert caption.attention.sum((1, 2)) == pytest.approx(1, abs=1e-4)
+
+
+def test_dev_scores_agree_with_the_official_scorers(shared_data: Path, tmp_path: Path) -> None:
+    official_scorers.require_java()
+    report, results, references = (tmp_path / name for name in ("report.json", "results.json", "references.json"))
+    run_cli(
+        *("evaluate", shared_data / "flickr8k", "--split", "dev", "--no-intervals", "--no-meteor", "--quiet"),
+        *("-o", report, "--results", results, "--references", references),
+    )
+    ours = json.loads(report.read_text())["scores"]
+    theirs = official_scorers.scores(read_results(results), read_references(references))
+    assert theirs.keys() <= ours.keys()
+    for name, value in theirs.items():
+        assert ours[name] == pytest.approx(value, abs=1e-6), name
+    assert ours["CIDEr-D"] > 0.5
+    assert ours["BLEU-4"] > 0.19
