@@ -12,11 +12,14 @@ from captionlens.cli import show_messages
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="MODEL")
 @click.option("--name", help="Of the model; by default captionlens- and the preset.")
 @click.option("--licence", help="Under which the model may be used; by default the data set's known terms.")
+@click.option("--report", type=click.Path(path_type=Path), help="Of evaluate: its scores go into the model card.")
 @click.option("--quiet", is_flag=True, help="No messages.")
-def export(run: Path, output: Path, name: str | None, licence: str | None, quiet: bool) -> None:
+def export(run: Path, output: Path, name: str | None, licence: str | None, report: Path | None, quiet: bool) -> None:
     """Write the best epoch of RUN as the model directory MODEL, and check that it does what the network does."""
+    from captionlens.scoring.report import read_report
     from captionlens.training.export import export_run
     from captionlens.training.run_folder import open_run
 
     show_messages(quiet)
-    export_run(open_run(run), output, name=name, licence=licence)
+    scores = read_report(report) if report is not None else None
+    export_run(open_run(run), output, name=name, licence=licence, report=scores)

@@ -70,6 +70,9 @@ class CaptioningNetwork(nn.Module):
         self.attention = AdditiveAttention(config.memory, config.units, config.attention)
         self.cell = GRUCell(context_size, config.embedding, config.units)
         self.dropout = CheapDropout(config.dropout)
+        if config.positions:
+            self.row_embedding = nn.Parameter(torch.randn(config.rows, 1, config.memory) * 0.1)
+            self.column_embedding = nn.Parameter(torch.randn(1, config.columns, config.memory) * 0.1)
         if config.initial_state == "mean":
             self.initial_layer = nn.Linear(config.memory, config.units)
         if config.gated_context:
@@ -92,7 +95,10 @@ class CaptioningNetwork(nn.Module):
         Returns:
             memory (B, L, M), keys (B, L, A), and the initial state (B, 1, H).
         """
-        memory = self.dropout(torch.relu(self.encoder(features)))  # (B, L, M)
+        memory = torch.relu(self.encoder(features))  # (B, L, M)
+        if self.config.positions:
+            memory = memory + (self.row_embedding + self.column_embedding).flatten(0, 1)
+        memory = self.dropout(memory)
         keys = self.attention.keys(memory)  # (B, L, A)
         if self.config.initial_state == "mean":
             state = torch.tanh(self.initial_layer(memory.mean(1, keepdim=True)).float())

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from captionlens.datasets.records import Record
-from captionlens.errors import DatasetError
+from captionlens.errors import DatasetError, FileError
 from captionlens.files import write_text
 from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.decoding import DecodingOptions
@@ -84,6 +84,23 @@ def evaluate(
         "captions": [{"image_id": image_id(records[number]), "caption": text} for number, text in candidates.items()],
     }
     return Evaluation(report, scores, tuple(failed))
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """A REPORT.json as `Evaluation.save` wrote it.
+
+    Raises:
+        FileError: it cannot be read or is no such report.
+    """
+    try:
+        report = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise FileError(path, error.strerror or str(error)) from error
+    except ValueError as error:
+        raise FileError(path, f"is not JSON ({error})") from error
+    if not isinstance(report, dict) or not isinstance(report.get("scores"), dict):
+        raise FileError(path, "is not a report of captionlens evaluate")
+    return report
 
 
 def image_id(record: Record) -> int | str:

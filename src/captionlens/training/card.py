@@ -61,6 +61,27 @@ License 2.0.
 
 ## How good it is
 
-Best epoch {best["epoch"]:.0f}: CIDEr-D {100 * best["val_cider"]:.1f} on its validation photographs
-(times 100, beam {config["decoding"]["beam"]}). `captionlens evaluate` measures it in full.
+Best epoch {best["epoch"]:.0f}: CIDEr-D {100 * best["val_cider"]:.1f} on its validation photographs while it was trained
+(times 100, beam {training.get("beam", 1)}).
+
+{_evaluation(config.get("evaluation"))}
 """
+
+
+def _evaluation(evaluation: dict[str, Any] | None) -> str:
+    """A table of scores, or how to get one."""
+    if evaluation is None:
+        return "`captionlens evaluate` measures it in full."
+    decoding = evaluation["decoding"]
+    rows = []
+    for name, value in evaluation["scores"].items():
+        low, high = evaluation["intervals"].get(name, (None, None))
+        interval = "" if low is None else f"{100 * low:.1f} to {100 * high:.1f}"
+        rows.append(f"| {name} | {100 * value:.1f} | {interval} |")
+    return f"""`captionlens evaluate` on {evaluation["photographs"]} photographs of {evaluation["dataset"]}, split
+{evaluation["split"]} (which also chose the epoch and the length penalty), beam {decoding["beam"]}, length penalty
+{decoding["length_penalty"]:g}:
+
+| score, times 100 | | 95 % interval |
+| --- | --- | --- |
+{chr(10).join(rows)}"""

@@ -85,6 +85,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "gradient_clip": 1.0,
         "label_smoothing": 0.1,
         "average_decay": 0.999,
+        "length_penalty": 0.7,
     },
 }
 

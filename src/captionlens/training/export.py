@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ def export_run(
     *,
     name: str | None = None,
     licence: str | None = None,
+    report: Mapping[str, Any] | None = None,
     examples: Sequence[Path] = (),
 ) -> Path:
     """Write the best epoch of a run as a model directory.
@@ -50,6 +51,7 @@ def export_run(
         model: the directory to write, by default `model` in the run folder; an earlier export is replaced.
         name: of the model, by default "captionlens-" and the preset.
         licence: under which the model may be used, for its card; by default the data set's known terms.
+        report: of `captionlens evaluate`, whose scores the card then shows.
         examples: photographs to compare both networks on; made-up ones where there are none.
 
     Raises:
@@ -81,6 +83,7 @@ def export_run(
             "licence": licence or terms_of(run.data.dataset_name),
             "training": run.config.to_dict(),
             "best_epoch": json.loads((run.path / "best.json").read_text()),
+            "evaluation": _evaluation(report) if report else None,
         },
         examples=examples,
     )
@@ -141,6 +144,11 @@ def write_model(
     write_text(folder / "README.md", model_card(config))
     write_manifest(folder)
     check_export(network, backbone, folder, decoding, examples)
+
+
+def _evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model keeps of its evaluation report."""
+    return {name: report[name] for name in ("dataset", "split", "photographs", "decoding", "scores", "intervals")}
 
 
 def load_best(run: RunFolder) -> tuple[CaptioningNetwork, Vocabulary]:

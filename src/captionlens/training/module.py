@@ -14,7 +14,7 @@ from captionlens.network import CaptioningNetwork, Teacher
 from captionlens.network.loss import smoothed_cross_entropy
 from captionlens.runtime.decoding import DecodingOptions, decode
 from captionlens.runtime.vocabulary import Vocabulary
-from captionlens.training.batches import Batch, CaptionedPhotographs, training_loader
+from captionlens.training.batches import Batch, CaptionedPhotographs, LengthBatches, training_loader
 from captionlens.training.config import TrainingConfig
 from captionlens.training.seam import TorchNetwork
 
@@ -63,7 +63,6 @@ class CaptioningModule(pl.LightningModule):
         self.validation_data = validation
         self.vocabulary = vocabulary
         self.score = score
-        self.steps_per_epoch = len(self.train_dataloader())
         self.captions: list[str] = []  # of the last validation, in the order of `validation`
         self.seconds = {"training": 0.0, "validation": 0.0}  # spent so far; kept in checkpoints
         self.caption_total = 0  # captions trained on so far
@@ -106,8 +105,12 @@ class CaptioningModule(pl.LightningModule):
         )
         if config.schedule == "constant":
             return optimizer
-        # One spare step: the schedule refuses to be asked beyond its end.
-        total = self.steps_per_epoch * config.epochs + 1
+        # Epochs differ by a batch or two where photographs have unlike numbers of captions. One spare step: the
+        # schedule refuses to be asked beyond its end.
+        total = 1 + sum(
+            len(LengthBatches(self.training_data, config.batch_captions, config.seed, epoch))
+            for epoch in range(config.epochs)
+        )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, config.learning_rate, total_steps=total, pct_start=0.1, cycle_momentum=False
         )
