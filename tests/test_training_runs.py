@@ -68,7 +68,7 @@ def test_run_folder_explains_itself(finished: Path, scenes: Path) -> None:
         assert plot.width > 400
         assert len(plot.convert("RGB").getcolors(1_000_000) or ()) > 20
     assert list((finished / "logs" / "tensorboard").glob("events*"))
-    assert (finished / "logs" / "csv" / "metrics.csv").stat().st_size > 0
+    assert (finished / "logs" / "csv" / "version_0" / "metrics.csv").stat().st_size > 0
 
 
 def test_finished_run_is_not_trained_again(finished: Path, scenes: Path) -> None:
