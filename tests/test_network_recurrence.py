@@ -40,6 +40,17 @@ def loss(words: Words, results: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     return (weights * states).sum() + contexts.sin().sum() + (1 - sums).square().sum()
 
 
+def assert_equal_to_autograd(words: Words, values: list[Tensor]) -> None:
+    """Results and gradients of `unroll` and `unroll_plainly` on the same values."""
+    fast, plain = unroll(words, *values), unroll_plainly(words, *values)
+    for one, other in zip(fast, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+    gradients = torch.autograd.grad(loss(words, fast), values)
+    expected = torch.autograd.grad(loss(words, plain), values)
+    for one, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-8)
+
+
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
 @pytest.mark.parametrize("block", [1, 50, 1 << 18])
@@ -48,13 +59,7 @@ def test_results_and_gradients_are_those_of_plain_autograd(
 ) -> None:
     monkeypatch.setattr(recurrence, "CACHED_VALUES", block)
     words, values = arguments(lengths, gated=gated)
-    fast, plain = unroll(words, *values), unroll_plainly(words, *values)
-    for one, other in zip(fast, plain, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
-    gradients = torch.autograd.grad(loss(words, fast), values)
-    expected = torch.autograd.grad(loss(words, plain), values)
-    for one, other in zip(gradients, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-8)
+    assert_equal_to_autograd(words, values)
 
 
 def test_large_values_inside_the_attention_stay_finite() -> None:
@@ -63,13 +68,7 @@ def test_large_values_inside_the_attention_stay_finite() -> None:
         values[2][0] *= 30
         values[2][1, 0] = 500.0
         values[2][1, 1] = -500.0
-    fast, plain = unroll(words, *values), unroll_plainly(words, *values)
-    for one, other in zip(fast, plain, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
-    gradients = torch.autograd.grad(loss(words, fast), values)
-    expected = torch.autograd.grad(loss(words, plain), values)
-    for one, other in zip(gradients, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-8)
+    assert_equal_to_autograd(words, values)
 
 
 def test_words_are_packed_by_time_photograph_slot() -> None:

@@ -43,7 +43,7 @@ def has_fast_bfloat16() -> bool:
 
 
 def accelerator(devices: str) -> str:
-    """ "cpu" or "cuda", as `devices` ("auto", "cpu" or "cuda") says.
+    """The device that `devices` ("auto", "cpu" or "cuda") means: "cpu" or "cuda".
 
     Raises:
         OptionError: another word, or cuda where there is no card.

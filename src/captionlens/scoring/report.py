@@ -98,7 +98,8 @@ def read_report(path: Path) -> dict[str, Any]:
         raise FileError(path, error.strerror or str(error)) from error
     except ValueError as error:
         raise FileError(path, f"is not JSON ({error})") from error
-    if not isinstance(report, dict) or not isinstance(report.get("scores"), dict):
+    wanted = {"dataset", "split", "photographs", "decoding", "scores", "intervals"}
+    if not isinstance(report, dict) or not wanted <= report.keys():
         raise FileError(path, "is not a report of captionlens evaluate")
     return report
 
