@@ -78,9 +78,9 @@ def _evaluation(evaluation: dict[str, Any] | None) -> str:
         low, high = evaluation["intervals"].get(name, (None, None))
         interval = "" if low is None else f"{100 * low:.1f} to {100 * high:.1f}"
         rows.append(f"| {name} | {100 * value:.1f} | {interval} |")
+    chose = " (which also chose the epoch)" if evaluation["split"] in ("val", "dev") else ""
     return f"""`captionlens evaluate` on {evaluation["photographs"]} photographs of {evaluation["dataset"]}, split
-{evaluation["split"]} (which also chose the epoch and the length penalty), beam {decoding["beam"]}, length penalty
-{decoding["length_penalty"]:g}:
+{evaluation["split"]}{chose}, beam {decoding["beam"]}, length penalty {decoding["length_penalty"]:g}:
 
 | score, times 100 | | 95 % interval |
 | --- | --- | --- |
