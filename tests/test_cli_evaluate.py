@@ -121,6 +121,7 @@ def test_other_ways_to_search(dataset: Path, small_model: Path, tmp_path: Path) 
     assert result.stderr == ""
     assert "[" not in result.stdout
     assert report["intervals"] == {}
+    assert report["split"] == "val"  # the one name of what others call dev
     wanted = DecodingOptions(beam=1, max_words=3, length_penalty=0.5)
     assert DecodingOptions(**report["decoding"]) == wanted
     (entry,) = report["captions"]

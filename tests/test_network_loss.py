@@ -1,10 +1,14 @@
-"""The cross-entropy in one pass against PyTorch's own."""
+"""The cross-entropy in one pass against PyTorch's own, and what training adds to it."""
+
+import math
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from captionlens.network import Teacher
 from captionlens.network.loss import ROWS, smoothed_cross_entropy
+from captionlens.training.module import caption_loss
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -34,3 +38,32 @@ def test_half_precision_logits_are_summed_in_single_precision() -> None:
     (wanted,) = torch.autograd.grad(expected, logits)
     # Each rounded to 8 bits, ours twice: three errors of at most 2^-9.
     torch.testing.assert_close(gradient, wanted, rtol=2**-7, atol=1e-9)
+
+
+def teacher(attention: list[list[float]]) -> Teacher:
+    """Two captions of one word each, with this attention (2, L), and an empty slot beside them."""
+    weights = torch.tensor(attention, dtype=torch.float64, requires_grad=True)  # (2, L)
+    sums = torch.cat([weights, torch.zeros_like(weights[:1])])[None]  # (1, 3, L)
+    present = torch.tensor([[True, True, False]])
+    return Teacher(torch.zeros(2, 7, dtype=torch.float64), torch.tensor([1, 4]), weights, sums, present)
+
+
+def test_entropy_of_the_attention_is_in_nats_and_its_gradient_sharpens() -> None:
+    taught = teacher([[0.25, 0.25, 0.25, 0.25], [1.0, 0.0, 0.0, 0.0]])
+    loss, plain = caption_loss(taught, attention_entropy=0.5)
+    assert plain.item() == pytest.approx(math.log(7))
+    assert loss.item() == pytest.approx(math.log(7) + 0.5 * math.log(4) / 2)
+    taught = teacher([[0.4, 0.2, 0.2, 0.2], [0.7, 0.1, 0.1, 0.1]])
+    (gradient,) = torch.autograd.grad(caption_loss(taught, attention_entropy=0.5)[0], taught.attention)
+    assert (gradient[:, 0] < gradient[:, 1]).all()  # the strongest place gains at the others' cost
+    weights = torch.tensor([[0.0, -200.0], [300.0, 0.0]]).requires_grad_()
+    alpha = weights.softmax(-1)  # exactly 0 and 1
+    taught = Teacher(taught.logits, taught.targets, alpha, taught.attention_sums, taught.present)
+    (gradient,) = torch.autograd.grad(caption_loss(taught, attention_entropy=0.5)[0], weights)
+    assert (gradient == 0).all()
+
+
+def test_doubly_stochastic_loss_is_that_of_the_captions_that_are_there() -> None:
+    loss, plain = caption_loss(teacher([[0.5, 0.5], [1.0, 0.0]]), doubly_stochastic=2.0)
+    # ((1/2)^2 + (1/2)^2) / 2 and (0 + 1) / 2, their mean, twice.
+    assert (loss - plain).item() == pytest.approx(2 * (0.25 + 0.5) / 2)

@@ -18,7 +18,7 @@ LENGTHS = {
 
 
 def arguments(
-    lengths: list[list[int]], *, gated: bool, memory: int = 6, dtype: torch.dtype = torch.float64
+    lengths: list[list[int]], *, gated: bool, asked: bool = False, memory: int = 6, dtype: torch.dtype = torch.float64
 ) -> tuple[Words, list[Tensor]]:
     """Random arguments of `unroll` for captions of these lengths."""
     torch.manual_seed(0)
@@ -27,7 +27,8 @@ def arguments(
     stacked = size + 3 * units + (memory if gated else 0)
     shapes = [
         (photographs, 1, units), (photographs, places, memory), (photographs, places, size),
-        (len(words.flat), 3 * units), (size,), (stacked, units), (stacked,), (3 * units, memory),
+        (len(words.flat), 3 * units + (size if asked else 0)), (size,),
+        (stacked, units), (stacked,), (3 * units, memory),
     ]  # fmt: skip
     return words, [torch.randn(shape, dtype=dtype).requires_grad_() for shape in shapes]
 
@@ -51,14 +52,14 @@ def assert_equal_to_autograd(words: Words, values: list[Tensor]) -> None:
         torch.testing.assert_close(one, other, rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize(("gated", "asked"), [(False, False), (True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
 @pytest.mark.parametrize("block", [1, 50, 1 << 18])
 def test_results_and_gradients_are_those_of_plain_autograd(
-    lengths: list[list[int]], gated: bool, block: int, monkeypatch: pytest.MonkeyPatch
+    lengths: list[list[int]], gated: bool, asked: bool, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recurrence, "CACHED_VALUES", block)
-    words, values = arguments(lengths, gated=gated)
+    words, values = arguments(lengths, gated=gated, asked=asked)
     assert_equal_to_autograd(words, values)
 
 
@@ -84,6 +85,8 @@ def network(preset: str, **changes: object) -> CaptioningNetwork:
     torch.manual_seed(0)
     base = {"initial_state": "mean", "gated_context": True, "deep_output": True}
     sizes = {"memory": 24, "embedding": 16, "units": 16, "attention": 32}
+    if preset.endswith("with word query"):
+        changes["word_query"] = True
     options = (base if preset == "base" else {}) | sizes | changes
     return CaptioningNetwork(NetworkConfig(30, 3, 3, 20, **options))  # type: ignore[arg-type]
 
@@ -98,7 +101,7 @@ def batch() -> tuple[Tensor, Tensor]:
     return torch.rand(3, 9, 20), captions
 
 
-@pytest.mark.parametrize("preset", ["tutorial", "base"])
+@pytest.mark.parametrize("preset", ["tutorial", "base", "tutorial with word query"])
 def test_teaching_is_stepping_word_by_word(preset: str) -> None:
     model = network(preset).eval()
     features, captions = batch()
@@ -120,7 +123,7 @@ def test_teaching_is_stepping_word_by_word(preset: str) -> None:
     assert teacher.present.tolist() == [[True, True], [True, True], [True, False]]
 
 
-@pytest.mark.parametrize("preset", ["tutorial", "base"])
+@pytest.mark.parametrize("preset", ["tutorial", "base", "tutorial with word query"])
 def test_half_precision_keeps_the_loss_and_the_direction_of_the_gradient(preset: str) -> None:
     model = network(preset)
     features, captions = batch()

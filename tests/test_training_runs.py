@@ -99,6 +99,15 @@ def test_killed_training_goes_on_and_ends_with_the_same_weights(finished: Path, 
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 2)])
+def test_best_or_last_epoch_is_kept(keep: str, epoch: int, finished: Path, scenes: Path, tmp_path: Path) -> None:
+    # Nothing is learned, so no epoch is better than the first.
+    settings = [*SETTINGS, "--set=epochs=2", "--set=learning_rate=1e-12", f"--set=keep={keep}"]
+    done = run_cli("train", scenes, "-o", tmp_path / "run", "--features", finished / "features", *settings)
+    assert f"kept epoch {epoch}: CIDEr-D" in done.stderr
+    assert json.loads((tmp_path / "run" / "best.json").read_text())["epoch"] == epoch
+
+
 def test_exported_again_the_model_is_the_same(finished: Path, tmp_path: Path) -> None:
     run_cli("export", finished, "-o", tmp_path / "model", "--quiet")
     for name in ("model.safetensors", "tokenizer.json", "onnx/step.onnx"):
@@ -118,6 +127,7 @@ def test_other_settings_do_not_touch_a_run(finished: Path, scenes: Path) -> None
         (["/nowhere"], "/nowhere", 1),
         (["DATA", "--preset=grand"], "unknown preset 'grand'", 2),
         (["DATA", "--set=epochs=0"], "epochs must be at least 1", 2),
+        (["DATA", "--set=keep=first"], "keep must be best or last, got 'first'", 2),
         (["DATA", "--set=epochs"], "--set wants key=value", 2),
         (["DATA", "--set=speed=3"], "unknown setting 'speed'", 2),
         (["DATA", "--set=network.depth=3"], "unknown network setting 'depth'", 2),

@@ -57,6 +57,7 @@ def evaluate(
 
     captioner = load(model, threads=threads)
     read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
+    from captionlens.datasets.records import split_name
     from captionlens.scoring.coco_files import write_references, write_results
     from captionlens.scoring.report import evaluate as run
     from captionlens.scoring.report import image_id
@@ -72,7 +73,7 @@ def evaluate(
         captioner,
         records,
         dataset=read.name,
-        split=split,
+        split=split_name(split),
         options=options,
         batch_size=batch_size,
         intervals=intervals,

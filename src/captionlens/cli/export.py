@@ -15,7 +15,7 @@ from captionlens.cli import show_messages
 @click.option("--report", type=click.Path(path_type=Path), help="Of evaluate: its scores go into the model card.")
 @click.option("--quiet", is_flag=True, help="No messages.")
 def export(run: Path, output: Path, name: str | None, licence: str | None, report: Path | None, quiet: bool) -> None:
-    """Write the best epoch of RUN as the model directory MODEL, and check that it does what the network does."""
+    """Write the kept epoch of RUN as the model directory MODEL, and check that it does what the network does."""
     from captionlens.scoring.report import read_report
     from captionlens.training.export import export_run
     from captionlens.training.run_folder import open_run

@@ -72,7 +72,7 @@ def train(
     if not quiet:
         best = summary["best"]
         click.echo(
-            f"best epoch {best['epoch']:.0f}: CIDEr-D {100 * best['val_cider']:.1f} on validation; "
+            f"kept epoch {best['epoch']:.0f}: CIDEr-D {100 * best['val_cider']:.1f} on validation; "
             f"{summary['captions_per_second']} captions/s; model in {output / 'model'}",
             err=True,
         )

@@ -15,13 +15,14 @@ from captionlens.network.recurrence import Words, unroll
 class Teacher:
     """What teacher forcing yields for a batch of P photographs.
 
-    `logits` (N, V) and `targets` (N,) are of the N words that are not padding, all captions together;
-    `attention_sums` (P, C, L) is the attention of each caption's words summed over time, and `present` (P, C)
+    `logits` (N, V), `targets` (N,) and `attention` (N, L) are of the N words that are not padding, all captions
+    together; `attention_sums` (P, C, L) is the attention of each caption's words summed over time, and `present` (P, C)
     tells the captions that are there from those that only fill the batch.
     """
 
     logits: Tensor
     targets: Tensor
+    attention: Tensor
     attention_sums: Tensor
     present: Tensor
 
@@ -68,6 +69,8 @@ class CaptioningNetwork(nn.Module):
         self.encoder = nn.Linear(config.channels, config.memory)
         self.embedding = nn.Embedding(config.vocabulary, config.embedding, padding_idx=0)
         self.attention = AdditiveAttention(config.memory, config.units, config.attention)
+        if config.word_query:
+            self.word_query_layer = nn.Linear(config.embedding, config.attention, bias=False)
         self.cell = GRUCell(context_size, config.embedding, config.units)
         self.dropout = CheapDropout(config.dropout)
         if config.positions:
@@ -118,9 +121,8 @@ class CaptioningNetwork(nn.Module):
             log-probabilities of the next word (B, K, V), the attention (B, K, L), the next state (B, K, H).
         """
         embedded = self.embedding(tokens)  # (B, K, E)
-        state, context, alpha = self._advance(
-            self.cell.embedding_layer(embedded), memory, keys, state, self._state_layers()
-        )
+        from_word = nn.functional.linear(embedded, self._word_layers())
+        state, context, alpha = self._advance(from_word, memory, keys, state, self._state_layers())
         logits = self._words(state, context, embedded)  # (B, K, V)
         return logits.float().log_softmax(-1), alpha, state
 
@@ -139,13 +141,15 @@ class CaptioningNetwork(nn.Module):
         steps = len(words.there)
         embedded = self.dropout(self.embedding(by_time[:steps][words.there]))  # (N, E)
         # What does not depend on the state is computed for all words at once.
-        inputs = nn.functional.linear(embedded, self.cell.embedding_layer.weight, self.cell.context_layer.bias)
+        query_size = self.config.attention if self.config.word_query else 0
+        bias = nn.functional.pad(self.cell.context_layer.bias, (query_size, 0))
+        from_words = nn.functional.linear(embedded, self._word_layers(), bias)
         states, contexts, alphas = unroll(
             words,
             first,
             memory,
             keys,
-            inputs,
+            from_words,
             self.attention.score_layer.weight[0],
             *self._state_layers(),
             self.cell.context_layer.weight,
@@ -153,7 +157,12 @@ class CaptioningNetwork(nn.Module):
         # The vocabulary's large product once, and only for words that are there.
         logits = self._words(states, contexts, embedded)
         targets = by_time[1 : steps + 1][words.there]
-        return Teacher(logits, targets, words.padded(alphas).sum(0), lengths > 0)
+        return Teacher(logits, targets, alphas, words.padded(alphas).sum(0), lengths > 0)
+
+    def _word_layers(self) -> Tensor:
+        """Weights of all layers that read the word before, stacked."""
+        weight: Tensor = self.cell.embedding_layer.weight
+        return torch.cat([self.word_query_layer.weight, weight]) if self.config.word_query else weight
 
     def _state_layers(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of all layers that read the state, stacked: one product a word instead of three."""
@@ -170,7 +179,7 @@ class CaptioningNetwork(nn.Module):
 
     def _advance(
         self,
-        from_embedding: Tensor,
+        from_word: Tensor,
         memory: Tensor,
         keys: Tensor,
         state: Tensor,
@@ -183,10 +192,13 @@ class CaptioningNetwork(nn.Module):
         if self.config.gated_context:
             sizes.append(self.config.memory)
         query, recurrent, *gate = torch.split(from_state, sizes, -1)
+        if self.config.word_query:
+            from_query, from_word = torch.split(from_word, sizes[:2], -1)
+            query = query + from_query
         context, alpha = self.attention(query, memory, keys)
         if gate:
             context = torch.sigmoid(gate[0]) * context
-        state = self.cell.next_state(self.cell.context_layer(context) + from_embedding, recurrent, state)
+        state = self.cell.next_state(self.cell.context_layer(context) + from_word, recurrent, state)
         return state, context, alpha
 
     def _words(self, state: Tensor, context: Tensor, embedded: Tensor) -> Tensor:

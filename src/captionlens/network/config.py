@@ -20,6 +20,7 @@ class NetworkConfig:
     attention: int = 512  # units inside the additive attention
     initial_state: str = "zero"  # or "mean": from the mean of the encoded places
     positions: bool = False  # add learned row and column embeddings to the places, so that "left of" can be known
+    word_query: bool = False  # look with the word before in mind too, not with the state alone
     gated_context: bool = False  # scale the context by a gate of the state ("Show, Attend and Tell", 4.2.1)
     deep_output: bool = False  # words from state, context and previous word together, not from the state alone
     dropout: float = 0.0

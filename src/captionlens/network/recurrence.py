@@ -70,7 +70,7 @@ def unroll_plainly(
     first: Tensor,
     memory: Tensor,
     keys: Tensor,
-    inputs: Tensor,
+    from_words: Tensor,
     score: Tensor,
     state_weight: Tensor,
     state_bias: Tensor,
@@ -83,7 +83,8 @@ def unroll_plainly(
         first: the initial states (P, 1, H).
         memory: encoded places (P, L, M).
         keys: the places through the attention's memory layer (P, L, A).
-        inputs: what the words before give to the cell, its bias included (N, 3H).
+        from_words: what the words before give to the cell (N, 3H), its bias included, or to the query and the cell
+            (N, A + 3H).
         score: the attention's score weights (A,).
         state_weight, state_bias: the layers that read the state, stacked: the attention's query (A), the
             cell (3H) and, if the context is gated, the gate (M).
@@ -101,12 +102,15 @@ def unroll_plainly(
         query, recurrent, gate = torch.split(
             from_state, [size, 3 * units, state_weight.shape[0] - size - 3 * units], -1
         )
+        from_word = from_words[begin : begin + len(slots)]
+        if from_word.shape[-1] > 3 * units:
+            query = query + from_word[:, :size]
         hidden = torch.tanh(keys[photograph] + query[:, None])  # (n, L, A)
         alpha = (hidden @ score.to(hidden.dtype)).to(state.dtype).softmax(-1)  # (n, L)
         context = torch.bmm(alpha[:, None].to(memory.dtype), memory[photograph]).squeeze(1)  # (n, M)
         if gate.shape[-1]:
             context = torch.sigmoid(gate) * context
-        moved = torch.nn.functional.linear(context, context_weight) + inputs[begin : begin + len(slots)]
+        moved = torch.nn.functional.linear(context, context_weight) + from_word[:, -3 * units :]
         reset_in, update_in, new_in = moved.chunk(3, -1)
         reset_state, update_state, new_state = recurrent.chunk(3, -1)
         update = torch.sigmoid(update_in + update_state).to(state.dtype)
@@ -123,7 +127,7 @@ def unroll(
     first: Tensor,
     memory: Tensor,
     keys: Tensor,
-    inputs: Tensor,
+    from_words: Tensor,
     score: Tensor,
     state_weight: Tensor,
     state_bias: Tensor,
@@ -138,7 +142,7 @@ def unroll(
     product = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else first.dtype
     with torch.autocast(kind, enabled=False):
         states, contexts, alphas = _Unroll.apply(  # type: ignore[no-untyped-call]
-            words, product, first, memory, keys, inputs, score, state_weight, state_bias, context_weight
+            words, product, first, memory, keys, from_words, score, state_weight, state_bias, context_weight
         )
     return states, contexts, alphas
 
@@ -248,7 +252,7 @@ class _Unroll(torch.autograd.Function):
         first: Tensor,
         memory: Tensor,
         keys: Tensor,
-        inputs: Tensor,
+        from_words: Tensor,
         score: Tensor,
         state_weight: Tensor,
         state_bias: Tensor,
@@ -257,10 +261,11 @@ class _Unroll(torch.autograd.Function):
         wide = first.dtype
         ctx.words, ctx.product = words, product
         # In the order of the gradients.
-        ctx.types = [tensor.dtype for tensor in (memory, keys, inputs, score, state_weight, state_bias)]
+        ctx.types = [tensor.dtype for tensor in (memory, keys, from_words, score, state_weight, state_bias)]
         ctx.types.append(context_weight.dtype)
         count, places, size = len(words.flat), keys.shape[1], keys.shape[2]
         units, context_size = first.shape[-1], memory.shape[-1]
+        asked = from_words.shape[-1] > 3 * units  # the word takes part in the query
         gated = state_weight.shape[0] > size + 3 * units
 
         memory, state_weight, context_weight = (tensor.to(product) for tensor in (memory, state_weight, context_weight))
@@ -286,6 +291,8 @@ class _Unroll(torch.autograd.Function):
             before[rows] = state
             from_state = torch.addmm(state_bias, state.to(product), state_weight.t()).to(wide)
             queries[rows] = from_state[:, :size]
+            if asked:
+                queries[rows] += from_words[rows, :size]
             inside.set_queries(slots, queries[rows])
             inside.forward(time)
             alpha = inside.scores.index_select(0, slots).softmax(-1)  # (n, L)
@@ -298,7 +305,7 @@ class _Unroll(torch.autograd.Function):
                 gate = torch.sigmoid(from_state[:, size + 3 * units :])
                 gates[rows] = gate
                 contexts[rows] = context = gate * context
-            moved = torch.mm(context.to(product), context_weight.t()) + inputs[rows]  # (n, 3H)
+            moved = torch.mm(context.to(product), context_weight.t()) + from_words[rows, -3 * units :]  # (n, 3H)
             recurrent = from_state[:, size : size + 3 * units]
             both = torch.sigmoid(moved[:, : 2 * units] + recurrent[:, : 2 * units])
             reset, update = both.chunk(2, -1)
@@ -312,6 +319,7 @@ class _Unroll(torch.autograd.Function):
             memory, keys, score, state_weight, context_weight,
             before, queries, alphas, looked, gates, contexts, cell,
         )  # fmt: skip
+        ctx.asked = asked
         return states, contexts, alphas
 
     @staticmethod
@@ -391,8 +399,9 @@ class _Unroll(torch.autograd.Function):
         d_memory = torch.bmm(alphas_there.transpose(1, 2), d_looked_there)
         d_state_weight = torch.mm(d_from_state.to(product).t(), before.to(product))
         d_context_weight = torch.mm(d_inputs.to(product).t(), contexts.to(product))
+        d_from_words = torch.cat((d_from_state[:, : keys.shape[-1]], d_inputs), -1) if ctx.asked else d_inputs
         gradients = (
-            d_memory, d_keys, d_inputs, d_score, d_state_weight, d_from_state.sum(0), d_context_weight
+            d_memory, d_keys, d_from_words, d_score, d_state_weight, d_from_state.sum(0), d_context_weight
         )  # fmt: skip
         others = (gradient.to(kind) for gradient, kind in zip(gradients, ctx.types, strict=True))
         return None, None, d_first, *others

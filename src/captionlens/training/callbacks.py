@@ -65,10 +65,17 @@ class Keeper(pl.Callback):
 
     Files of the run folder: `history.csv`, `samples.jsonl`, `best.safetensors`, `best.json`, `last.ckpt`.
     The checkpoint is written last: whatever it stands for is already there.
+
+    Args:
+        run: the run folder.
+        keep: `best`, the epoch with the highest CIDEr-D, or `last`.
+        names: of the validation photographs.
+        references: their captions.
     """
 
-    def __init__(self, run: Path, names: list[str], references: list[list[str]]) -> None:
+    def __init__(self, run: Path, keep: str, names: list[str], references: list[list[str]]) -> None:
         self.run = run
+        self.keep = keep
         self.names = names
         self.references = references
         self.history: list[dict[str, float]] = []
@@ -99,7 +106,7 @@ class Keeper(pl.Callback):
         self._write_history()
         self._write_samples(trainer, pl_module, epoch)
         # The first epoch is the best so far even if its captions score nothing.
-        if not self.best or row["val_cider"] > self.best["val_cider"]:
+        if not self.best or self.keep == "last" or row["val_cider"] > self.best["val_cider"]:
             self.best = row
             weights = {name: tensor.contiguous() for name, tensor in pl_module.kept.state_dict().items()}
             write_bytes(self.run / "best.safetensors", safetensors.torch.save(weights))

@@ -61,8 +61,8 @@ License 2.0.
 
 ## How good it is
 
-Best epoch {best["epoch"]:.0f}: CIDEr-D {100 * best["val_cider"]:.1f} on its validation photographs while it was trained
-(times 100, beam {training.get("beam", 1)}).
+Epoch {best["epoch"]:.0f} was kept: CIDEr-D {100 * best["val_cider"]:.1f} on its validation photographs while it was
+trained (times 100, beam {training.get("beam", 1)}).
 
 {_evaluation(config.get("evaluation"))}
 """
@@ -78,7 +78,7 @@ def _evaluation(evaluation: dict[str, Any] | None) -> str:
         low, high = evaluation["intervals"].get(name, (None, None))
         interval = "" if low is None else f"{100 * low:.1f} to {100 * high:.1f}"
         rows.append(f"| {name} | {100 * value:.1f} | {interval} |")
-    chose = " (which also chose the epoch)" if evaluation["split"] in ("val", "dev") else ""
+    chose = " (which also chose the epoch)" if evaluation["split"] == "val" else ""
     return f"""`captionlens evaluate` on {evaluation["photographs"]} photographs of {evaluation["dataset"]}, split
 {evaluation["split"]}{chose}, beam {decoding["beam"]}, length penalty {decoding["length_penalty"]:g}:
 

@@ -34,16 +34,19 @@ class TrainingConfig:
     gradient_clip: float = 5.0  # largest norm of all gradients together
     label_smoothing: float = 0.0
     doubly_stochastic: float = 0.0  # weight of the regulariser of "Show, Attend and Tell", section 4.2.1
+    attention_entropy: float = 0.0  # weight of the entropy of each word's attention
     average_decay: float = 0.0  # of the moving average of the weights that is validated and kept; 0: none
     seed: int = 1
     beam: int = 3  # of validation, and the default of the exported captioner
     length_penalty: float = 1.0
+    keep: str = "best"  # the epoch with the highest CIDEr-D, or the "last"
     validation_photographs: int = 1000  # at most, of each epoch's validation
 
     def __post_init__(self) -> None:
         checks = (
             ("preset", self.preset in PRESETS, f"one of {', '.join(PRESETS)}"),
             ("schedule", self.schedule in ("constant", "one-cycle"), "constant or one-cycle"),
+            ("keep", self.keep in ("best", "last"), "best or last"),
             ("epochs", self.epochs >= 1, "at least 1"),
             ("batch_captions", self.batch_captions >= 1, "at least 1"),
             ("vocabulary_size", self.vocabulary_size >= 1, "at least 1"),

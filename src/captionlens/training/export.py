@@ -41,7 +41,7 @@ def export_run(
     report: Mapping[str, Any] | None = None,
     examples: Sequence[Path] = (),
 ) -> Path:
-    """Write the best epoch of a run as a model directory.
+    """Write the kept epoch of a run as a model directory.
 
     The weights are rounded to half precision; captions, log-probabilities and attention of the torch network
     with these weights are compared with ONNX Runtime's, and a difference keeps the directory from appearing.
@@ -152,7 +152,7 @@ def _evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_best(run: RunFolder) -> tuple[CaptioningNetwork, Vocabulary]:
-    """The best epoch's network, in evaluation mode, and its words.
+    """The kept epoch's network, in evaluation mode, and its words.
 
     Raises:
         RunError: the run has no finished epoch.

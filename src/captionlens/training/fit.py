@@ -84,7 +84,7 @@ def train(
     plot_losses(keeper.history, run.path / "loss.png")
     fitted = time.perf_counter()
 
-    log.info("best epoch %d: CIDEr-D %.1f on validation", keeper.best["epoch"], 100 * keeper.best["val_cider"])
+    log.info("kept epoch %d: CIDEr-D %.1f on validation", keeper.best["epoch"], 100 * keeper.best["val_cider"])
     export_run(run, examples=[record.image for record in usable[:8]])
     ended = time.perf_counter()
     summary = {
@@ -176,6 +176,7 @@ def _fit(
 ) -> Keeper:
     keeper = Keeper(
         run.path,
+        run.config.keep,
         [record.image.name for record in validation],
         [list(record.captions) for record in validation],
     )

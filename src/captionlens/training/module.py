@@ -21,16 +21,24 @@ from captionlens.training.seam import TorchNetwork
 VALIDATION_BATCH = 50  # photographs
 
 
-def caption_loss(teacher: Teacher, *, label_smoothing: float, doubly_stochastic: float) -> tuple[Tensor, Tensor]:
+def caption_loss(
+    teacher: Teacher, *, label_smoothing: float = 0.0, doubly_stochastic: float = 0.0, attention_entropy: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """The loss that is minimised, and the plain cross-entropy that is reported, both per word.
 
     The regulariser of "Show, Attend and Tell" (equation 14) asks that every place gets one word's worth of
-    attention over a caption: the mean over captions of sum_i (1 - sum_t alpha_ti)^2 / L.
+    attention over a caption: the mean over captions of sum_i (1 - sum_t alpha_ti)^2 / L. The entropy of a word's
+    attention, - sum_i alpha_i log alpha_i in nats, is the smaller the fewer places it looks at.
     """
     loss, cross_entropy = smoothed_cross_entropy(teacher.logits, teacher.targets, label_smoothing)
     if doubly_stochastic:
         unevenness = (1 - teacher.attention_sums).square().mean(-1)  # (P, C)
         loss = loss + doubly_stochastic * unevenness[teacher.present].mean()
+    if attention_entropy:
+        # The entropy's slope at 0 is infinite, and infinity times the softmax's 0 would be no number.
+        alpha = teacher.attention.clamp(min=1e-30)  # (N, L)
+        entropies = -(alpha * alpha.log()).sum(-1)  # (N,)
+        loss = loss + attention_entropy * entropies.mean()
     return loss, cross_entropy
 
 
@@ -135,6 +143,7 @@ class CaptioningModule(pl.LightningModule):
             teacher,
             label_smoothing=self.config.label_smoothing,
             doubly_stochastic=self.config.doubly_stochastic,
+            attention_entropy=self.config.attention_entropy,
         )
         self.log("loss", cross_entropy, on_step=True, on_epoch=True, batch_size=len(teacher.targets))
         self.caption_total += batch.caption_count
@@ -162,7 +171,7 @@ class CaptioningModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Caption a batch of photographs, and the loss of their references."""
         teacher = self.kept.teach(batch.features, batch.captions)
-        _, cross_entropy = caption_loss(teacher, label_smoothing=0, doubly_stochastic=0)
+        _, cross_entropy = caption_loss(teacher)
         self._losses.append((float(cross_entropy), len(teacher.targets)))
         options = DecodingOptions(
             beam=self.config.beam, length_penalty=self.config.length_penalty, max_words=self.config.max_words

@@ -7,10 +7,10 @@ history.csv        losses and CIDEr-D of each epoch
 samples.jsonl      captions of a few validation photographs after each epoch
 logs/              TensorBoard's and CSV logs
 last.ckpt          everything that going on needs
-best.safetensors   the weights of the best epoch, best.json its figures
+best.safetensors   the weights of the epoch that is kept, best.json its figures
 loss.png           the loss plot
 model/             the exported captioner
-summary.json       seconds of each part, captions per second, best epoch; written last
+summary.json       seconds of each part, captions per second, the kept epoch; written last
 """
 
 from dataclasses import asdict, dataclass, replace
