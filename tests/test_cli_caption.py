@@ -410,6 +410,8 @@ def test_control_c(small_model: Path, tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Shells start background jobs, such as this test run perhaps, deaf to it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     with filelist.open("w"):  # opens when the command has begun to read, and gives it nothing
         process.send_signal(signal.SIGINT)
