@@ -64,11 +64,11 @@ License 2.0.
 Epoch {best["epoch"]:.0f} was kept: CIDEr-D {100 * best["val_cider"]:.1f} on its validation photographs while it was
 trained (times 100, beam {training.get("beam", 1)}).
 
-{_evaluation(config.get("evaluation"))}
+{_evaluation(config.get("evaluation"), chose_epoch=training.get("keep", "best") == "best")}
 """
 
 
-def _evaluation(evaluation: dict[str, Any] | None) -> str:
+def _evaluation(evaluation: dict[str, Any] | None, *, chose_epoch: bool) -> str:
     """A table of scores, or how to get one."""
     if evaluation is None:
         return "`captionlens evaluate` measures it in full."
@@ -78,7 +78,7 @@ def _evaluation(evaluation: dict[str, Any] | None) -> str:
         low, high = evaluation["intervals"].get(name, (None, None))
         interval = "" if low is None else f"{100 * low:.1f} to {100 * high:.1f}"
         rows.append(f"| {name} | {100 * value:.1f} | {interval} |")
-    chose = " (which also chose the epoch)" if evaluation["split"] == "val" else ""
+    chose = " (which also chose the epoch)" if chose_epoch and evaluation["split"] == "val" else ""
     return f"""`captionlens evaluate` on {evaluation["photographs"]} photographs of {evaluation["dataset"]}, split
 {evaluation["split"]}{chose}, beam {decoding["beam"]}, length penalty {decoding["length_penalty"]:g}:
 
