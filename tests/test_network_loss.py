@@ -7,12 +7,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from captionlens.network import Teacher
-from captionlens.network.loss import ROWS, smoothed_cross_entropy
+from captionlens.network.loss import smoothed_cross_entropy
 from captionlens.training.module import caption_loss
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("count", [1, ROWS, 2 * ROWS + 3])
+@pytest.mark.parametrize("count", [1, 64, 131])
 def test_losses_and_gradient_are_those_of_pytorch(count: int, smoothing: float) -> None:
     torch.manual_seed(0)
     logits = (5 * torch.randn(count, 17, dtype=torch.float64)).requires_grad_()

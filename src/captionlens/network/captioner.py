@@ -93,11 +93,13 @@ class CaptioningNetwork(nn.Module):
         """Encode photographs, once for all their captions.
 
         Args:
-            features: grid features (B, L, D).
+            features: grid features (B, L, D), of any floating type.
 
         Returns:
             memory (B, L, M), keys (B, L, A), and the initial state (B, 1, H).
         """
+        if not torch.is_autocast_enabled(features.device.type):  # which casts from half precision in one go
+            features = features.to(self.encoder.weight.dtype)
         memory = torch.relu(self.encoder(features))  # (B, L, M)
         if self.config.positions:
             memory = memory + (self.row_embedding + self.column_embedding).flatten(0, 1)

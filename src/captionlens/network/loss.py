@@ -5,8 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import cross_entropy
 
-ROWS = 64  # words worked on at a time: their logits stay in a processor's cache
+try:
+    from captionlens.network import kernels
+except ImportError:  # Numba comes a little later than each new Python
+    kernels = None  # type: ignore[assignment]
 
 
 def smoothed_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
@@ -21,6 +25,10 @@ def smoothed_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float) ->
         smoothing: share of a target spread evenly over all V words, from 0 to 1.
     """
     with torch.autocast(logits.device.type, enabled=False):
+        if kernels is None or logits.device.type != "cpu" or logits.dtype == torch.float16:
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            plain = cross_entropy(logits.detach(), targets)
+            return cross_entropy(logits, targets, label_smoothing=smoothing), plain
         smoothed, plain = _CrossEntropy.apply(logits, targets, smoothing)  # type: ignore[no-untyped-call]
     return smoothed, plain
 
@@ -29,31 +37,25 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(logits.dtype, torch.float32)
+        logits = logits.detach().contiguous()
         gradient = torch.empty_like(logits)
-        losses = logits.new_zeros(2, dtype=wide)  # of the right words, and of all words evenly
-        rows = ROWS if logits.device.type == "cpu" else max(1, len(logits))
-        for part, target, result in zip(
-            torch.split(logits, rows), torch.split(targets, rows), torch.split(gradient, rows), strict=True
-        ):
-            log_probs = part.to(wide).log_softmax(-1)
-            right = target[:, None]
-            losses[0] -= log_probs.gather(1, right).sum()
-            if smoothing:
-                losses[1] -= log_probs.sum() / logits.shape[1]
-            # The gradient: the probabilities less the smoothed targets.
-            probs = log_probs.exp_()
-            if smoothing:
-                probs -= smoothing / logits.shape[1]
-            probs.scatter_add_(1, right, probs.new_full(right.shape, smoothing - 1))
-            result.copy_(probs)
-        losses /= len(logits)
+        losses = logits.new_empty(len(logits), 2, dtype=wide)
+        highest = logits.amax(-1).to(wide).numpy()
+        weight = highest.dtype.type(smoothing)
+        kernels.cross_entropy(_numbers(logits), highest, targets.numpy(), weight, losses.numpy(), _numbers(gradient))
         ctx.save_for_backward(gradient)
-        plain = losses[0].clone()
-        ctx.mark_non_differentiable(plain)
-        return (1 - smoothing) * losses[0] + smoothing * losses[1], plain
+        right, even = losses.mean(0)
+        ctx.mark_non_differentiable(right)
+        return (1 - smoothing) * right + smoothing * even, right
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * (d_loss / len(gradient)), None, None
+        # Nearly always 1; a pass over (N, V) saved.
+        return gradient if d_loss == 1 else gradient * d_loss.to(gradient.dtype), None, None
+
+
+def _numbers(tensor: Tensor) -> Any:
+    """A tensor as a NumPy array; of bfloat16, which NumPy lacks, the bits."""
+    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()

@@ -6,7 +6,6 @@ what is small, computes the attention's inside a second time on the way back, an
 in one product over all words. `unroll_plainly` says the same in plain autograd; tests hold one to the other.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Values inside the attention that are worked on at a time: what stays in a processor's cache, or what keeps
-# a graphics card busy without filling its memory.
-CACHED_VALUES = 1 << 18
-DEVICE_VALUES = 1 << 26
+try:
+    from captionlens.network import kernels
+except ImportError:  # Numba comes a little later than each new Python
+    kernels = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class Words:
 
     `slots[t]` are the caption slots (photograph times C plus caption) that have a word at time t, and
     `kept[t]` says which words of time t - 1 these follow; `flat` (N,) numbers all words by time * P C + slot.
-    `widths[t][p]` is how many slots, counted from the first, hold all of photograph p's words at time t.
+    `starts` (T P + 1,) is where the words of each time and photograph begin, and N.
     """
 
     photographs: int
@@ -35,7 +34,7 @@ class Words:
     flat: Tensor
     slots: tuple[Tensor, ...]
     kept: tuple[Tensor, ...]
-    widths: list[list[int]]
+    starts: Tensor
 
     @classmethod
     def of(cls, lengths: Tensor) -> "Words":
@@ -48,7 +47,7 @@ class Words:
         place = there.flatten(1).cumsum(1) - 1  # (T, P C) number among the words of its time
         kept = place[(time - 1).clamp(min=0), slot]
         counts = there.sum((1, 2)).tolist()
-        reach = (there * torch.arange(1, captions + 1, device=lengths.device)).amax(-1)  # (T, P)
+        starts = torch.nn.functional.pad(there.sum(-1).flatten().cumsum(0), (1, 0))
         return cls(
             photographs,
             captions,
@@ -56,7 +55,7 @@ class Words:
             flat,
             torch.split(slot, counts),
             torch.split(kept, counts),
-            reach.tolist(),
+            starts,
         )
 
     def padded(self, rows: Tensor) -> Tensor:
@@ -133,112 +132,19 @@ def unroll(
     state_bias: Tensor,
     context_weight: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same as `unroll_plainly`, faster. Cannot be differentiated twice.
+    """The same as `unroll_plainly`, several times faster on a processor. Cannot be differentiated twice there.
 
     Under autocast the products are in its type; the states, the inside of the attention and all sums over
     time are in the type of `first`.
     """
+    values = (first, memory, keys, from_words, score, state_weight, state_bias, context_weight)
     kind = first.device.type
+    if kernels is None or kind != "cpu":
+        return unroll_plainly(words, *values)
     product = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else first.dtype
     with torch.autocast(kind, enabled=False):
-        states, contexts, alphas = _Unroll.apply(  # type: ignore[no-untyped-call]
-            words, product, first, memory, keys, from_words, score, state_weight, state_bias, context_weight
-        )
+        states, contexts, alphas = _Unroll.apply(words, product, *values)  # type: ignore[no-untyped-call]
     return states, contexts, alphas
-
-
-class _Inside:
-    """The inside of additive attention, v tanh(keys + query), photograph by photograph in the cache.
-
-    With r = 1 / (1 + exp(2 keys) exp(2 query)) it is tanh = 1 - 2 r: the exponentials are taken once for each
-    place and once for each word, and what is left for each pair of them is a product and a division, several
-    times cheaper than a tanh. Where a product overflows, r is 0 as it should be.
-    """
-
-    def __init__(self, words: Words, keys: Tensor, score: Tensor) -> None:
-        photographs, captions, (places, size) = words.photographs, words.captions, keys.shape[1:]
-        self.words = words
-        self.score = score  # (A,)
-        self.keys = self._exponential(keys)  # (P, L, A)
-        # Of the present time; what stands where there is no word is never used.
-        self.queries = keys.new_zeros(photographs * captions, size)
-        self.scores = keys.new_zeros(photographs * captions, places)
-        self.d_scores = torch.zeros_like(self.scores)
-        self.d_queries = torch.zeros_like(self.queries)
-        # Summed over time, short of factors that `finish` applies once.
-        self.d_keys = torch.zeros_like(keys)
-        self.d_score = keys.new_zeros(1, size)
-        limit = CACHED_VALUES if keys.device.type == "cpu" else DEVICE_VALUES
-        self.block = min(max(1, limit // max(1, captions * places * size)), photographs)
-        self.hidden = keys.new_empty(self.block * captions, places, size)
-        self.one = keys.new_ones(())
-        self._views: dict[tuple[int, int], tuple[Tensor, ...]] = {}
-
-    @staticmethod
-    def _exponential(values: Tensor) -> Tensor:
-        # Infinity times zero would be no number; beyond 40 a tanh is 1 whatever a sane other summand.
-        return values.clamp(-40, 40).mul_(2).exp_()
-
-    def set_queries(self, slots: Tensor, query: Tensor) -> None:
-        """Look with these queries (n, A) of these slots from now on."""
-        self.queries.index_copy_(0, slots, self._exponential(query))
-
-    def _blocks(self, time: int) -> Iterator[tuple[Tensor, ...]]:
-        """A few photographs at a time: what `_part` gives, with r of this time, in a reused buffer."""
-        for begin in range(0, self.words.photographs, self.block):
-            width = max(self.words.widths[time][begin : begin + self.block])
-            if not width:
-                continue
-            width = width if self.block == 1 else self.words.captions
-            if (begin, width) not in self._views:
-                self._views[begin, width] = self._part(begin, width)
-            keys, queries, paired, *rest = self._views[begin, width]
-            torch.addcmul(self.one, keys, queries, out=paired)
-            paired.reciprocal_()
-            yield paired, *rest
-
-    def _part(self, begin: int, width: int) -> tuple[Tensor, ...]:
-        """The views a block needs; they are kept, as making them costs as much as using them.
-
-        They are keys (b, 1, L, A), queries (b, c, 1, A), r (b, c, L, A), (b c, L, A) and (b c L, A), scores
-        (b c L,), and gradients: of scores (b c, L, A) and (1, b c L), queries (b c, A), keys (b, L, A).
-        """
-        keys = self.keys[begin : begin + self.block, None]
-        slots = slice(begin * self.words.captions, (begin + len(keys) - 1) * self.words.captions + width)
-        queries = self.queries[slots]
-        hidden = self.hidden[: len(queries)]
-        return (
-            keys,
-            queries.view(len(keys), width, 1, -1),
-            hidden.view(len(keys), width, *hidden.shape[1:]),
-            hidden,
-            hidden.view(-1, hidden.shape[-1]),
-            self.scores[slots].view(-1),
-            self.d_scores[slots, :, None].expand_as(hidden),
-            self.d_scores[slots].view(1, -1),
-            self.d_queries[slots],
-            self.d_keys[begin : begin + self.block],
-        )
-
-    def forward(self, time: int) -> None:
-        """Scores from the queries, short of what cancels in the softmax."""
-        weight = -2 * self.score
-        for _, _, rows, scores, *_ in self._blocks(time):
-            torch.mv(rows, weight, out=scores)
-
-    def backward(self, time: int) -> None:
-        """Gradients of the queries, short of 4 v, from those of the scores, zero where there is no word."""
-        for paired, hidden, rows, _, d_scores, d_row, d_queries, d_keys in self._blocks(time):
-            self.d_score.addmm_(d_row, rows)
-            # The derivative of the tanh is 4 r (1 - r).
-            torch.ops.aten.sigmoid_backward.grad_input(d_scores, hidden, grad_input=hidden)
-            torch.sum(hidden, 1, out=d_queries)
-            d_keys += paired.sum(1)
-
-    def finish(self) -> tuple[Tensor, Tensor]:
-        """Gradients of keys and score weights, after the last word."""
-        # Scores' gradients sum to zero over the places: the 1 of tanh = 1 - 2 r gives nothing.
-        return self.d_keys.mul_(4 * self.score), self.d_score.mul_(-2).squeeze(0)
 
 
 class _Unroll(torch.autograd.Function):
@@ -263,69 +169,57 @@ class _Unroll(torch.autograd.Function):
         # In the order of the gradients.
         ctx.types = [tensor.dtype for tensor in (memory, keys, from_words, score, state_weight, state_bias)]
         ctx.types.append(context_weight.dtype)
-        count, places, size = len(words.flat), keys.shape[1], keys.shape[2]
-        units, context_size = first.shape[-1], memory.shape[-1]
-        asked = from_words.shape[-1] > 3 * units  # the word takes part in the query
+        memory, keys, from_words, score = (tensor.to(wide).contiguous() for tensor in (memory, keys, from_words, score))
+        state_weight, state_bias, context_weight = (
+            tensor.to(product) for tensor in (state_weight, state_bias, context_weight)
+        )
+        count, size, units, width = len(words.flat), keys.shape[2], first.shape[-1], memory.shape[2]
         gated = state_weight.shape[0] > size + 3 * units
 
-        memory, state_weight, context_weight = (tensor.to(product) for tensor in (memory, state_weight, context_weight))
-        state_bias = state_bias.to(product)
-        inside = _Inside(words, keys.to(wide), score.to(wide))
-        states = first.new_empty(count, units)
+        keys = keys.clamp(-40, 40).mul_(2).exp_()  # see `kernels.look`
         before = first.new_empty(count, units)  # the states the words start from
-        alphas = first.new_empty(count, places)
-        contexts = first.new_empty(count, context_size)
-        looked = first.new_empty(count, context_size) if gated else contexts  # before the gate
-        gates = first.new_empty(count, context_size if gated else 0)
+        states, cell = torch.empty_like(before), first.new_empty(count, 4 * units)
+        alphas = first.new_empty(count, keys.shape[1])
         queries = first.new_empty(count, size)
-        cell = first.new_empty(count, 4 * units)  # reset, update, candidate, the state's part in the candidate
-        padded = memory.new_zeros(words.photographs * words.captions, places)
+        contexts = first.new_empty(count, width)
+        looked = torch.empty_like(contexts) if gated else contexts  # before the gate
+        gates = first.new_empty(count, width if gated else 0)
+        # What the large products read, for the weights' gradients too.
+        narrow_before = before if product == wide else before.to(product)
+        narrow_contexts = contexts if product == wide else contexts.to(product)
+        slots = words.flat % (words.photographs * words.captions)
+        arrays = [tensor.detach().numpy() for tensor in (
+            slots // words.captions, keys, memory, score, from_words, queries, alphas, looked, gates, contexts
+        )]  # fmt: skip
+        photographs, keys_, memory_, score_, from_words_, *results = arrays
 
-        state = first[words.slots[0] // words.captions, 0]
         begin = 0
-        for time, slots in enumerate(words.slots):
-            rows = slice(begin, begin + len(slots))
-            begin += len(slots)
+        previous = first[words.slots[0] // words.captions, 0]
+        for time, here in enumerate(words.slots):
+            rows = slice(begin, begin + len(here))
             if time:
-                state = state.index_select(0, words.kept[time])
-            before[rows] = state
-            from_state = torch.addmm(state_bias, state.to(product), state_weight.t()).to(wide)
-            queries[rows] = from_state[:, :size]
-            if asked:
-                queries[rows] += from_words[rows, :size]
-            inside.set_queries(slots, queries[rows])
-            inside.forward(time)
-            alpha = inside.scores.index_select(0, slots).softmax(-1)  # (n, L)
-            alphas[rows] = alpha
-            padded.index_copy_(0, slots, alpha.to(product))
-            context = torch.bmm(padded.view(words.photographs, words.captions, places), memory)
-            context = context.flatten(0, 1).index_select(0, slots)  # (n, M)
-            looked[rows] = context
-            if gated:
-                gate = torch.sigmoid(from_state[:, size + 3 * units :])
-                gates[rows] = gate
-                contexts[rows] = context = gate * context
-            moved = torch.mm(context.to(product), context_weight.t()) + from_words[rows, -3 * units :]  # (n, 3H)
-            recurrent = from_state[:, size : size + 3 * units]
-            both = torch.sigmoid(moved[:, : 2 * units] + recurrent[:, : 2 * units])
-            reset, update = both.chunk(2, -1)
-            new_state = recurrent[:, 2 * units :]
-            candidate = torch.addcmul(moved[:, 2 * units :].to(wide), reset, new_state).tanh_()
-            torch.cat((both, candidate, new_state), -1, out=cell[rows])
-            state = torch.lerp(candidate, state, update)
-            states[rows] = state
+                previous = states[begin - len(words.slots[time - 1]) : begin].index_select(0, words.kept[time])
+            before[rows] = previous
+            narrow_before[rows] = previous
+            from_state = torch.addmm(state_bias, narrow_before[rows], state_weight.t()).to(wide).numpy()
+            kernels.look(begin, photographs, keys_, memory_, score_, from_state, from_words_, *results)
+            if product != wide:
+                narrow_contexts[rows] = contexts[rows]
+            moved = torch.mm(narrow_contexts[rows], context_weight.t()).to(wide).numpy()
+            kernels.move(begin, size, moved, from_state, from_words_, before.numpy(), cell.numpy(), states.numpy())
+            begin = rows.stop
 
         ctx.save_for_backward(
             memory, keys, score, state_weight, context_weight,
-            before, queries, alphas, looked, gates, contexts, cell,
+            before, narrow_before, queries, alphas, looked, gates, narrow_contexts, cell,
         )  # fmt: skip
-        ctx.asked = asked
+        ctx.asked = from_words.shape[-1] > 3 * units  # the word takes part in the query
         return states, contexts, alphas
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_states: Tensor, d_contexts: Tensor, d_alphas: Tensor) -> tuple[Tensor | None, ...]:
-        with torch.autocast(d_states.device.type, enabled=False):
+        with torch.autocast("cpu", enabled=False):
             return _Unroll._backward(ctx, d_states, d_contexts, d_alphas)
 
     @staticmethod
@@ -333,75 +227,64 @@ class _Unroll(torch.autograd.Function):
         """Back in time for what must flow from word to word; then each weight in one product."""
         (
             memory, keys, score, state_weight, context_weight,
-            before, queries, alphas, looked, gates, contexts, cell,
+            before, narrow_before, queries, alphas, looked, gates, narrow_contexts, cell,
         ) = ctx.saved_tensors  # fmt: skip
         words, product, wide = ctx.words, ctx.product, before.dtype
         count, units = before.shape
-        everyone = words.photographs * words.captions
-        inside = _Inside(words, keys.to(wide), score.to(wide))
+        size = keys.shape[2]
+        d_states = d_states.clone(memory_format=torch.contiguous_format)  # grows by what later words give back
         d_inputs = before.new_empty(count, 3 * units)
         d_from_state = before.new_empty(count, state_weight.shape[0])
-        d_looked = memory.new_empty(count, memory.shape[-1])
-        padded_looked = memory.new_zeros(everyone, memory.shape[-1])
-        memory_t = memory.transpose(1, 2)
+        d_looked = torch.empty_like(looked)
+        d_keys = torch.zeros_like(keys)
+        d_scores = keys.new_zeros(keys.shape[0], size)
+        narrow_inputs, narrow_from_state = d_inputs, d_from_state
+        if product != wide:
+            narrow_inputs, narrow_from_state = d_inputs.to(product), d_from_state.to(product)
+        before_, cell_, d_states_, d_inputs_, d_from_state_ = (
+            tensor.numpy() for tensor in (before, cell, d_states, d_inputs, d_from_state)
+        )
+        inside = [tensor.numpy() for tensor in (keys, memory, score, queries, alphas, looked, gates)]
+        outside = [tensor.contiguous().numpy() for tensor in (d_contexts, d_alphas)]
+        results = [tensor.numpy() for tensor in (d_from_state, d_looked, d_keys, d_scores)]
+        starts = words.starts.numpy()
 
-        d_carried = before.new_zeros(0, units)
         end = count
         for time in reversed(range(len(words.slots))):
-            slots = words.slots[time]
-            rows = slice(end - len(slots), end)
-            end -= len(slots)
-            d_state = d_states[rows]
-            if len(d_carried):
-                d_state = d_state.index_add(0, words.kept[time + 1], d_carried)
+            begin = end - len(words.slots[time])
+            rows = slice(begin, end)
+            kernels.move_back(begin, end, size, before_, cell_, d_states_, d_inputs_, d_from_state_)
+            if product != wide:
+                narrow_inputs[rows] = d_inputs[rows]
+            d_context = torch.mm(narrow_inputs[rows], context_weight).to(wide).numpy()
+            of_time = starts[time * words.photographs : (time + 1) * words.photographs + 1]
+            kernels.look_back(of_time, *inside, d_context, *outside, *results)
+            if product != wide:
+                narrow_from_state[rows] = d_from_state[rows]
+            carried = torch.mm(narrow_from_state[rows], state_weight).to(wide)
+            if time:
+                kept = words.kept[time] + (begin - len(words.slots[time - 1]))
+                kernels.carry_back(begin, kept.numpy(), cell_, carried.numpy(), d_states_)
+            end = begin
 
-            # The cell.
-            reset, update, candidate, new_state = cell[rows].chunk(4, -1)
-            d_candidate = d_state * (1 - update) * (1 - candidate * candidate)
-            d_reset = d_candidate * new_state * reset * (1 - reset)
-            d_update = d_state * (before[rows] - candidate) * update * (1 - update)
-            torch.cat((d_reset, d_update, d_candidate), -1, out=d_inputs[rows])
-            d_recurrent = (d_reset, d_update, d_candidate * reset)
-            d_context = torch.mm(d_inputs[rows].to(product), context_weight) + d_contexts[rows]  # (n, M)
-            if gates.shape[-1]:
-                gate = gates[rows]
-                d_gate = d_context * looked[rows] * gate * (1 - gate)
-                d_context = d_context * gate
-            else:
-                d_gate = gates[rows]
-
-            # The attention.
-            d_looked[rows] = d_context
-            padded_looked.index_copy_(0, slots, d_looked[rows])
-            d_alpha = torch.bmm(padded_looked.view(words.photographs, words.captions, -1), memory_t)
-            d_alpha = d_alpha.flatten(0, 1).index_select(0, slots) + d_alphas[rows]  # (n, L)
-            d_alpha = d_alpha * alphas[rows]
-            d_scores = d_alpha - alphas[rows] * d_alpha.sum(-1, keepdim=True)
-            # Going back, captions only grow: where there is no word yet, the zeros still stand.
-            inside.d_scores.index_copy_(0, slots, d_scores)
-            inside.set_queries(slots, queries[rows])
-            inside.backward(time)
-            d_query = inside.d_queries.index_select(0, slots).mul_(4 * inside.score)
-
-            torch.cat((d_query, *d_recurrent, d_gate), -1, out=d_from_state[rows])
-            d_carried = torch.mm(d_from_state[rows].to(product), state_weight)
-            d_carried = torch.addcmul(d_carried, d_state, update)
-
-        d_first = before.new_zeros(everyone, units).index_copy_(0, words.slots[0], d_carried)
-        d_first = d_first.view(words.photographs, words.captions, units).sum(1, keepdim=True)
-        d_keys, d_score = inside.finish()
-        steps = len(words.slots)
+        update = cell[: len(carried), units : 2 * units]
+        d_first = before.new_zeros(words.photographs, units)
+        photograph = words.slots[0] // words.captions
+        d_first.index_add_(0, photograph, torch.addcmul(carried, d_states[: len(carried)], update))
         by_photograph = (
-            words.padded(rows).transpose(0, 1).reshape(words.photographs, steps * words.captions, -1)
-            for rows in (alphas.to(product), d_looked)
+            words.padded(rows).transpose(0, 1).flatten(1, 2) for rows in (alphas.to(product), d_looked.to(product))
         )
         alphas_there, d_looked_there = by_photograph
         d_memory = torch.bmm(alphas_there.transpose(1, 2), d_looked_there)
-        d_state_weight = torch.mm(d_from_state.to(product).t(), before.to(product))
-        d_context_weight = torch.mm(d_inputs.to(product).t(), contexts.to(product))
-        d_from_words = torch.cat((d_from_state[:, : keys.shape[-1]], d_inputs), -1) if ctx.asked else d_inputs
+        d_from_words = torch.cat((d_from_state[:, :size], d_inputs), -1) if ctx.asked else d_inputs
         gradients = (
-            d_memory, d_keys, d_from_words, d_score, d_state_weight, d_from_state.sum(0), d_context_weight
-        )  # fmt: skip
+            d_memory,
+            d_keys.mul_(4 * score),
+            d_from_words,
+            d_scores.sum(0).mul_(-2),
+            torch.mm(narrow_from_state.t(), narrow_before),
+            d_from_state.sum(0),
+            torch.mm(narrow_inputs.t(), narrow_contexts),
+        )
         others = (gradient.to(kind) for gradient, kind in zip(gradients, ctx.types, strict=True))
-        return None, None, d_first, *others
+        return None, None, d_first[:, None], *others

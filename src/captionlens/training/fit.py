@@ -27,6 +27,7 @@ from captionlens.training.batches import CaptionedPhotographs
 from captionlens.training.callbacks import Keeper, Progress, plot_losses
 from captionlens.training.config import TrainingConfig
 from captionlens.training.export import export_run
+from captionlens.training.memory import keep_freed_memory
 from captionlens.training.module import CaptioningModule
 from captionlens.training.run_folder import RunFolder
 
@@ -181,6 +182,7 @@ def _fit(
         [list(record.captions) for record in validation],
     )
     kind = accelerator(devices)
+    keep_freed_memory()
     logs = run.path / "logs"
     with warnings.catch_warnings():
         # Lightning warns of few loader workers; reading mapped features in this process is the faster way.

@@ -100,8 +100,8 @@ class CaptioningModule(pl.LightningModule):
         )
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Both tensors to the device; the halves become floats there."""
-        return Batch(batch.features.to(device).float(), batch.captions.to(device))
+        """Both tensors to the device."""
+        return Batch(batch.features.to(device), batch.captions.to(device))
 
     # Training
 

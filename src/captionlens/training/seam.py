@@ -36,7 +36,7 @@ class TorchNetwork:
         """Grid features (B, L, D) to the state before the first word."""
         if not isinstance(features, Tensor):
             features = torch.from_numpy(features)
-        memory, keys, state = self.network.start(features.to(self.device).float())
+        memory, keys, state = self.network.start(features.to(self.device))
         return State((memory, keys), (state,))
 
     @torch.inference_mode()

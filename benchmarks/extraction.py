@@ -1,0 +1,225 @@
+"""How fast photographs become grids of features, by the network alone and from JPEG files to the feature store.
+
+Ours, for each backbone: the network alone on a prepared batch, as extraction runs it on a processor (fused,
+channels-last, in bfloat16 where the processor has it), and the whole of `captionlens.features.extract.extract`, which
+reads the photographs and writes a store. Beside them, on the same batch and in turn: the same network as plain torch
+runs it, in float32, not fused.
+
+The floor of a network is the time its operations would take at the rate of a large matrix product (2048 x 2048 x 2048,
+in the same number format, measured in the same run); a sum and a product are two operations. The share of the floor is
+that time divided by the network's. Ours' peak memory is that of the whole extractions.
+
+With `--peer`, an interpreter that has TensorFlow runs Keras' InceptionV3 alone, and in the tutorial's way from the same
+files to grids in memory. `ratio` and `ratio_network` compare our `inception_v3` with it.
+
+InceptionV3 gets random weights where the published ones have not been downloaded: speed does not depend on them.
+
+    python benchmarks/extraction.py --peer tensorflow-env/bin/python
+"""
+
+import argparse
+import copy
+import itertools
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import (
+    fail,
+    finish,
+    machine,
+    matmul_rate,
+    peak_memory_mib,
+    per_second,
+    positive,
+    reset_peak_memory,
+    run_peer,
+    seconds_in_turn,
+    table,
+)
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from captionlens.datasets.records import Record
+from captionlens.features.backbones import Backbone, load_backbone
+from captionlens.features.backbones.inception_v3 import WEIGHTS_URL, InceptionV3
+from captionlens.features.backbones.weights_cache import cache_folder
+from captionlens.features.extract import extract, has_fast_bfloat16
+
+PROJECT = Path(__file__).parent.parent
+FLICKR8K = PROJECT.parent / "shared" / "data" / "flickr8k" / "Flicker8k_Dataset"
+EXAMPLES = PROJECT / "examples" / "photographs"
+BACKBONES = ("inception_v3", "efficientnet_lite2")
+BATCH = 32  # photographs, as extraction has it
+TUTORIAL_BATCH = 16
+
+
+def main() -> None:
+    folder = FLICKR8K if FLICKR8K.is_dir() else EXAMPLES
+    parser = argparse.ArgumentParser(description="Photographs to grids of features.")
+    parser.add_argument(
+        "--backbone", nargs="+", choices=BACKBONES, default=BACKBONES, help="one or several (default: both)"
+    )
+    parser.add_argument(
+        "--photographs",
+        type=Path,
+        default=folder,
+        metavar="FOLDER",
+        help="of .jpg files (default: Flickr8k's in ../shared/data, or else the examples)",
+    )
+    parser.add_argument(
+        "--count", type=positive, default=512, help="photographs; repeated if the folder has fewer (default: 512)"
+    )
+    parser.add_argument("--repeats", type=positive, default=5, help="measurements of each (default: 5)")
+    parser.add_argument("--peer", metavar="PYTHON", help="interpreter of an environment with TensorFlow")
+    options = parser.parse_args()
+
+    records = find_records(options.photographs, options.count)
+    number_format = torch.bfloat16 if has_fast_bfloat16() else torch.float32
+    rate = matmul_rate(number_format, 2048, 2048, 2048)
+    ours: dict[str, Any] = {}
+    plain: dict[str, Any] = {}
+    for name in options.backbone:
+        ours[name], plain[name] = measure(load(name), records, options.repeats, number_format, rate)
+    peer = run_keras(options.peer, records, options.repeats) if options.peer else None
+
+    print(f"{options.count} photographs, medians of {options.repeats}; matrix product: {rate:,.0f} GF/s")
+    print(table(["", "photographs/s", "share of the floor"], table_rows(ours, plain, peer)))
+    inception = ours.get("inception_v3")
+    finish(
+        {
+            "benchmark": "extraction",
+            "machine": machine(),
+            "photographs": options.count,
+            "batch": min(BATCH, options.count),
+            "number_format": str(number_format).removeprefix("torch."),
+            "matrix_product_gigaflops_per_second": rate,
+            "ours": ours,
+            "plain_torch": plain,
+            "peer": peer,
+            "ratio": quotient(inception, peer, "photographs_per_second"),
+            "ratio_network": quotient(inception, peer, "network_photographs_per_second"),
+        }
+    )
+
+
+def find_records(folder: Path, count: int) -> list[Record]:
+    """The first `count` photographs of a folder; where there are fewer, each several times under other names."""
+    files = sorted(folder.glob("*.jpg"))
+    if not files:
+        fail(f"--photographs {folder}: has no .jpg files")
+    for file in files[:count]:
+        file.read_bytes()  # into the page cache, so that the first measurement does not read from the disk
+    return [Record(file, (), "train", f"{number:06d}") for number, file in zip(range(count), itertools.cycle(files))]
+
+
+def load(name: str) -> Backbone:
+    """A backbone; InceptionV3 with random weights where the published ones have not been downloaded."""
+    if name != "inception_v3" or (cache_folder() / Path(WEIGHTS_URL).name).is_file():
+        return load_backbone(name)
+    torch.manual_seed(0)
+    backbone = InceptionV3(count_include_pad=True)
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)  # keeps activations near 1
+    return backbone.eval()
+
+
+def measure(
+    backbone: Backbone, records: Sequence[Record], repeats: int, number_format: torch.dtype, rate: float
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The results of our way and of plain torch.
+
+    Args:
+        backbone: as loaded, not fused.
+        records: the photographs.
+        repeats: measurements of each.
+        number_format: in which our way computes.
+        rate: of the matrix product in that format, in 10^9 operations a second.
+    """
+    pixels = np.stack([backbone.preprocessing.read(record.image) for record in records[:BATCH]])
+    images = torch.from_numpy(backbone.preprocessing.normalise(pixels))  # (B, 3, H, W)
+    ours, plain = network_seconds(backbone, images, number_format, repeats)
+    reset_peak_memory()
+    whole = extraction_seconds(backbone, records, repeats)
+    peak_memory = peak_memory_mib()
+    network = per_second("network_photographs", len(images), ours)
+    operations = count_operations(backbone, images[:1])
+    floor = operations / (rate * 1e9)
+    results = {
+        **per_second("photographs", len(records), whole),
+        **network,
+        "operations_per_photograph": operations,
+        "floor_seconds_per_photograph": floor,
+        "share_of_floor": floor * network["network_photographs_per_second"],
+        "peak_memory_mib": peak_memory,
+    }
+    return results, per_second("network_photographs", len(images), plain)
+
+
+def network_seconds(
+    backbone: Backbone, images: Tensor, number_format: torch.dtype, repeats: int
+) -> tuple[list[float], list[float]]:
+    """Seconds of a batch through the network, in our way and in plain torch's."""
+    fused = copy.deepcopy(backbone).fuse().to(number_format).to(memory_format=torch.channels_last)
+    batch = images.to(dtype=number_format, memory_format=torch.channels_last)
+    with torch.inference_mode():
+        measured = seconds_in_turn({"ours": lambda: fused(batch), "plain": lambda: backbone(images)}, repeats)
+    return measured["ours"], measured["plain"]
+
+
+def extraction_seconds(backbone: Backbone, records: Sequence[Record], repeats: int) -> list[float]:
+    """Seconds of whole extractions, each into a new store."""
+    measured = []
+    for _ in range(repeats):
+        fresh = copy.deepcopy(backbone)  # extraction fuses what it is given
+        with tempfile.TemporaryDirectory() as folder:
+            begin = time.perf_counter()
+            extraction = extract(records, folder, fresh, device="cpu", progress=False)
+            measured.append(time.perf_counter() - begin)
+        if extraction.unreadable:
+            fail(f"a photograph cannot be read: {extraction.unreadable[0]}")
+    return measured
+
+
+def count_operations(backbone: Backbone, image: Tensor) -> int:
+    """Operations of the convolutions and matrix products of one photograph (1, 3, H, W)."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        backbone(image)
+    return int(counter.get_total_flops())
+
+
+def run_keras(python: str, records: Sequence[Record], repeats: int) -> dict[str, Any]:
+    """Keras' InceptionV3 over the same files."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as names:
+        names.writelines(f"{record.image.resolve()}\n" for record in records)
+        names.flush()
+        return run_peer(python, "keras_inception.py", names.name, "--batch", TUTORIAL_BATCH, "--repeats", repeats)
+
+
+def table_rows(ours: dict[str, Any], plain: dict[str, Any], peer: dict[str, Any] | None) -> list[list[object]]:
+    """What was measured, a row each: its name, photographs a second, the share of the floor."""
+    rows: list[list[object]] = []
+    for name, results in ours.items():
+        network = results["network_photographs_per_second"]
+        rows.append([f"{name}, network as extraction runs it", network, f"{results['share_of_floor']:.0%}"])
+        rows.append([f"{name}, network in plain torch", plain[name]["network_photographs_per_second"], None])
+        rows.append([f"{name}, files to store", results["photographs_per_second"], None])
+    if peer is not None:
+        rows.append(["Keras InceptionV3, network", peer["network_photographs_per_second"], None])
+        rows.append(["Keras InceptionV3, files to grids", peer["photographs_per_second"], None])
+    return rows
+
+
+def quotient(ours: dict[str, Any] | None, peer: dict[str, Any] | None, key: str) -> float | None:
+    """How many times as much as the peer's ours is; None where one of them was not measured."""
+    return None if ours is None or peer is None else float(ours[key] / peer[key])
+
+
+if __name__ == "__main__":
+    main()

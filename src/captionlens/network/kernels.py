@@ -1,0 +1,359 @@
+"""Loops over words, places and units on a processor, compiled by Numba when they are first used.
+
+PyTorch would make each of these out of a dozen passes over memory; here a value is read once, worked on and
+written. Arrays are float32 or float64, and constants have their type: to Numba, float32 times an integer is
+float64. A compiled loop is kept on disk for the next process.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba import prange
+from numba.extending import overload
+
+# Sums in any order, multiplications fused with additions. Infinity must stay infinity: see `look`.
+_FAST = {"reassoc", "contract", "arcp", "nsz"}
+
+_compiled: Callable[[Any], Any] = numba.njit(parallel=True, fastmath=_FAST, cache=True, nogil=True)
+
+
+def _exp(x: Any) -> Any:
+    """The exponential of a number; only inside compiled loops."""
+    raise NotImplementedError
+
+
+@overload(_exp, jit_options={"fastmath": {"contract"}}, inline="always")
+def _overload_exp(x: Any) -> Any:
+    if x != numba.types.float32:
+
+        def library_exp(x: Any) -> Any:
+            return math.exp(x)
+
+        return library_exp
+
+    def exp(x: Any) -> Any:
+        # A library's exp is a call for each value; this is done for a whole register at a time. Range reduction by
+        # powers of two, as Cephes does it, then Taylor's polynomial: relative error 2e-7 (tests measure it).
+        x = min(max(x, np.float32(-87)), np.float32(88))
+        power = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
+        x = x - power * np.float32(0.693359375)  # ln 2 in two parts: the first has few bits, the product is exact
+        x = x + power * np.float32(2.12194440e-4)
+        series = np.float32(1 / 5040)
+        series = series * x + np.float32(1 / 720)
+        series = series * x + np.float32(1 / 120)
+        series = series * x + np.float32(1 / 24)
+        series = series * x + np.float32(1 / 6)
+        series = series * x + np.float32(0.5)
+        series = series * x + np.float32(1)
+        series = series * x + np.float32(1)
+        return series * np.int32((np.int32(power) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+    return exp
+
+
+def _widen(x: Any) -> Any:
+    """A number from an array, 16 bits of a bfloat16 as float32; only inside compiled loops."""
+    raise NotImplementedError
+
+
+@overload(_widen, inline="always")
+def _overload_widen(x: Any) -> Any:
+    def itself(x: Any) -> Any:
+        return x
+
+    def from_bits(x: Any) -> Any:  # a bfloat16 is the upper half of a float32
+        return np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
+
+    return itself if isinstance(x, numba.types.Float) else from_bits
+
+
+def _write(array: Any, row: int, column: int, value: Any) -> None:
+    """Put a number into an array, rounded to the bits of a bfloat16 where it holds such."""
+    raise NotImplementedError
+
+
+@overload(_write, inline="always")
+def _overload_write(array: Any, row: int, column: int, value: Any) -> Any:
+    def write(array: Any, row: int, column: int, value: Any) -> None:
+        array[row, column] = value
+
+    def write_bits(array: Any, row: int, column: int, value: Any) -> None:
+        bits = np.float32(value).view(np.uint32)
+        even = (bits >> np.uint32(16)) & np.uint32(1)  # to the nearest, and to the even one of two
+        array[row, column] = np.uint16(np.uint32(bits + np.uint32(0x7FFF) + even) >> np.uint32(16))
+
+    return write if isinstance(array.dtype, numba.types.Float) else write_bits
+
+
+@_compiled
+def exponentials(values: Any, results: Any) -> None:
+    """Of a vector; for tests."""
+    for i in prange(len(values)):
+        results[i] = _exp(values[i])
+
+
+@_compiled
+def look(
+    begin: int,
+    photographs: Any,
+    keys: Any,
+    memory: Any,
+    score: Any,
+    from_state: Any,
+    from_words: Any,
+    queries: Any,
+    alphas: Any,
+    looked: Any,
+    gates: Any,
+    contexts: Any,
+) -> None:
+    """Additive attention of n words that follow `begin`, and their gated contexts.
+
+    With r = 1 / (1 + exp(2 key) exp(2 query)) it is tanh(key + query) = 1 - 2 r: the exponentials are taken once for
+    each place and once for each word, and what is left for each pair of them is a product and a division. Where a
+    product overflows, r is 0 as it should be.
+
+    Args:
+        begin: the first word's row in all arrays (N, ...).
+        photographs: of each word (N,).
+        keys: exp(2 key) of each place (P, L, A).
+        memory: encoded places (P, L, M).
+        score: weights (A,).
+        from_state: query, cell and gate from the state (n, A + 3H [+ M]).
+        from_words: what the words before give to the query, if it is asked for, and the cell (N, [A +] 3H).
+        queries, alphas, looked, gates, contexts: results: exp(2 query) (N, A), attention (N, L), contexts before the
+            gate (N, M), the gate (N, M) or (N, 0), contexts (N, M).
+    """
+    places, size = keys.shape[1:]
+    width = memory.shape[2]
+    number = score.dtype.type
+    zero, one, two, limit = number(0), number(1), number(2), number(40)
+    gate_begin = from_state.shape[1] - gates.shape[1]
+    asked = from_words.shape[1] > gate_begin - size
+    for i in prange(len(from_state)):
+        row = begin + i
+        photograph = photographs[row]
+        query = queries[row]
+        for a in range(size):
+            value = from_state[i, a]
+            if asked:
+                value += from_words[row, a]
+            # Infinity times zero would be no number; beyond 40 a tanh is 1 whatever a sane other summand.
+            query[a] = _exp(two * min(max(value, -limit), limit))
+        alpha = alphas[row]
+        for place in range(places):
+            key = keys[photograph, place]
+            total = zero
+            for a in range(size):
+                total += score[a] / (one + key[a] * query[a])
+            alpha[place] = -two * total  # short of what cancels in the softmax
+        highest = alpha.max()
+        total = zero
+        for place in range(places):
+            alpha[place] = _exp(alpha[place] - highest)
+            total += alpha[place]
+        context = looked[row]
+        context[:] = zero
+        for place in range(places):
+            alpha[place] /= total
+            weight = alpha[place]
+            for m in range(width):
+                context[m] += weight * memory[photograph, place, m]
+        if gates.shape[1]:
+            for m in range(width):
+                gates[row, m] = one / (one + _exp(-from_state[i, gate_begin + m]))
+                contexts[row, m] = gates[row, m] * context[m]
+
+
+@_compiled
+def look_back(
+    starts: Any,
+    keys: Any,
+    memory: Any,
+    score: Any,
+    queries: Any,
+    alphas: Any,
+    looked: Any,
+    gates: Any,
+    d_context: Any,
+    d_contexts: Any,
+    d_alphas: Any,
+    d_from_state: Any,
+    d_looked: Any,
+    d_keys: Any,
+    d_score: Any,
+) -> None:
+    """The gradients of `look`; photographs side by side, as their words share keys.
+
+    Args:
+        starts: the row where each photograph's words begin, and the end of the last (P + 1,).
+        keys, memory, score, queries, alphas, looked, gates: as `look` was given them and made them.
+        d_context: gradients of the contexts (n, M) by way of the cell; `d_contexts` (N, M) and `d_alphas` (N, L) are
+            those from outside.
+        d_from_state: result (N, A + 3H [+ M]); this sets the query's and the gate's part.
+        d_looked: result (N, M), of the contexts before the gate.
+        d_keys, d_score: (P, L, A) and (P, A), added to: gradients of keys and score, short of factors that do not
+            depend on the word, 4 score and -2.
+    """
+    places, size = keys.shape[1:]
+    width = memory.shape[2]
+    number = score.dtype.type
+    zero, one, four = number(0), number(1), number(4)
+    gate_begin = d_from_state.shape[1] - gates.shape[1]
+    for photograph in prange(len(starts) - 1):
+        for row in range(starts[photograph], starts[photograph + 1]):
+            d_seen = d_looked[row]
+            for m in range(width):
+                d_seen[m] = d_context[row - starts[0], m] + d_contexts[row, m]
+                if gates.shape[1]:
+                    gate = gates[row, m]
+                    d_from_state[row, gate_begin + m] = d_seen[m] * looked[row, m] * gate * (one - gate)
+                    d_seen[m] *= gate
+            d_scores = np.empty_like(alphas[row])
+            mean = zero
+            for place in range(places):
+                total = d_alphas[row, place]
+                for m in range(width):
+                    total += d_seen[m] * memory[photograph, place, m]
+                d_scores[place] = total
+                mean += alphas[row, place] * total
+            query, d_query = queries[row], d_from_state[row, :size]
+            d_query[:] = zero
+            for place in range(places):
+                d_place = alphas[row, place] * (d_scores[place] - mean)
+                key = keys[photograph, place]
+                for a in range(size):
+                    r = one / (one + key[a] * query[a])
+                    # The tanh has slope 4 r (1 - r). All d_place sum to zero: the 1 of 1 - 2 r gives nothing.
+                    weighted = d_place * r
+                    d_inside = weighted - weighted * r
+                    d_score[photograph, a] += weighted
+                    d_query[a] += d_inside
+                    d_keys[photograph, place, a] += d_inside
+            for a in range(size):
+                d_query[a] *= four * score[a]
+
+
+@_compiled
+def move(
+    begin: int, size: int, moved: Any, from_state: Any, from_words: Any, before: Any, cell: Any, states: Any
+) -> None:
+    """The GRU's next states of n words that follow `begin`.
+
+    Args:
+        begin: the first word's row in all arrays (N, ...).
+        size: A, where the cell's part of `from_state` begins.
+        moved: the context through its layer (n, 3H).
+        from_state, from_words: as in `look`.
+        before: the states before (N, H).
+        cell: result (N, 4H): reset, update, candidate and the state's part in the candidate.
+        states: result (N, H).
+    """
+    units = states.shape[1]
+    number = states.dtype.type
+    one, two = number(1), number(2)
+    skip = from_words.shape[1] - 3 * units
+    for i in prange(len(moved)):
+        row = begin + i
+        for h in range(units):
+            reset = moved[i, h] + from_words[row, skip + h] + from_state[i, size + h]
+            reset = one / (one + _exp(-reset))
+            update = moved[i, units + h] + from_words[row, skip + units + h] + from_state[i, size + units + h]
+            update = one / (one + _exp(-update))
+            new_state = from_state[i, size + 2 * units + h]
+            candidate = moved[i, 2 * units + h] + from_words[row, skip + 2 * units + h] + reset * new_state
+            candidate = one - two / (one + _exp(two * candidate))  # tanh
+            cell[row, h] = reset
+            cell[row, units + h] = update
+            cell[row, 2 * units + h] = candidate
+            cell[row, 3 * units + h] = new_state
+            states[row, h] = candidate + update * (before[row, h] - candidate)
+
+
+@_compiled
+def move_back(
+    begin: int, end: int, size: int, before: Any, cell: Any, d_states: Any, d_inputs: Any, d_from_state: Any
+) -> None:
+    """The gradients of `move` for the words from `begin` to `end`.
+
+    Args:
+        begin, end: rows.
+        size, before, cell: as in `move`.
+        d_states: gradients of the states (N, H).
+        d_inputs: result (N, 3H), of what context and word give to the cell.
+        d_from_state: result (N, A + 3H [+ M]); this sets the cell's part.
+    """
+    units = before.shape[1]
+    number = before.dtype.type
+    one = number(1)
+    for row in prange(begin, end):
+        for h in range(units):
+            reset, update = cell[row, h], cell[row, units + h]
+            candidate, new_state = cell[row, 2 * units + h], cell[row, 3 * units + h]
+            d_state = d_states[row, h]
+            d_candidate = d_state * (one - update) * (one - candidate * candidate)
+            d_reset = d_candidate * new_state * reset * (one - reset)
+            d_update = d_state * (before[row, h] - candidate) * update * (one - update)
+            d_inputs[row, h] = d_reset
+            d_inputs[row, units + h] = d_update
+            d_inputs[row, 2 * units + h] = d_candidate
+            d_from_state[row, size + h] = d_reset
+            d_from_state[row, size + units + h] = d_update
+            d_from_state[row, size + 2 * units + h] = d_candidate * reset
+
+
+@_compiled
+def carry_back(begin: int, previous: Any, cell: Any, carried: Any, d_states: Any) -> None:
+    """What n words that follow `begin` give back to the states before them, added to those states' gradients.
+
+    Args:
+        begin: the first word's row.
+        previous: the row of the word that each follows (n,).
+        cell: as in `move`.
+        carried: gradients by way of the layers that read the state (n, H).
+        d_states: gradients of the states (N, H).
+    """
+    units = d_states.shape[1]
+    for i in prange(len(carried)):
+        row = begin + i
+        for h in range(units):
+            d_states[previous[i], h] += carried[i, h] + d_states[row, h] * cell[row, units + h]
+
+
+@_compiled
+def cross_entropy(logits: Any, highest: Any, targets: Any, smoothing: Any, losses: Any, gradient: Any) -> None:
+    """Label-smoothed cross-entropy of N words and its gradient, each row of logits read from memory once.
+
+    Args:
+        logits: (N, V), floats or the bits of bfloat16.
+        highest: of each row (N,), in the type of `losses`.
+        targets: (N,).
+        smoothing: in the type of `losses`.
+        losses: results (N, 2): the cross-entropy of the right word, and the mean of that of all words.
+        gradient: result, like `logits`: of the mean over words of the smoothed cross-entropy.
+    """
+    count, size = logits.shape
+    number = losses.dtype.type
+    zero, one = number(0), number(1)
+    share = one / number(count)
+    spread = smoothing / number(size)
+    for row in prange(count):
+        values = np.empty(size, losses.dtype)
+        sum_of_logits = total = zero
+        for word in range(size):
+            value = _widen(logits[row, word]) - highest[row]
+            sum_of_logits += value
+            values[word] = _exp(value)
+            total += values[word]
+        target = targets[row]
+        log_total = math.log(total)
+        losses[row, 0] = log_total - (_widen(logits[row, target]) - highest[row])
+        losses[row, 1] = log_total - sum_of_logits / number(size)
+        scale = share / total
+        for word in range(size):
+            _write(gradient, row, word, values[word] * scale - spread * share)
+        probability = values[target] / total
+        _write(gradient, row, target, (probability - spread - (one - smoothing)) * share)

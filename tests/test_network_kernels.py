@@ -1,0 +1,44 @@
+"""The compiled loops' own arithmetic; what they are for is tested with recurrence and loss."""
+
+import numpy as np
+import pytest
+import torch
+
+from captionlens.network import kernels
+from captionlens.network.loss import smoothed_cross_entropy
+from captionlens.network.recurrence import Words, unroll
+
+
+@pytest.mark.parametrize(("kind", "error"), [(np.float32, 2e-7), (np.float64, 1e-15)])
+def test_exponential_is_right_to_the_last_bits(kind: type, error: float) -> None:
+    values = np.linspace(-86, 88, 100_001).astype(kind)
+    results = np.empty_like(values)
+    kernels.exponentials(values, results)
+    expected = np.exp(values.astype(np.float64))
+    assert np.abs(results / expected - 1).max() < error
+
+
+def test_exponential_ends_at_the_ends_of_its_type_and_passes_on_what_is_no_number() -> None:
+    values = np.array([-np.inf, -1000, 0, np.nan], np.float32)
+    results = np.empty_like(values)
+    kernels.exponentials(values, results)
+    assert results[:2].max() < 1e-37
+    assert results[2] == 1
+    assert np.isnan(results[3])
+
+
+def test_what_is_no_number_is_seen_in_the_loss() -> None:
+    logits = torch.zeros(3, 20)
+    logits[1, 5] = torch.nan
+    loss, plain = smoothed_cross_entropy(logits, torch.tensor([1, 2, 3]), 0.1)
+    assert loss.isnan()
+    assert plain.isnan()
+
+
+def test_what_is_no_number_is_seen_in_the_states() -> None:
+    words = Words.of(torch.tensor([[2]]))
+    values = [torch.zeros(shape) for shape in ((1, 1, 3), (1, 4, 6), (1, 4, 5), (2, 9), (5,), (14, 3), (14,), (9, 6))]
+    values[3][0, 0] = torch.nan
+    states, _, alphas = unroll(words, *values)
+    assert states[0].isnan().any()
+    assert alphas[1].isnan().any()
