@@ -105,8 +105,7 @@ class LengthBatches(Sampler[list[int]]):
     def _batches(self) -> list[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(len(self.shapes))
-        # A whole number of batches, or each pool would end with one that is nearly empty.
-        pool = POOL * max(1, int(self.captions / self.mean_captions))
+        pool = max(1, int(POOL * self.captions / self.mean_captions))
         batches: list[list[int]] = []
         for begin in range(0, len(order), pool):
             chunk = sorted(order[begin : begin + pool].tolist(), key=lambda index: self.shapes[index])
