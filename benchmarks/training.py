@@ -255,9 +255,7 @@ def speed(job: Job, batches: int, repeats: int, precision: Any = None) -> list[d
         if number:  # the first warms up
             captions = sum(batch.caption_count for batch in seen)
             tokens = sum(int((batch.captions[:, :, 1:] != PAD).sum()) for batch in seen)
-            results.append(
-                {"captions": captions / elapsed, "tokens": tokens / elapsed, "seconds": elapsed / len(seen)}
-            )
+            results.append({"captions": captions / elapsed, "tokens": tokens / elapsed, "seconds": elapsed / len(seen)})
             clock = time.perf_counter()  # counting does not count
         return number < repeats
 
@@ -354,8 +352,9 @@ def floor_of(job: Job) -> dict[str, float]:
             with torch.autocast(job.device, number_format, enabled=number_format != torch.float32):
                 teacher = module.network.teach(batch.features, batch.captions)
             caption_loss(teacher)[0].backward()
+        logits_bytes = len(teacher.targets) * len(job.vocabulary) * number_format.itemsize
         operations.append(counter.get_total_flops())
-        size.append(batch.features.nbytes + 8 * weights + 5 * teacher.logits.nbytes)
+        size.append(batch.features.nbytes + 8 * weights + 5 * logits_bytes)
         module.zero_grad()
     rate = matmul_rate(number_format, 2048, 2048, 2048)
     copy = copy_rate()

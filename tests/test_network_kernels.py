@@ -28,9 +28,9 @@ def test_exponential_ends_at_the_ends_of_its_type_and_passes_on_what_is_no_numbe
 
 
 def test_what_is_no_number_is_seen_in_the_loss() -> None:
-    logits = torch.zeros(3, 20)
-    logits[1, 5] = torch.nan
-    loss, plain = smoothed_cross_entropy(logits, torch.tensor([1, 2, 3]), 0.1)
+    hidden = torch.zeros(3, 20)
+    hidden[1, 5] = torch.nan
+    loss, plain = smoothed_cross_entropy(hidden, torch.eye(20), torch.zeros(20), torch.tensor([1, 2, 3]), 0.1)
     assert loss.isnan()
     assert plain.isnan()
 

@@ -1,10 +1,11 @@
 """The cross-entropy in one pass against PyTorch's own, and what training adds to it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, linear
 
 from captionlens.network import Teacher
 from captionlens.network.loss import smoothed_cross_entropy
@@ -12,32 +13,45 @@ from captionlens.training.module import caption_loss
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("count", [1, 64, 131])
-def test_losses_and_gradient_are_those_of_pytorch(count: int, smoothing: float) -> None:
+@pytest.mark.parametrize(("count", "filling"), [(1, 0), (64, 5), (131, 29)])
+def test_losses_and_gradients_are_those_of_pytorch(count: int, filling: int, smoothing: float) -> None:
     torch.manual_seed(0)
-    logits = (5 * torch.randn(count, 17, dtype=torch.float64)).requires_grad_()
+    shapes = (count + filling, 6), (17, 6), (17,)
+    hidden, weight, bias = values = [torch.randn(shape, dtype=torch.float64).requires_grad_() for shape in shapes]
     targets = torch.randint(17, (count,))
-    loss, plain = smoothed_cross_entropy(logits, targets, smoothing)
+    loss, plain = smoothed_cross_entropy(hidden, 5 * weight, bias, targets, smoothing)
+    logits = linear(hidden[:count], 5 * weight, bias)
     expected = cross_entropy(logits, targets, label_smoothing=smoothing)
     torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(plain, cross_entropy(logits, targets).detach(), rtol=0, atol=1e-12)
     assert not plain.requires_grad
-    (gradient,) = torch.autograd.grad(3 * loss, logits)
-    (wanted,) = torch.autograd.grad(3 * expected, logits)
-    torch.testing.assert_close(gradient, wanted, rtol=0, atol=1e-12)
+    gradients = torch.autograd.grad(3 * loss, values)
+    wanted = torch.autograd.grad(3 * expected, values)
+    for one, other in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
 
 
 def test_half_precision_logits_are_summed_in_single_precision() -> None:
     torch.manual_seed(0)
-    logits = (5 * torch.randn(300, 500)).bfloat16().requires_grad_()
+    # A layer of ones and zeros hands its input on without rounding.
+    hidden = (5 * torch.randn(300, 500)).bfloat16().requires_grad_()
+    weight, bias = torch.eye(500, dtype=torch.bfloat16), torch.randn(500)
     targets = torch.randint(500, (300,))
-    loss, _ = smoothed_cross_entropy(logits, targets, 0.1)
-    expected = cross_entropy(logits.float(), targets, label_smoothing=0.1)
+    loss, _ = smoothed_cross_entropy(hidden, weight, bias, targets, 0.1)
+    expected = cross_entropy(hidden.float() + bias, targets, label_smoothing=0.1)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    (gradient,) = torch.autograd.grad(loss, logits)
-    (wanted,) = torch.autograd.grad(expected, logits)
+    (gradient,) = torch.autograd.grad(loss, hidden)
+    (wanted,) = torch.autograd.grad(expected, hidden)
     # Each rounded to 8 bits, ours twice: three errors of at most 2^-9.
     torch.testing.assert_close(gradient, wanted, rtol=2**-7, atol=1e-9)
+
+
+def test_logits_of_any_size_and_sign_are_sound() -> None:
+    hidden = torch.tensor([[1.0], [-1.0], [0.0]])
+    weight, bias = torch.tensor([[-3e4], [-2e4], [-1e4]]), torch.tensor([0.0, -1e4, 5.0])
+    loss, plain = smoothed_cross_entropy(hidden, weight, bias, torch.tensor([2, 0, 2]), 0.0)
+    assert loss == plain
+    assert loss.item() == pytest.approx(math.log1p(math.exp(-5)) / 3)
 
 
 def teacher(attention: list[list[float]]) -> Teacher:
@@ -45,7 +59,9 @@ def teacher(attention: list[list[float]]) -> Teacher:
     weights = torch.tensor(attention, dtype=torch.float64, requires_grad=True)  # (2, L)
     sums = torch.cat([weights, torch.zeros_like(weights[:1])])[None]  # (1, 3, L)
     present = torch.tensor([[True, True, False]])
-    return Teacher(torch.zeros(2, 7, dtype=torch.float64), torch.tensor([1, 4]), weights, sums, present)
+    layer = torch.nn.Linear(3, 7, bias=True, dtype=torch.float64)
+    torch.nn.init.zeros_(layer.bias)
+    return Teacher(torch.zeros(2, 3, dtype=torch.float64), layer, torch.tensor([1, 4]), weights, sums, present)
 
 
 def test_entropy_of_the_attention_is_in_nats_and_its_gradient_sharpens() -> None:
@@ -58,7 +74,7 @@ def test_entropy_of_the_attention_is_in_nats_and_its_gradient_sharpens() -> None
     assert (gradient[:, 0] < gradient[:, 1]).all()  # the strongest place gains at the others' cost
     weights = torch.tensor([[0.0, -200.0], [300.0, 0.0]]).requires_grad_()
     alpha = weights.softmax(-1)  # exactly 0 and 1
-    taught = Teacher(taught.logits, taught.targets, alpha, taught.attention_sums, taught.present)
+    taught = replace(taught, attention=alpha)
     (gradient,) = torch.autograd.grad(caption_loss(taught, attention_entropy=0.5)[0], weights)
     assert (gradient == 0).all()
 

@@ -18,7 +18,13 @@ LENGTHS = {
 
 
 def arguments(
-    lengths: list[list[int]], *, gated: bool, asked: bool = False, memory: int = 6, dtype: torch.dtype = torch.float64
+    lengths: list[list[int]],
+    *,
+    gated: bool,
+    asked: bool = False,
+    filling: int = 0,
+    memory: int = 6,
+    dtype: torch.dtype = torch.float64,
 ) -> tuple[Words, list[Tensor]]:
     """Random arguments of `unroll` for captions of these lengths."""
     torch.manual_seed(0)
@@ -27,7 +33,7 @@ def arguments(
     stacked = size + 3 * units + (memory if gated else 0)
     shapes = [
         (photographs, 1, units), (photographs, places, memory), (photographs, places, size),
-        (len(words.flat), 3 * units + (size if asked else 0)), (size,),
+        (len(words.flat) + filling, 3 * units + (size if asked else 0)), (size,),
         (stacked, units), (stacked,), (3 * units, memory),
     ]  # fmt: skip
     return words, [torch.randn(shape, dtype=dtype).requires_grad_() for shape in shapes]
@@ -55,8 +61,9 @@ def assert_equal_to_autograd(words: Words, values: list[Tensor]) -> None:
 @pytest.mark.parametrize(("gated", "asked"), [(False, False), (True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
 def test_results_and_gradients_are_those_of_plain_autograd(lengths: list[list[int]], gated: bool, asked: bool) -> None:
-    words, values = arguments(lengths, gated=gated, asked=asked)
-    assert_equal_to_autograd(words, values)
+    for filling in (0, 3):
+        words, values = arguments(lengths, gated=gated, asked=asked, filling=filling)
+        assert_equal_to_autograd(words, values)
 
 
 def test_large_values_inside_the_attention_stay_finite() -> None:
@@ -127,7 +134,8 @@ def test_half_precision_keeps_the_loss_and_the_direction_of_the_gradient(preset:
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             teacher = model.teach(features, captions)
-        value = torch.nn.functional.cross_entropy(teacher.logits.float(), teacher.targets)
+            logits = teacher.logits
+        value = torch.nn.functional.cross_entropy(logits.float(), teacher.targets)
         value = value + (1 - teacher.attention_sums).square().mean()
         model.zero_grad()
         value.backward()

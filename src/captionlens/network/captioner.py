@@ -10,21 +10,31 @@ from captionlens.network.config import NetworkConfig
 from captionlens.network.dropout import CheapDropout
 from captionlens.network.recurrence import Words, unroll
 
+ROWS = 32  # the words of a batch are filled up to a multiple
+
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
     """What teacher forcing yields for a batch of P photographs.
 
-    `logits` (N, V), `targets` (N,) and `attention` (N, L) are of the N words that are not padding, all captions
-    together; `attention_sums` (P, C, L) is the attention of each caption's words summed over time, and `present` (P, C)
-    tells the captions that are there from those that only fill the batch.
+    `targets` (N,) and `attention` (N, L) are of the N words that are not padding, all captions together. `hidden`
+    (R, X) is what `output_words` makes the words' logits of; its rows from N to R only fill up. `attention_sums`
+    (P, C, L) is the attention of each caption's words summed over time, and `present` (P, C) tells the captions that
+    are there from those that only fill the batch.
     """
 
-    logits: Tensor
+    hidden: Tensor
+    output_words: nn.Linear
     targets: Tensor
     attention: Tensor
     attention_sums: Tensor
     present: Tensor
+
+    @property
+    def logits(self) -> Tensor:
+        """(N, V), made when asked for: the loss does without."""
+        logits: Tensor = self.output_words(self.hidden[: len(self.targets)])
+        return logits
 
 
 class GRUCell(nn.Module):
@@ -125,7 +135,7 @@ class CaptioningNetwork(nn.Module):
         embedded = self.embedding(tokens)  # (B, K, E)
         from_word = nn.functional.linear(embedded, self._word_layers())
         state, context, alpha = self._advance(from_word, memory, keys, state, self._state_layers())
-        logits = self._words(state, context, embedded)  # (B, K, V)
+        logits = self.output_words(self._before_words(state, context, embedded))  # (B, K, V)
         return logits.float().log_softmax(-1), alpha, state
 
     def teach(self, features: Tensor, captions: Tensor) -> Teacher:
@@ -141,7 +151,10 @@ class CaptioningNetwork(nn.Module):
         words = Words.of(lengths)
         by_time = captions.permute(2, 0, 1)  # (T, P, C)
         steps = len(words.there)
-        embedded = self.dropout(self.embedding(by_time[:steps][words.there]))  # (N, E)
+        before, targets = by_time[:steps][words.there], by_time[1 : steps + 1][words.there]  # (N,)
+        # Filled up, so that products have few sizes: the library compiles a product for each new size.
+        before = nn.functional.pad(before, (0, -len(before) % ROWS))  # (R,)
+        embedded = self.dropout(self.embedding(before))  # (R, E)
         # What does not depend on the state is computed for all words at once.
         query_size = self.config.attention if self.config.word_query else 0
         bias = nn.functional.pad(self.cell.context_layer.bias, (query_size, 0))
@@ -156,10 +169,9 @@ class CaptioningNetwork(nn.Module):
             *self._state_layers(),
             self.cell.context_layer.weight,
         )
-        # The vocabulary's large product once, and only for words that are there.
-        logits = self._words(states, contexts, embedded)
-        targets = by_time[1 : steps + 1][words.there]
-        return Teacher(logits, targets, alphas, words.padded(alphas).sum(0), lengths > 0)
+        hidden = self._before_words(states, contexts, embedded)  # (R, X)
+        sums = words.padded(alphas).sum(0)
+        return Teacher(hidden, self.output_words, targets, alphas, sums, lengths > 0)
 
     def _word_layers(self) -> Tensor:
         """Weights of all layers that read the word before, stacked."""
@@ -203,11 +215,11 @@ class CaptioningNetwork(nn.Module):
         state = self.cell.next_state(self.cell.context_layer(context) + from_word, recurrent, state)
         return state, context, alpha
 
-    def _words(self, state: Tensor, context: Tensor, embedded: Tensor) -> Tensor:
-        """Logits (..., V) of the next word."""
+    def _before_words(self, state: Tensor, context: Tensor, embedded: Tensor) -> Tensor:
+        """What the logits of the next word are made of (..., X)."""
         hidden = self.output_state(state)
         if self.config.deep_output:
             # "Show, Attend and Tell", equation (7), with a tanh as in Bahdanau's deep output.
             hidden = torch.tanh(hidden + self.output_context(context) + embedded)
-        logits: Tensor = self.output_words(self.dropout(hidden))
-        return logits
+        dropped: Tensor = self.dropout(hidden)
+        return dropped

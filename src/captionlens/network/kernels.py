@@ -70,6 +70,41 @@ def _overload_widen(x: Any) -> Any:
     return itself if isinstance(x, numba.types.Float) else from_bits
 
 
+def _order(x: Any) -> Any:
+    """A number as an integer in the same order, NaN the highest: a maximum of integers is vectorised, one of floats
+    would have to look at NaN; only inside compiled loops."""
+    raise NotImplementedError
+
+
+@overload(_order, inline="always")
+def _overload_order(x: Any) -> Any:
+    def of_single(x: Any) -> Any:
+        bits = np.float32(x).view(np.int32)
+        return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+
+    def of_double(x: Any) -> Any:
+        bits = np.float64(x).view(np.int64)
+        return np.int64(bits ^ ((bits >> np.int64(63)) & np.int64(0x7FFFFFFFFFFFFFFF)))
+
+    return of_single if x == numba.types.float32 else of_double
+
+
+def _from_order(x: Any) -> Any:
+    """The number that `_order` was given; only inside compiled loops."""
+    raise NotImplementedError
+
+
+@overload(_from_order, inline="always")
+def _overload_from_order(x: Any) -> Any:
+    def to_single(x: Any) -> Any:
+        return np.int32(x ^ ((x >> np.int32(31)) & np.int32(0x7FFFFFFF))).view(np.float32)
+
+    def to_double(x: Any) -> Any:
+        return np.int64(x ^ ((x >> np.int64(63)) & np.int64(0x7FFFFFFFFFFFFFFF))).view(np.float64)
+
+    return to_single if x == numba.types.int32 else to_double
+
+
 def _write(array: Any, row: int, column: int, value: Any) -> None:
     """Put a number into an array, rounded to the bits of a bfloat16 where it holds such."""
     raise NotImplementedError
@@ -324,36 +359,45 @@ def carry_back(begin: int, previous: Any, cell: Any, carried: Any, d_states: Any
 
 
 @_compiled
-def cross_entropy(logits: Any, highest: Any, targets: Any, smoothing: Any, losses: Any, gradient: Any) -> None:
+def cross_entropy(logits: Any, bias: Any, targets: Any, smoothing: Any, losses: Any) -> None:
     """Label-smoothed cross-entropy of N words and its gradient, each row of logits read from memory once.
 
     Args:
-        logits: (N, V), floats or the bits of bfloat16.
-        highest: of each row (N,), in the type of `losses`.
+        logits: (R, V), floats or the bits of bfloat16, short of the bias; replaced by the gradient of the mean over
+            words of the smoothed cross-entropy, zero in the rows from N to R.
+        bias: (V,), in the type of `losses`.
         targets: (N,).
         smoothing: in the type of `losses`.
         losses: results (N, 2): the cross-entropy of the right word, and the mean of that of all words.
-        gradient: result, like `logits`: of the mean over words of the smoothed cross-entropy.
     """
-    count, size = logits.shape
+    size = logits.shape[1]
+    count = len(targets)
     number = losses.dtype.type
     zero, one = number(0), number(1)
     share = one / number(count)
     spread = smoothing / number(size)
-    for row in prange(count):
+    for row in prange(len(logits)):
+        if row >= count:
+            logits[row] = 0
+            continue
         values = np.empty(size, losses.dtype)
-        sum_of_logits = total = zero
+        highest = _order(-number(np.inf))
+        sum_of_logits = zero
         for word in range(size):
-            value = _widen(logits[row, word]) - highest[row]
-            sum_of_logits += value
-            values[word] = _exp(value)
+            values[word] = _widen(logits[row, word]) + bias[word]
+            sum_of_logits += values[word]
+            highest = max(highest, _order(values[word]))
+        target, highest_value = targets[row], _from_order(highest)
+        of_target = values[target] - highest_value
+        total = zero
+        for word in range(size):
+            values[word] = _exp(values[word] - highest_value)
             total += values[word]
-        target = targets[row]
         log_total = math.log(total)
-        losses[row, 0] = log_total - (_widen(logits[row, target]) - highest[row])
-        losses[row, 1] = log_total - sum_of_logits / number(size)
+        losses[row, 0] = log_total - of_target
+        losses[row, 1] = log_total - (sum_of_logits / number(size) - highest_value)
         scale = share / total
         for word in range(size):
-            _write(gradient, row, word, values[word] * scale - spread * share)
+            _write(logits, row, word, values[word] * scale - spread * share)
         probability = values[target] / total
-        _write(gradient, row, target, (probability - spread - (one - smoothing)) * share)
+        _write(logits, row, target, (probability - spread - (one - smoothing)) * share)

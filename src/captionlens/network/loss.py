@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, linear
 
 try:
     from captionlens.network import kernels
@@ -13,49 +13,64 @@ except ImportError:  # Numba comes a little later than each new Python
     kernels = None  # type: ignore[assignment]
 
 
-def smoothed_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-    """Mean over N words of the label-smoothed cross-entropy, and of the plain one, which has no gradient.
+def smoothed_cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Mean over N words of the label-smoothed cross-entropy of a linear layer's logits, and of the plain one.
 
-    Equal to two calls of `torch.nn.functional.cross_entropy`, which take several passes over (N, V) each.
+    Equal to the layer and two calls of `torch.nn.functional.cross_entropy`, which take several passes over (N, V)
+    each; here the gradient takes the place of the logits while they are read. The plain one has no gradient.
     Label smoothing: Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7.
 
     Args:
-        logits: (N, V), of any floating type; the work is done in single precision at least.
+        hidden: what the layer reads (R, X); rows from N to R have no target and no part in the loss.
+        weight: of the layer (V, X).
+        bias: of the layer (V,).
         targets: (N,) numbers of the right words.
         smoothing: share of a target spread evenly over all V words, from 0 to 1.
     """
-    with torch.autocast(logits.device.type, enabled=False):
-        if kernels is None or logits.device.type != "cpu" or logits.dtype == torch.float16:
+    kind = hidden.device.type
+    product = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+    if kernels is None or kind != "cpu" or product == torch.float16:
+        logits = linear(hidden[: len(targets)], weight, bias)
+        with torch.autocast(kind, enabled=False):
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             plain = cross_entropy(logits.detach(), targets)
             return cross_entropy(logits, targets, label_smoothing=smoothing), plain
-        smoothed, plain = _CrossEntropy.apply(logits, targets, smoothing)  # type: ignore[no-untyped-call]
+    with torch.autocast(kind, enabled=False):
+        smoothed, plain = _CrossEntropy.apply(product, hidden, weight, bias, targets, smoothing)  # type: ignore[no-untyped-call]
     return smoothed, plain
 
 
 class _CrossEntropy(torch.autograd.Function):
+    """See `smoothed_cross_entropy`. Type `product` is that of the products, sums are in single precision at least."""
+
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-        wide = torch.promote_types(logits.dtype, torch.float32)
-        logits = logits.detach().contiguous()
-        gradient = torch.empty_like(logits)
-        losses = logits.new_empty(len(logits), 2, dtype=wide)
-        highest = logits.amax(-1).to(wide).numpy()
-        weight = highest.dtype.type(smoothing)
-        kernels.cross_entropy(_numbers(logits), highest, targets.numpy(), weight, losses.numpy(), _numbers(gradient))
-        ctx.save_for_backward(gradient)
+    def forward(
+        ctx: Any, product: torch.dtype, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        wide = torch.promote_types(product, torch.float32)
+        ctx.types = hidden.dtype, weight.dtype, bias.dtype
+        hidden, weight = hidden.detach().to(product), weight.detach().to(product)
+        logits = torch.mm(hidden, weight.t())  # (R, V)
+        losses = logits.new_empty(len(targets), 2, dtype=wide)
+        numbers = logits.view(torch.uint16) if product == torch.bfloat16 else logits  # NumPy has no bfloat16
+        bias_ = bias.detach().to(wide).numpy()
+        kernels.cross_entropy(numbers.numpy(), bias_, targets.numpy(), bias_.dtype.type(smoothing), losses.numpy())
+        ctx.save_for_backward(hidden, weight, logits)  # the gradient by now
         right, even = losses.mean(0)
         ctx.mark_non_differentiable(right)
         return (1 - smoothing) * right + smoothing * even, right
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        # Nearly always 1; a pass over (N, V) saved.
-        return gradient if d_loss == 1 else gradient * d_loss.to(gradient.dtype), None, None
-
-
-def _numbers(tensor: Tensor) -> Any:
-    """A tensor as a NumPy array; of bfloat16, which NumPy lacks, the bits."""
-    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, gradient = ctx.saved_tensors
+        if d_loss != 1:  # nearly always 1: a pass over (R, V) saved
+            gradient = gradient * d_loss.to(gradient.dtype)
+        gradients = (
+            torch.mm(gradient, weight),
+            torch.mm(gradient.t(), hidden),
+            torch.mm(gradient.new_ones(8, len(gradient)), gradient)[0],  # a sum over rows, several times faster
+        )
+        return None, *(value.to(kind) for value, kind in zip(gradients, ctx.types, strict=True)), None, None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 try:
@@ -47,7 +47,7 @@ class Words:
         place = there.flatten(1).cumsum(1) - 1  # (T, P C) number among the words of its time
         kept = place[(time - 1).clamp(min=0), slot]
         counts = there.sum((1, 2)).tolist()
-        starts = torch.nn.functional.pad(there.sum(-1).flatten().cumsum(0), (1, 0))
+        starts = nn.functional.pad(there.sum(-1).flatten().cumsum(0), (1, 0))
         return cls(
             photographs,
             captions,
@@ -75,15 +75,15 @@ def unroll_plainly(
     state_bias: Tensor,
     context_weight: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """States (N, H), contexts (N, M) and attention (N, L) of all words, in plain autograd.
+    """States (R, H), contexts (R, M) and attention (N, L) of all words, in plain autograd.
 
     Args:
-        words: which words there are.
+        words: which N words there are; rows from N to R only fill up, with zeros in the results.
         first: the initial states (P, 1, H).
         memory: encoded places (P, L, M).
         keys: the places through the attention's memory layer (P, L, A).
-        from_words: what the words before give to the cell (N, 3H), its bias included, or to the query and the cell
-            (N, A + 3H).
+        from_words: what the words before give to the cell (R, 3H), its bias included, or to the query and the cell
+            (R, A + 3H).
         score: the attention's score weights (A,).
         state_weight, state_bias: the layers that read the state, stacked: the attention's query (A), the
             cell (3H) and, if the context is gated, the gate (M).
@@ -97,7 +97,7 @@ def unroll_plainly(
         if time:
             state = state[words.kept[time]]
         photograph = slots // words.captions
-        from_state = torch.nn.functional.linear(state, state_weight, state_bias)
+        from_state = nn.functional.linear(state, state_weight, state_bias)
         query, recurrent, gate = torch.split(
             from_state, [size, 3 * units, state_weight.shape[0] - size - 3 * units], -1
         )
@@ -109,7 +109,7 @@ def unroll_plainly(
         context = torch.bmm(alpha[:, None].to(memory.dtype), memory[photograph]).squeeze(1)  # (n, M)
         if gate.shape[-1]:
             context = torch.sigmoid(gate) * context
-        moved = torch.nn.functional.linear(context, context_weight) + from_word[:, -3 * units :]
+        moved = nn.functional.linear(context, context_weight) + from_word[:, -3 * units :]
         reset_in, update_in, new_in = moved.chunk(3, -1)
         reset_state, update_state, new_state = recurrent.chunk(3, -1)
         update = torch.sigmoid(update_in + update_state).to(state.dtype)
@@ -117,8 +117,9 @@ def unroll_plainly(
         state = candidate + update * (state - candidate)
         results.append((state, context, alpha))
         begin += len(slots)
-    states, contexts, alphas = zip(*results, strict=True)
-    return torch.cat(states), torch.cat(contexts), torch.cat(alphas)
+    states, contexts, alphas = (torch.cat(parts) for parts in zip(*results, strict=True))
+    fill = (0, 0, 0, len(from_words) - begin)
+    return nn.functional.pad(states, fill), nn.functional.pad(contexts, fill), alphas
 
 
 def unroll(
@@ -173,20 +174,21 @@ class _Unroll(torch.autograd.Function):
         state_weight, state_bias, context_weight = (
             tensor.to(product) for tensor in (state_weight, state_bias, context_weight)
         )
-        count, size, units, width = len(words.flat), keys.shape[2], first.shape[-1], memory.shape[2]
+        count, total = len(words.flat), len(from_words)
+        size, units, width = keys.shape[2], first.shape[-1], memory.shape[2]
         gated = state_weight.shape[0] > size + 3 * units
 
         keys = keys.clamp(-40, 40).mul_(2).exp_()  # see `kernels.look`
-        before = first.new_empty(count, units)  # the states the words start from
-        states, cell = torch.empty_like(before), first.new_empty(count, 4 * units)
+        before = _filled(first, total, count, units)  # the states the words start from
+        states, cell = _filled(first, total, count, units), first.new_empty(count, 4 * units)
         alphas = first.new_empty(count, keys.shape[1])
         queries = first.new_empty(count, size)
-        contexts = first.new_empty(count, width)
+        contexts = _filled(first, total, count, width)
         looked = torch.empty_like(contexts) if gated else contexts  # before the gate
         gates = first.new_empty(count, width if gated else 0)
         # What the large products read, for the weights' gradients too.
-        narrow_before = before if product == wide else before.to(product)
-        narrow_contexts = contexts if product == wide else contexts.to(product)
+        narrow_before = before if product == wide else _filled(before, total, count, units, product)
+        narrow_contexts = contexts if product == wide else _filled(contexts, total, count, width, product)
         slots = words.flat % (words.photographs * words.captions)
         arrays = [tensor.detach().numpy() for tensor in (
             slots // words.captions, keys, memory, score, from_words, queries, alphas, looked, gates, contexts
@@ -230,17 +232,18 @@ class _Unroll(torch.autograd.Function):
             before, narrow_before, queries, alphas, looked, gates, narrow_contexts, cell,
         ) = ctx.saved_tensors  # fmt: skip
         words, product, wide = ctx.words, ctx.product, before.dtype
-        count, units = before.shape
-        size = keys.shape[2]
+        count, total = len(words.flat), len(before)
+        units, size = before.shape[1], keys.shape[2]
         d_states = d_states.clone(memory_format=torch.contiguous_format)  # grows by what later words give back
-        d_inputs = before.new_empty(count, 3 * units)
-        d_from_state = before.new_empty(count, state_weight.shape[0])
-        d_looked = torch.empty_like(looked)
+        d_inputs = _filled(before, total, count, 3 * units)
+        d_from_state = _filled(before, total, count, state_weight.shape[0])
+        d_looked = looked.new_empty(count, looked.shape[1])
         d_keys = torch.zeros_like(keys)
         d_scores = keys.new_zeros(keys.shape[0], size)
         narrow_inputs, narrow_from_state = d_inputs, d_from_state
         if product != wide:
-            narrow_inputs, narrow_from_state = d_inputs.to(product), d_from_state.to(product)
+            narrow_inputs = _filled(d_inputs, total, count, d_inputs.shape[1], product)
+            narrow_from_state = _filled(d_from_state, total, count, d_from_state.shape[1], product)
         before_, cell_, d_states_, d_inputs_, d_from_state_ = (
             tensor.numpy() for tensor in (before, cell, d_states, d_inputs, d_from_state)
         )
@@ -288,3 +291,10 @@ class _Unroll(torch.autograd.Function):
         )
         others = (gradient.to(kind) for gradient, kind in zip(gradients, ctx.types, strict=True))
         return None, None, d_first[:, None], *others
+
+
+def _filled(like: Tensor, rows: int, count: int, width: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Memory for (rows, width) numbers, zero after the first `count` rows."""
+    result = like.new_empty(rows, width, dtype=dtype)
+    result[count:] = 0
+    return result

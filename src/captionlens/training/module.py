@@ -30,7 +30,10 @@ def caption_loss(
     attention over a caption: the mean over captions of sum_i (1 - sum_t alpha_ti)^2 / L. The entropy of a word's
     attention, - sum_i alpha_i log alpha_i in nats, is the smaller the fewer places it looks at.
     """
-    loss, cross_entropy = smoothed_cross_entropy(teacher.logits, teacher.targets, label_smoothing)
+    layer = teacher.output_words
+    loss, cross_entropy = smoothed_cross_entropy(
+        teacher.hidden, layer.weight, layer.bias, teacher.targets, label_smoothing
+    )
     if doubly_stochastic:
         unevenness = (1 - teacher.attention_sums).square().mean(-1)  # (P, C)
         loss = loss + doubly_stochastic * unevenness[teacher.present].mean()
