@@ -5,9 +5,11 @@ channels-last, in bfloat16 where the processor has it), and the whole of `captio
 reads the photographs and writes a store. Beside them, on the same batch and in turn: the same network as plain torch
 runs it, in float32, not fused.
 
-The floor of a network is the time its operations would take at the rate of a large matrix product (2048 x 2048 x 2048,
-in the same number format, measured in the same run); a sum and a product are two operations. The share of the floor is
-that time divided by the network's. Ours' peak memory is that of the whole extractions.
+The floor of a network is the sum over its convolutions of what each takes at best: its operations at the rate of a
+large matrix product (2048 x 2048 x 2048, in the same number format; a sum and a product are two operations), or the
+bytes of what it reads and writes at the rate of a large copy, whichever take longer. Both rates are measured in the
+same run. The share of the floor is that time divided by the network's. Ours' peak memory is that of the whole
+extractions.
 
 With `--peer`, an interpreter that has TensorFlow runs Keras' InceptionV3 alone, and in the tutorial's way from the same
 files to grids in memory. `ratio` and `ratio_network` compare our `inception_v3` with it.
@@ -29,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import (
+    copy_rate,
     fail,
     finish,
     machine,
@@ -41,20 +44,21 @@ from common import (
     seconds_in_turn,
     table,
 )
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from captionlens.datasets.records import Record
 from captionlens.features.backbones import Backbone, load_backbone
+from captionlens.features.backbones.base import has_fast_bfloat16
 from captionlens.features.backbones.inception_v3 import WEIGHTS_URL, InceptionV3
 from captionlens.features.backbones.weights_cache import cache_folder
-from captionlens.features.extract import extract, has_fast_bfloat16
+from captionlens.features.extract import BATCH, Prepared, extract
+from captionlens.memory import keep_freed_memory
 
 PROJECT = Path(__file__).parent.parent
 FLICKR8K = PROJECT.parent / "shared" / "data" / "flickr8k" / "Flicker8k_Dataset"
 EXAMPLES = PROJECT / "examples" / "photographs"
 BACKBONES = ("inception_v3", "efficientnet_lite2")
-BATCH = 32  # photographs, as extraction has it
 TUTORIAL_BATCH = 16
 
 
@@ -79,15 +83,17 @@ def main() -> None:
     options = parser.parse_args()
 
     records = find_records(options.photographs, options.count)
+    keep_freed_memory()  # as extraction does
     number_format = torch.bfloat16 if has_fast_bfloat16() else torch.float32
-    rate = matmul_rate(number_format, 2048, 2048, 2048)
+    rate, copied = matmul_rate(number_format, 2048, 2048, 2048), copy_rate()
     ours: dict[str, Any] = {}
     plain: dict[str, Any] = {}
     for name in options.backbone:
-        ours[name], plain[name] = measure(load(name), records, options.repeats, number_format, rate)
+        ours[name], plain[name] = measure(load(name), records, options.repeats, number_format, rate, copied)
     peer = run_keras(options.peer, records, options.repeats) if options.peer else None
 
-    print(f"{options.count} photographs, medians of {options.repeats}; matrix product: {rate:,.0f} GF/s")
+    print(f"{options.count} photographs, medians of {options.repeats}")
+    print(f"matrix product: {rate:,.0f} GF/s, copy: {copied:.0f} GB/s")
     print(table(["", "photographs/s", "share of the floor"], table_rows(ours, plain, peer)))
     inception = ours.get("inception_v3")
     finish(
@@ -95,9 +101,10 @@ def main() -> None:
             "benchmark": "extraction",
             "machine": machine(),
             "photographs": options.count,
-            "batch": min(BATCH, options.count),
+            "batch": min(BATCH["cpu"], options.count),
             "number_format": str(number_format).removeprefix("torch."),
             "matrix_product_gigaflops_per_second": rate,
+            "copy_gigabytes_per_second": copied,
             "ours": ours,
             "plain_torch": plain,
             "peer": peer,
@@ -130,7 +137,7 @@ def load(name: str) -> Backbone:
 
 
 def measure(
-    backbone: Backbone, records: Sequence[Record], repeats: int, number_format: torch.dtype, rate: float
+    backbone: Backbone, records: Sequence[Record], repeats: int, number_format: torch.dtype, rate: float, copied: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The results of our way and of plain torch.
 
@@ -140,35 +147,36 @@ def measure(
         repeats: measurements of each.
         number_format: in which our way computes.
         rate: of the matrix product in that format, in 10^9 operations a second.
+        copied: how fast torch copies, in 10^9 bytes a second.
     """
-    pixels = np.stack([backbone.preprocessing.read(record.image) for record in records[:BATCH]])
-    images = torch.from_numpy(backbone.preprocessing.normalise(pixels))  # (B, 3, H, W)
-    ours, plain = network_seconds(backbone, images, number_format, repeats)
+    pixels = np.stack([backbone.preprocessing.read(record.image) for record in records[: BATCH["cpu"]]])
+    ours, plain = network_seconds(backbone, pixels, number_format, 4 * repeats)
     reset_peak_memory()
     whole = extraction_seconds(backbone, records, repeats)
     peak_memory = peak_memory_mib()
-    network = per_second("network_photographs", len(images), ours)
-    operations = count_operations(backbone, images[:1])
-    floor = operations / (rate * 1e9)
+    network = per_second("network_photographs", len(pixels), ours)
+    floor = floor_of(backbone, len(pixels), rate, copied)
     results = {
         **per_second("photographs", len(records), whole),
         **network,
-        "operations_per_photograph": operations,
-        "floor_seconds_per_photograph": floor,
-        "share_of_floor": floor * network["network_photographs_per_second"],
+        **floor,
+        "share_of_floor": floor["floor_seconds_per_photograph"] * network["network_photographs_per_second"],
         "peak_memory_mib": peak_memory,
     }
-    return results, per_second("network_photographs", len(images), plain)
+    return results, per_second("network_photographs", len(pixels), plain)
 
 
 def network_seconds(
-    backbone: Backbone, images: Tensor, number_format: torch.dtype, repeats: int
+    backbone: Backbone, pixels: NDArray[np.uint8], number_format: torch.dtype, repeats: int
 ) -> tuple[list[float], list[float]]:
     """Seconds of a batch through the network, in our way and in plain torch's."""
-    fused = copy.deepcopy(backbone).fuse().to(number_format).to(memory_format=torch.channels_last)
-    batch = images.to(dtype=number_format, memory_format=torch.channels_last)
+    prepared = Prepared(copy.deepcopy(backbone), "cpu", number_format)
+    batch = prepared.images(pixels)
+    images = torch.from_numpy(backbone.preprocessing.normalise(pixels))  # (B, 3, H, W)
     with torch.inference_mode():
-        measured = seconds_in_turn({"ours": lambda: fused(batch), "plain": lambda: backbone(images)}, repeats)
+        measured = seconds_in_turn(
+            {"ours": lambda: prepared.network(batch), "plain": lambda: backbone(images)}, repeats
+        )
     return measured["ours"], measured["plain"]
 
 
@@ -186,12 +194,36 @@ def extraction_seconds(backbone: Backbone, records: Sequence[Record], repeats: i
     return measured
 
 
-def count_operations(backbone: Backbone, image: Tensor) -> int:
-    """Operations of the convolutions and matrix products of one photograph (1, 3, H, W)."""
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        backbone(image)
-    return int(counter.get_total_flops())
+def floor_of(backbone: Backbone, batch: int, rate: float, copy: float) -> dict[str, float]:
+    """What a photograph would take at best: for each convolution its operations or its bytes, whichever take longer.
+
+    Args:
+        backbone: not fused.
+        batch: photographs that share a reading of the weights.
+        rate: of a large matrix product, in 10^9 operations a second.
+        copy: in 10^9 bytes a second.
+    """
+    operations: list[float] = []
+    sizes: list[float] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        operations.append(2 * weight[0].numel() * output.numel())
+        sizes.append(2 * (inputs[0].numel() + output.numel() + weight.numel() / batch))  # in 16 bits each
+
+    hooks = [module.register_forward_hook(note) for module in backbone.modules() if isinstance(module, nn.Conv2d)]
+    with torch.inference_mode():
+        backbone(torch.zeros(1, 3, backbone.preprocessing.size, backbone.preprocessing.size))
+    for hook in hooks:
+        hook.remove()
+    seconds = [max(o / rate, size / copy) / 1e9 for o, size in zip(operations, sizes, strict=True)]
+    return {
+        "operations_per_photograph": sum(operations),
+        "bytes_per_photograph": sum(sizes),
+        "floor_seconds_per_photograph": sum(seconds),
+        "floor_seconds_of_operations_alone": sum(operations) / rate / 1e9,
+    }
 
 
 def run_keras(python: str, records: Sequence[Record], repeats: int) -> dict[str, Any]:

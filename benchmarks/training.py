@@ -44,13 +44,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from captionlens.datasets import Record, read_dataset
 from captionlens.errors import CaptionlensError
-from captionlens.features.extract import accelerator, has_fast_bfloat16
+from captionlens.features.backbones.base import has_fast_bfloat16
+from captionlens.features.extract import accelerator
 from captionlens.features.store import FeatureStore, StoreIndex
+from captionlens.memory import keep_freed_memory
 from captionlens.network import CaptioningNetwork, loss, recurrence
 from captionlens.runtime.vocabulary import PAD, Vocabulary
 from captionlens.training.batches import Batch, CaptionedPhotographs
 from captionlens.training.config import PRESETS, TrainingConfig, make_config
-from captionlens.training.memory import keep_freed_memory
 from captionlens.training.module import CaptioningModule, caption_loss
 
 ROWS, COLUMNS, CHANNELS = 8, 8, 2048  # InceptionV3's grid

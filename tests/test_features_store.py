@@ -143,7 +143,7 @@ import sys
 from captionlens.datasets import read_dataset
 from captionlens.features import extract as module
 from captionlens.features.backbones import load_backbone
-module.SHARD, module.BATCH = 8, 4
+module.SHARD, module.BATCH["cpu"] = 8, 4
 module.extract(read_dataset(sys.argv[1]).records, sys.argv[2], load_backbone("efficientnet_lite0"), progress=False)
 """
 

@@ -17,9 +17,11 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from captionlens.datasets import Dataset, Record
 from captionlens.errors import DatasetError, OptionError, RunError
 from captionlens.features.backbones import Backbone, load_backbone
-from captionlens.features.extract import accelerator, extract, has_fast_bfloat16
+from captionlens.features.backbones.base import has_fast_bfloat16
+from captionlens.features.extract import accelerator, extract
 from captionlens.features.store import FeatureStore
 from captionlens.files import write_text
+from captionlens.memory import keep_freed_memory
 from captionlens.network import CaptioningNetwork
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.scoring.scores import References, quick_cider
@@ -27,7 +29,6 @@ from captionlens.training.batches import CaptionedPhotographs
 from captionlens.training.callbacks import Keeper, Progress, plot_losses
 from captionlens.training.config import TrainingConfig
 from captionlens.training.export import export_run
-from captionlens.training.memory import keep_freed_memory
 from captionlens.training.module import CaptioningModule
 from captionlens.training.run_folder import RunFolder
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -56,6 +57,11 @@ def _normalised_convolutions(network: nn.Module) -> Iterator[tuple[nn.Module, st
         for (name, child), (next_name, next_child) in pairwise(parent.named_children()):
             if isinstance(child, nn.Conv2d) and isinstance(next_child, nn.BatchNorm2d):
                 yield parent, name, next_name
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 matrices in hardware."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def to_places(grid: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captionlens.errors import MissingExtra, WeightsError
-from captionlens.features.backbones.base import Backbone, to_places
+from captionlens.features.backbones.base import Backbone, has_fast_bfloat16, to_places
 from captionlens.runtime.images import Preprocessing
 
 # name: (width multiplier, depth multiplier, pixels a side)
@@ -44,14 +44,67 @@ class SamePadConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
+        input, padding = self._padded(input)
+        return F.conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def clamped(self, input: Tensor) -> Tensor:
+        """The same and ReLU6 in one, without a second pass over the result; on processors, in inference."""
+        input, padding = self._padded(input)
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            input, self.weight, self.bias, padding, self.stride, self.dilation, self.groups, "hardtanh", [0.0, 6.0], ""
+        )
+        return result
+
+    def _padded(self, input: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """The input, with the odd pixels there, and the padding that is left to the convolution."""
         bottom = self._missing(input.shape[-2], 0)
         right = self._missing(input.shape[-1], 1)
-        pads = [right // 2, right - right // 2, bottom // 2, bottom - bottom // 2]
-        return super().forward(F.pad(input, pads) if any(pads) else input)
+        if bottom % 2 or right % 2:
+            return _surrounded(input, bottom, right), (0, 0)
+        return input, (bottom // 2, right // 2)  # by the convolution itself, without a copy
 
     def _missing(self, size: int, axis: int) -> int:
         kernel, stride = self.kernel_size[axis], self.stride[axis]
         return max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+
+
+def _surrounded(input: Tensor, rows: int, columns: int) -> Tensor:
+    """(B, C, H, W) with that many more rows and columns of zeros; the odd one at the end."""
+    top, left = rows // 2, columns // 2
+    pads = (left, columns - left, top, rows - top)
+    if not torch.is_inference_mode_enabled():
+        return F.pad(input, pads)
+    # F.pad fills the whole with zeros first, which takes longer than many a convolution.
+    batch, channels, height, width = input.shape
+    shape = batch, channels, height + rows, width + columns
+    last = input.is_contiguous(memory_format=torch.channels_last)
+    result = torch.empty(
+        shape,
+        dtype=input.dtype,
+        device=input.device,
+        memory_format=torch.channels_last if last else torch.contiguous_format,
+    )
+    result[:, :, :top] = result[:, :, top + height :] = 0
+    result[:, :, :, :left] = result[:, :, :, left + width :] = 0
+    result[:, :, top : top + height, left : left + width] = input
+    return result
+
+
+def _relu6(convolution: SamePadConv2d, norm: nn.Module, input: Tensor) -> Tensor:
+    """Convolution, batch normalisation, ReLU6; in one where the normalisation has been folded away."""
+    if isinstance(norm, nn.Identity) and input.dtype == torch.bfloat16 and _fuses(input):
+        return convolution.clamped(input)
+    return F.relu6(norm(convolution(input)), inplace=True)
+
+
+def _fuses(input: Tensor) -> bool:
+    # The operation is what PyTorch's own compiler makes of the two; other code has no promise that it stays.
+    return (
+        input.device.type == "cpu"
+        and torch.is_inference_mode_enabled()
+        and has_fast_bfloat16()
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    )
 
 
 class InvertedResidual(nn.Module):
@@ -74,8 +127,8 @@ class InvertedResidual(nn.Module):
         """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
         y: Tensor = x
         if self.expands:
-            y = F.relu6(self._bn0(self._expand_conv(y)))
-        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+            y = _relu6(self._expand_conv, self._bn0, y)
+        y = _relu6(self._depthwise_conv, self._bn1, y)
         y = self._bn2(self._project_conv(y))
         return x + y if self.shortcut else y
 
@@ -105,10 +158,10 @@ class EfficientNetLite(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, size, size) to grid features (B, L, 1280)."""
-        x = F.relu6(self._bn0(self._conv_stem(images)))
+        x = _relu6(self._conv_stem, self._bn0, images)
         for block in self._blocks:
             x = block(x)
-        return to_places(F.relu6(self._bn1(self._conv_head(x))))
+        return to_places(_relu6(self._conv_head, self._bn1, x))
 
 
 class Classifier(nn.Module):
