@@ -1,5 +1,6 @@
 """Run the frozen backbone over every photograph once, into the feature store."""
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -64,7 +65,7 @@ def extract(
     *,
     device: str = "cpu",
     bfloat16: bool | None = None,
-    decoders: int = 4,
+    decoders: int | None = None,
     progress: bool = True,
 ) -> Extraction:
     """Put the grids of all photographs that are not in the store yet into it.
@@ -78,7 +79,8 @@ def extract(
         backbone: as loaded, not fused.
         device: where the backbone runs.
         bfloat16: compute in bfloat16; by default where the processor has it. Grids are kept as float16.
-        decoders: threads that read and resize photographs ahead of the network.
+        decoders: threads that read and resize photographs ahead of the network; by default two beside a network on
+            the processor, whose threads they disturb, and one for each core beside a card.
         progress: show a bar on a terminal.
 
     Raises:
@@ -101,6 +103,8 @@ def extract(
     if bfloat16 is None:
         bfloat16 = device == "cpu" and has_fast_bfloat16()
     dtype = torch.bfloat16 if bfloat16 else torch.float32
+    if decoders is None:
+        decoders = 2 if device == "cpu" else os.cpu_count() or 2
     keep_freed_memory()
     network = Prepared(backbone, device, dtype)
 

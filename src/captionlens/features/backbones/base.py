@@ -1,7 +1,7 @@
 """What every backbone offers: grid features of photographs, and how it wants its pictures."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -62,6 +62,33 @@ def _normalised_convolutions(network: nn.Module) -> Iterator[tuple[nn.Module, st
 def has_fast_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 matrices in hardware."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def clamps_within(input: Tensor) -> bool:
+    """Whether `convolve_and_clamp` works on this: in bfloat16, on a processor that has it, in inference mode.
+
+    The operation is the one that PyTorch's own compiler makes of the two. That it stays is not promised, so its absence
+    only costs time.
+    """
+    return (
+        input.dtype == torch.bfloat16
+        and input.device.type == "cpu"
+        and torch.is_inference_mode_enabled()
+        and has_fast_bfloat16()
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    )
+
+
+def convolve_and_clamp(
+    convolution: nn.Conv2d, input: Tensor, padding: Sequence[int], highest: float | None = None
+) -> Tensor:
+    """A convolution and a ReLU, up to `highest` if that is given, without a second pass over the result."""
+    clamp = ("relu", []) if highest is None else ("hardtanh", [0.0, highest])
+    result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        input, convolution.weight, convolution.bias, padding, convolution.stride, convolution.dilation,
+        convolution.groups, *clamp, "",
+    )  # fmt: skip
+    return result
 
 
 def to_places(grid: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captionlens.errors import MissingExtra, WeightsError
-from captionlens.features.backbones.base import Backbone, has_fast_bfloat16, to_places
+from captionlens.features.backbones.base import Backbone, clamps_within, convolve_and_clamp, to_places
 from captionlens.runtime.images import Preprocessing
 
 # name: (width multiplier, depth multiplier, pixels a side)
@@ -47,13 +47,10 @@ class SamePadConv2d(nn.Conv2d):
         input, padding = self._padded(input)
         return F.conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
-    def clamped(self, input: Tensor) -> Tensor:
-        """The same and ReLU6 in one, without a second pass over the result; on processors, in inference."""
+    def relu6(self, input: Tensor) -> Tensor:
+        """The same and ReLU6 in one; see `clamps_within`."""
         input, padding = self._padded(input)
-        result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            input, self.weight, self.bias, padding, self.stride, self.dilation, self.groups, "hardtanh", [0.0, 6.0], ""
-        )
-        return result
+        return convolve_and_clamp(self, input, padding, highest=6)
 
     def _padded(self, input: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """The input, with the odd pixels there, and the padding that is left to the convolution."""
@@ -92,19 +89,9 @@ def _surrounded(input: Tensor, rows: int, columns: int) -> Tensor:
 
 def _relu6(convolution: SamePadConv2d, norm: nn.Module, input: Tensor) -> Tensor:
     """Convolution, batch normalisation, ReLU6; in one where the normalisation has been folded away."""
-    if isinstance(norm, nn.Identity) and input.dtype == torch.bfloat16 and _fuses(input):
-        return convolution.clamped(input)
+    if isinstance(norm, nn.Identity) and clamps_within(input):
+        return convolution.relu6(input)
     return F.relu6(norm(convolution(input)), inplace=True)
-
-
-def _fuses(input: Tensor) -> bool:
-    # The operation is what PyTorch's own compiler makes of the two; other code has no promise that it stays.
-    return (
-        input.device.type == "cpu"
-        and torch.is_inference_mode_enabled()
-        and has_fast_bfloat16()
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-    )
 
 
 class InvertedResidual(nn.Module):
