@@ -52,7 +52,7 @@ from captionlens.features.backbones import Backbone, load_backbone
 from captionlens.features.backbones.base import has_fast_bfloat16
 from captionlens.features.backbones.inception_v3 import WEIGHTS_URL, InceptionV3
 from captionlens.features.backbones.weights_cache import cache_folder
-from captionlens.features.extract import BATCH, Prepared, extract
+from captionlens.features.extract import CPU_BATCH, Prepared, extract
 from captionlens.memory import keep_freed_memory
 
 PROJECT = Path(__file__).parent.parent
@@ -101,7 +101,7 @@ def main() -> None:
             "benchmark": "extraction",
             "machine": machine(),
             "photographs": options.count,
-            "batch": min(BATCH["cpu"], options.count),
+            "batch": min(CPU_BATCH, options.count),
             "number_format": str(number_format).removeprefix("torch."),
             "matrix_product_gigaflops_per_second": rate,
             "copy_gigabytes_per_second": copied,
@@ -149,7 +149,7 @@ def measure(
         rate: of the matrix product in that format, in 10^9 operations a second.
         copied: how fast torch copies, in 10^9 bytes a second.
     """
-    pixels = np.stack([backbone.preprocessing.read(record.image) for record in records[: BATCH["cpu"]]])
+    pixels = np.stack([backbone.preprocessing.read(record.image) for record in records[:CPU_BATCH]])
     ours, plain = network_seconds(backbone, pixels, number_format, 4 * repeats)
     reset_peak_memory()
     whole = extraction_seconds(backbone, records, repeats)

@@ -16,6 +16,7 @@ from captionlens.datasets import read_dataset
 from captionlens.datasets.records import Record
 from captionlens.datasets.scenes import draw_scenes
 from captionlens.errors import StoreError
+from captionlens.features import extract as extraction
 from captionlens.features.backbones import load_backbone
 from captionlens.features.extract import extract
 from captionlens.features.store import FeatureStore, StoreIndex, photograph_key
@@ -127,6 +128,19 @@ def test_bad_photographs_do_not_stop_the_others(scenes: Path, tmp_path: Path) ->
     assert sorted(Path(error.path).name for error in done.unreadable) == ["broken.jpg", "gone.jpg"]
 
 
+def test_shard_that_cannot_be_written_ends_the_extraction(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "SHARD", 8)
+    monkeypatch.setattr(extraction, "CPU_BATCH", 8)
+    records, store, backbone = read_dataset(scenes).records, tmp_path / "store", load_backbone("efficientnet_lite0")
+    FeatureStore.create(store, extraction.store_index(backbone))
+    (store / "shard-00001.npy").mkdir()  # in the way of the second shard
+    with pytest.raises(OSError, match=r"shard-00001\.npy"):
+        extract(records, store, backbone, progress=False)
+    assert len(FeatureStore.open(store)) == 8  # the first is there
+
+
 def test_changed_photograph_is_extracted_anew(scenes: Path, tmp_path: Path) -> None:
     record = read_dataset(scenes).records[0]
     copy = replace(record, image=tmp_path / "copy.png")
@@ -143,7 +157,7 @@ import sys
 from captionlens.datasets import read_dataset
 from captionlens.features import extract as module
 from captionlens.features.backbones import load_backbone
-module.SHARD, module.BATCH["cpu"] = 8, 4
+module.SHARD, module.CPU_BATCH = 8, 4
 module.extract(read_dataset(sys.argv[1]).records, sys.argv[2], load_backbone("efficientnet_lite0"), progress=False)
 """
 

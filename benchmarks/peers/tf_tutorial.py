@@ -1,12 +1,13 @@
-"""Peer of `training.py`: the tutorial's captioner, trained in TensorFlow as the tutorial trains it.
+"""Peer of `training.py` and `curves.py`: the tutorial's captioner, trained in TensorFlow as the tutorial trains it.
 
 An encoder (dense, ReLU), additive attention, a GRU and two dense layers; every caption of a batch goes word by word to
 the longest caption of all, padding is masked in the loss, each caption has its photograph's grid to itself, and Adam
-has its usual settings. `graph` compiles the whole step by `tf.function`, `eager` does not.
+has its usual settings. As in the tutorial, the GRU starts each word from zeros: the state of the word before reaches
+the next only through the attention. `graph` compiles the whole step by `tf.function`, `eager` does not.
 
 The folder holds what training.py wrote: `captions.npy` (K, T) padded with 0 and `photographs.npy` (K,), the row of each
 caption's grid in `grids.npy` (P, L, D); and for `--epochs` the same of the validation split, as `validation_*.npy`.
-The places of the random grids are repeated where there are fewer grids than photographs.
+Where there are fewer grids than photographs, they are repeated.
 
 Needs TensorFlow and NumPy, not captionlens. Prints one JSON object.
 """

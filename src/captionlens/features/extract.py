@@ -23,7 +23,7 @@ from captionlens.runtime.images import Preprocessing
 
 # Photographs in a batch; on a processor, what a layer makes of 8 is still in its cache for the next layer. Both divide
 # SHARD: a resumed extraction forms the same batches and ends with the same bytes.
-BATCH = {"cpu": 8, "cuda": 64}
+CPU_BATCH, CARD_BATCH = 8, 64
 DECODED_AHEAD = 64  # photographs
 
 
@@ -103,8 +103,10 @@ def extract(
     if bfloat16 is None:
         bfloat16 = device == "cpu" and has_fast_bfloat16()
     dtype = torch.bfloat16 if bfloat16 else torch.float32
+    on_processor = torch.device(device).type == "cpu"
+    batch_size = CPU_BATCH if on_processor else CARD_BATCH
     if decoders is None:
-        decoders = 2 if device == "cpu" else os.cpu_count() or 2
+        decoders = 2 if on_processor else os.cpu_count() or 2
     keep_freed_memory()
     network = Prepared(backbone, device, dtype)
 
@@ -115,7 +117,7 @@ def extract(
     bar = tqdm(total=len(missing), desc="features", unit="photo", disable=None if progress else True)
     # One thread writes a shard while the network makes the next.
     with bar, ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
-        for batch in _batches(_decoded(missing, backbone.preprocessing, decoders), BATCH[device]):
+        for batch in _batches(_decoded(missing, backbone.preprocessing, decoders), batch_size):
             good = [(key, pixels) for key, pixels in batch if not isinstance(pixels, UnreadableImage)]
             unreadable.extend(pixels for _, pixels in batch if isinstance(pixels, UnreadableImage))
             if good:
@@ -140,7 +142,7 @@ class Prepared:
 
     Args:
         backbone: as loaded; it is changed.
-        device: "cpu" or "cuda".
+        device: where it runs.
         dtype: of the computation.
     """
 
@@ -148,10 +150,9 @@ class Prepared:
         network = backbone.fuse().to(device=device, dtype=dtype)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
         self.device, self.dtype = device, dtype
-        mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (
-            backbone.preprocessing.mean, backbone.preprocessing.std
-        ))  # fmt: skip
-        self.scale, self.shift = 1 / (255 * std), -mean / std
+        self.scale, self.shift = (
+            torch.from_numpy(values).to(device).view(3, 1, 1) for values in backbone.preprocessing.scale_and_shift()
+        )
 
     @torch.inference_mode()
     def images(self, pixels: NDArray[np.uint8]) -> Tensor:

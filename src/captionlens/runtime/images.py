@@ -183,10 +183,14 @@ class Preprocessing:
             image = image.resize((self.size, self.size), _INTERPOLATIONS[self.interpolation])
         return np.asarray(image)
 
+    def scale_and_shift(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What a channel's values are multiplied by, and what is added then: float32 (3,) each."""
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        return (1.0 / (255.0 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (..., H, W, 3) to float32 (..., 3, H, W), normalised."""
-        scale = (1.0 / (255.0 * np.asarray(self.std))).astype(np.float32)
-        shift = (-np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)
+        scale, shift = self.scale_and_shift()
         values = pixels.astype(np.float32) * scale + shift  # (..., H, W, 3)
         return np.ascontiguousarray(np.moveaxis(values, -1, -3))
 

@@ -19,7 +19,7 @@ from captionlens.errors import DatasetError, OptionError, RunError
 from captionlens.features.backbones import Backbone, load_backbone
 from captionlens.features.backbones.base import has_fast_bfloat16
 from captionlens.features.extract import accelerator, extract
-from captionlens.features.store import FeatureStore
+from captionlens.features.store import FeatureStore, StoreIndex
 from captionlens.files import write_text
 from captionlens.memory import keep_freed_memory
 from captionlens.network import CaptioningNetwork
@@ -143,6 +143,15 @@ def _vocabulary(run: RunFolder, training: Sequence[Record]) -> Vocabulary:
     return vocabulary
 
 
+def make_network(config: TrainingConfig, vocabulary: Vocabulary, index: StoreIndex) -> CaptioningNetwork:
+    """The network that these settings ask for, to be trained on grids of a store."""
+    return CaptioningNetwork(
+        config.network_config(
+            vocabulary=len(vocabulary), rows=index.rows, columns=index.columns, channels=index.channels
+        )
+    )
+
+
 def _module(
     config: TrainingConfig,
     store: FeatureStore,
@@ -151,14 +160,7 @@ def _module(
     validation: CaptionedPhotographs,
     records: Sequence[Record],
 ) -> CaptioningModule:
-    network = CaptioningNetwork(
-        config.network_config(
-            vocabulary=len(vocabulary),
-            rows=store.index.rows,
-            columns=store.index.columns,
-            channels=store.index.channels,
-        )
-    )
+    network = make_network(config, vocabulary, store.index)
     references = References({number: record.captions for number, record in enumerate(records)})
 
     def score(captions: Sequence[str]) -> float:
@@ -186,25 +188,14 @@ def _fit(
     keep_freed_memory()
     logs = run.path / "logs"
     with warnings.catch_warnings():
-        # Lightning warns of few loader workers; reading mapped features in this process is the faster way.
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        trainer = pl.Trainer(
-            accelerator=kind,
-            devices=1,
-            precision=_precision(precision, kind),
-            max_epochs=run.config.epochs,
-            gradient_clip_val=run.config.gradient_clip,
+        hush_lightning()
+        trainer = make_trainer(
+            run.config,
+            kind,
+            choose_precision(precision, kind),
             callbacks=[Progress(progress), keeper],
             logger=[TensorBoardLogger(logs, name="", version="tensorboard"), CSVLogger(logs, name="csv")],
             default_root_dir=run.path,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            reload_dataloaders_every_n_epochs=1,
-            use_distributed_sampler=False,
         )
         checkpoint = run.checkpoint
         if checkpoint:
@@ -218,7 +209,44 @@ def _fit(
     return keeper
 
 
-def _precision(precision: str, kind: str) -> Any:
+def hush_lightning() -> None:
+    """Silence its advice: it warns of few loader workers, but to read mapped features in this process is faster."""
+    warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+def make_trainer(config: TrainingConfig, kind: str, precision: Any, **others: Any) -> pl.Trainer:
+    """The trainer of a run; what it shows and keeps is up to `others`, more of Lightning's options.
+
+    Args:
+        config: of the run.
+        kind: "cpu" or "cuda".
+        precision: as `choose_precision` gives it.
+        others: laid over the run's own.
+    """
+    options: dict[str, Any] = {
+        "accelerator": kind,
+        "devices": 1,
+        "precision": precision,
+        "max_epochs": config.epochs,
+        "gradient_clip_val": config.gradient_clip,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "reload_dataloaders_every_n_epochs": 1,
+        "use_distributed_sampler": False,
+    }
+    return pl.Trainer(**options | others)
+
+
+def choose_precision(precision: str, kind: str) -> Any:
+    """Lightning's word for "auto" (bfloat16 where the processor or card has it), "32" or "bf16".
+
+    Raises:
+        OptionError: another word.
+    """
     if precision == "auto":
         fast = torch.cuda.is_bf16_supported() if kind == "cuda" else has_fast_bfloat16()
         return "bf16-mixed" if fast else "32-true"

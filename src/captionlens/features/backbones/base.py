@@ -64,14 +64,16 @@ def has_fast_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def clamps_within(input: Tensor) -> bool:
-    """Whether `convolve_and_clamp` works on this: in bfloat16, on a processor that has it, in inference mode.
+def clamps_within(norm: nn.Module, input: Tensor) -> bool:
+    """Whether `convolve_and_clamp` may stand for a convolution of `input`, `norm` and a ReLU.
 
-    The operation is the one that PyTorch's own compiler makes of the two. That it stays is not promised, so its absence
-    only costs time.
+    It may where the normalisation was folded away (`Backbone.fuse`), in inference mode, in bfloat16 on a processor that
+    has it. The operation is the one that PyTorch's own compiler makes of the two. That it stays is not promised, so its
+    absence only costs time.
     """
     return (
-        input.dtype == torch.bfloat16
+        isinstance(norm, nn.Identity)
+        and input.dtype == torch.bfloat16
         and input.device.type == "cpu"
         and torch.is_inference_mode_enabled()
         and has_fast_bfloat16()

@@ -57,7 +57,7 @@ class SamePadConv2d(nn.Conv2d):
         bottom = self._missing(input.shape[-2], 0)
         right = self._missing(input.shape[-1], 1)
         if bottom % 2 or right % 2:
-            return _surrounded(input, bottom, right), (0, 0)
+            return F.pad(input, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2)), (0, 0)
         return input, (bottom // 2, right // 2)  # by the convolution itself, without a copy
 
     def _missing(self, size: int, axis: int) -> int:
@@ -65,31 +65,9 @@ class SamePadConv2d(nn.Conv2d):
         return max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
 
 
-def _surrounded(input: Tensor, rows: int, columns: int) -> Tensor:
-    """(B, C, H, W) with that many more rows and columns of zeros; the odd one at the end."""
-    top, left = rows // 2, columns // 2
-    pads = (left, columns - left, top, rows - top)
-    if not torch.is_inference_mode_enabled():
-        return F.pad(input, pads)
-    # F.pad fills the whole with zeros first, which takes longer than many a convolution.
-    batch, channels, height, width = input.shape
-    shape = batch, channels, height + rows, width + columns
-    last = input.is_contiguous(memory_format=torch.channels_last)
-    result = torch.empty(
-        shape,
-        dtype=input.dtype,
-        device=input.device,
-        memory_format=torch.channels_last if last else torch.contiguous_format,
-    )
-    result[:, :, :top] = result[:, :, top + height :] = 0
-    result[:, :, :, :left] = result[:, :, :, left + width :] = 0
-    result[:, :, top : top + height, left : left + width] = input
-    return result
-
-
 def _relu6(convolution: SamePadConv2d, norm: nn.Module, input: Tensor) -> Tensor:
-    """Convolution, batch normalisation, ReLU6; in one where the normalisation has been folded away."""
-    if isinstance(norm, nn.Identity) and clamps_within(input):
+    """Convolution, batch normalisation, ReLU6; in one where that is possible."""
+    if clamps_within(norm, input):
         return convolution.relu6(input)
     return F.relu6(norm(convolution(input)), inplace=True)
 

@@ -43,7 +43,7 @@ class NormalisedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', H', W')."""
-        if isinstance(self.bn, nn.Identity) and clamps_within(x):
+        if clamps_within(self.bn, x):
             assert not isinstance(self.conv.padding, str)
             return convolve_and_clamp(self.conv, x, self.conv.padding)
         return F.relu(self.bn(self.conv(x)))
