@@ -11,6 +11,7 @@ from captionlens.errors import OptionError
 from captionlens.features.store import FeatureStore, StoreIndex, photograph_key
 from captionlens.runtime.vocabulary import END, PAD, START, Vocabulary
 from captionlens.training.batches import Batch, CaptionedPhotographs, LengthBatches, training_loader
+from captionlens.training.distributed import Processes
 
 PHOTOGRAPHS = 60
 
@@ -89,6 +90,27 @@ def test_order_depends_on_seed_and_epoch_only(data: CaptionedPhotographs) -> Non
     assert list(LengthBatches(data, 16, 1, 3)) != list(LengthBatches(data, 16, 1, 4))
     assert list(LengthBatches(data, 16, 1, 3)) != list(LengthBatches(data, 16, 2, 3))
     assert len(LengthBatches(data, 16, 1, 3)) == len(list(LengthBatches(data, 16, 1, 3)))
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_processes_share_every_batch(count: int, data: CaptionedPhotographs) -> None:
+    parts = [
+        list(training_loader(data, captions=16, seed=1, epoch=0, processes=Processes(rank, count)))
+        for rank in range(count)
+    ]
+    standing_in = 0
+    for whole, *own in zip(epoch(data, 0), *parts, strict=True):
+        assert {(part.caption_count, part.word_count) for part in own} == {(whole.caption_count, whole.word_count)}
+        assert (whole.caption_share, whole.word_share) == (1, 1)
+        assert sum(part.caption_share for part in own) == pytest.approx(count)
+        assert sum(part.word_share for part in own) == pytest.approx(count)
+        counted = [part for part in own if part.word_share]
+        assert captions_of(counted) == captions_of([whole])
+        for part in counted:
+            words = int((part.captions[:, :, 1:] != PAD).sum())
+            assert part.word_share == pytest.approx(count * words / whole.word_count)
+        standing_in += len(own) - len(counted)
+    assert standing_in  # some batches have fewer photographs than there are processes
 
 
 def test_photographs_without_features_are_counted(data: CaptionedPhotographs, tmp_path: Path) -> None:

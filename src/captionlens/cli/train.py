@@ -2,11 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from captionlens.cli import show_messages
 from captionlens.cli.options import data_options, show_dataset
+
+if TYPE_CHECKING:
+    from captionlens.datasets import Dataset
+    from captionlens.training.run_folder import RunFolder
 
 
 @click.command()
@@ -45,34 +50,43 @@ def train(
     and exports it to RUN/model. Can be killed at any moment; the same command goes on where it stopped.
     """
     from captionlens.training.config import make_config, parse_settings, read_yaml
+    from captionlens.training.distributed import started_processes
     from captionlens.training.fit import train as run_training
     from captionlens.training.run_folder import DataSettings, resume_run, start_run
 
-    changes: dict[str, Any] = read_yaml(config) if config is not None else {}
-    if backbone is not None:
-        changes["backbone"] = backbone
-    changes |= parse_settings(settings)
-    data = DataSettings(
-        dataset=dataset,
-        layout=layout,
-        max_captions=max_captions,
-        split_seed=seed,
-        features=str(features) if features else None,
-        backbone_weights=str(backbone_weights) if backbone_weights else None,
-    )
-    # Settings are refused before a data set is downloaded for them.
-    if resume:
-        run = resume_run(output, {"preset": preset, **changes} if preset else changes)
-        data = replace(run.data, dataset=dataset)
-    else:
-        named = str(changes.pop("preset", None) or preset or "base")
-        run = start_run(output, data, make_config(named, changes))
-    read = show_dataset(dataset, layout=data.layout, max_captions=data.max_captions, seed=data.split_seed, quiet=quiet)
-    summary = run_training(run, read, devices=devices, precision=precision, progress=not quiet)
-    if not quiet:
-        best = summary["best"]
-        click.echo(
-            f"kept epoch {best['epoch']:.0f}: CIDEr-D {100 * best['val_cider']:.1f} on validation; "
-            f"{summary['captions_per_second']} captions/s; model in {output / 'model'}",
-            err=True,
+    def prepare() -> "tuple[RunFolder, Dataset]":
+        changes: dict[str, Any] = read_yaml(config) if config is not None else {}
+        if backbone is not None:
+            changes["backbone"] = backbone
+        changes.update(parse_settings(settings))
+        data = DataSettings(
+            dataset=dataset,
+            layout=layout,
+            max_captions=max_captions,
+            split_seed=seed,
+            features=str(features) if features else None,
+            backbone_weights=str(backbone_weights) if backbone_weights else None,
         )
+        # Settings are refused before a data set is downloaded for them.
+        if resume:
+            run = resume_run(output, {"preset": preset, **changes} if preset else changes)
+            data = replace(run.data, dataset=dataset)
+        else:
+            named = str(changes.pop("preset", None) or preset or "base")
+            run = start_run(output, data, make_config(named, changes))
+        read = show_dataset(
+            dataset, layout=data.layout, max_captions=data.max_captions, seed=data.split_seed, quiet=quiet
+        )
+        return run, read
+
+    with started_processes() as processes:
+        show_messages(quiet or not processes.first)
+        run, read = processes.from_first(prepare)
+        summary = run_training(run, read, devices=devices, precision=precision, progress=not quiet, processes=processes)
+        if processes.first and not quiet:
+            best = summary["best"]
+            click.echo(
+                f"kept epoch {best['epoch']:.0f}: CIDEr-D {100 * best['val_cider']:.1f} on validation; "
+                f"{summary['captions_per_second']} captions/s; model in {output / 'model'}",
+                err=True,
+            )

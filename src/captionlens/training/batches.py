@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,21 +13,30 @@ from captionlens.datasets.records import Record
 from captionlens.errors import OptionError
 from captionlens.features.store import FeatureStore, photograph_key
 from captionlens.runtime.vocabulary import PAD, Vocabulary
+from captionlens.training.distributed import ALONE, Processes
 
 POOL = 32  # batches' worth of photographs that are shuffled together before sorting by length
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """P photographs: `features` (P, L, D) float16 and `captions` (P, C, T) int64, padded with 0."""
+    """P photographs: `features` (P, L, D) float16 and `captions` (P, C, T) int64, padded with 0.
+
+    Where several processes train together, these are one process's part of a batch.
+
+    Attributes:
+        caption_count: captions of the whole batch.
+        word_count: words to predict in the whole batch, `<end>` among them.
+        caption_share: captions here, as a part of the mean of all processes; 1 where there is one process.
+        word_share: likewise words.
+    """
 
     features: Tensor
     captions: Tensor
-
-    @property
-    def caption_count(self) -> int:
-        """Captions in the batch, empty rows left out."""
-        return int((self.captions[:, :, 0] != PAD).sum())
+    caption_count: int
+    word_count: int
+    caption_share: float
+    word_share: float
 
 
 class CaptionedPhotographs(Dataset[tuple[str, list[list[int]]]]):
@@ -69,16 +79,34 @@ class CaptionedPhotographs(Dataset[tuple[str, list[list[int]]]]):
     def __getitem__(self, index: int) -> tuple[str, list[list[int]]]:
         return self.items[index]
 
-    def collate(self, items: Sequence[tuple[str, list[list[int]]]]) -> Batch:
-        """Photographs to one batch."""
-        slots = max(len(captions) for _, captions in items)
-        longest = max(len(caption) for _, captions in items for caption in captions)
-        padded = np.full((len(items), slots, longest), PAD, np.int64)
-        for row, (_, captions) in enumerate(items):
-            for slot, caption in enumerate(captions):
+    def collate(self, items: Sequence[tuple[str, list[list[int]]]], processes: Processes = ALONE) -> Batch:
+        """Photographs to one batch, or to the part of it that falls to this process."""
+        captions, words = _count(items)
+        own = items[processes.rank :: processes.count]
+        own_captions, own_words = _count(own)
+        if not own:  # fewer photographs than processes: this one takes part with a photograph that counts nothing
+            own = items[:1]
+        slots = max(len(numbers) for _, numbers in own)
+        longest = max(len(caption) for _, numbers in own for caption in numbers)
+        padded = np.full((len(own), slots, longest), PAD, np.int64)
+        for row, (_, numbers) in enumerate(own):
+            for slot, caption in enumerate(numbers):
                 padded[row, slot, : len(caption)] = caption
-        features = self.store.read(key for key, _ in items)
-        return Batch(torch.from_numpy(features), torch.from_numpy(padded))
+        features = self.store.read(key for key, _ in own)
+        return Batch(
+            torch.from_numpy(features),
+            torch.from_numpy(padded),
+            captions,
+            words,
+            processes.count * own_captions / captions,
+            processes.count * own_words / words,
+        )
+
+
+def _count(items: Sequence[tuple[str, list[list[int]]]]) -> tuple[int, int]:
+    """Captions of photographs, and their words to predict: all but `<start>`."""
+    lengths = [len(caption) for _, captions in items for caption in captions]
+    return len(lengths), sum(lengths) - len(lengths)
 
 
 class LengthBatches(Sampler[list[int]]):
@@ -124,11 +152,16 @@ class LengthBatches(Sampler[list[int]]):
         return batches
 
 
-def training_loader(data: CaptionedPhotographs, *, captions: int, seed: int, epoch: int) -> DataLoader[Batch]:
-    """Batches of about `captions` captions in the order of this epoch, see `LengthBatches`."""
+def training_loader(
+    data: CaptionedPhotographs, *, captions: int, seed: int, epoch: int, processes: Processes = ALONE
+) -> DataLoader[Batch]:
+    """Batches of about `captions` captions in the order of this epoch, see `LengthBatches`.
+
+    Several processes go through the same batches; each gets its own part of every batch.
+    """
     return DataLoader(
         data,  # type: ignore[arg-type]  # collate makes batches of the items
         batch_sampler=LengthBatches(data, captions, seed, epoch),
-        collate_fn=data.collate,
+        collate_fn=partial(data.collate, processes=processes),
         generator=torch.Generator(),  # its own, so that making a loader draws nothing from dropout's numbers
     )

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class Keeper(pl.Callback):
     """After each epoch: history, samples, the best weights, and a checkpoint with all that going on needs.
 
     Files of the run folder: `history.csv`, `samples.jsonl`, `best.safetensors`, `best.json`, `last.ckpt`.
-    The checkpoint is written last: whatever it stands for is already there.
+    The checkpoint is written last: whatever it stands for is already there. Of several processes, the first writes.
 
     Args:
         run: the run folder.
@@ -92,8 +93,7 @@ class Keeper(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep what the epoch brought."""
         assert isinstance(pl_module, CaptioningModule)
-        if not trainer.is_global_zero:
-            return
+        first = pl_module.processes.first
         metrics = trainer.callback_metrics
         epoch = trainer.current_epoch + 1
         row = {
@@ -103,15 +103,19 @@ class Keeper(pl.Callback):
             "val_cider": float(metrics["val_cider"]),
         }
         self.history = [*self.history, row]
-        self._write_history()
-        self._write_samples(trainer, pl_module, epoch)
+        if first:
+            self._write_history()
+            self._write_samples(trainer, pl_module, epoch)
         # The first epoch is the best so far even if its captions score nothing.
         if not self.best or self.keep == "last" or row["val_cider"] > self.best["val_cider"]:
             self.best = row
-            weights = {name: tensor.contiguous() for name, tensor in pl_module.kept.state_dict().items()}
-            write_bytes(self.run / "best.safetensors", safetensors.torch.save(weights))
-            write_text(self.run / "best.json", json.dumps(row) + "\n")
-        with atomic_path(self.run / "last.ckpt") as path:
+            if first:
+                weights = {name: tensor.contiguous() for name, tensor in pl_module.kept.state_dict().items()}
+                write_bytes(self.run / "best.safetensors", safetensors.torch.save(weights))
+                write_text(self.run / "best.json", json.dumps(row) + "\n")
+        checkpoint = self.run / "last.ckpt"
+        # Every process has to ask for a checkpoint; the first writes it.
+        with atomic_path(checkpoint) if first else nullcontext(checkpoint) as path:
             trainer.save_checkpoint(path)
 
     def _write_history(self) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 
 from captionlens.datasets import Dataset, Record
 from captionlens.errors import DatasetError, OptionError, RunError
-from captionlens.features.backbones import Backbone, load_backbone
+from captionlens.features.backbones import load_backbone
 from captionlens.features.backbones.base import has_fast_bfloat16
 from captionlens.features.extract import accelerator, extract
 from captionlens.features.store import FeatureStore, StoreIndex
@@ -28,6 +29,7 @@ from captionlens.scoring.scores import References, quick_cider
 from captionlens.training.batches import CaptionedPhotographs
 from captionlens.training.callbacks import Keeper, Progress, plot_losses
 from captionlens.training.config import TrainingConfig
+from captionlens.training.distributed import ALONE, Processes
 from captionlens.training.export import export_run
 from captionlens.training.module import CaptioningModule
 from captionlens.training.run_folder import RunFolder
@@ -36,7 +38,13 @@ log = logging.getLogger("captionlens")
 
 
 def train(
-    run: RunFolder, dataset: Dataset, *, devices: str = "auto", precision: str = "auto", progress: bool = True
+    run: RunFolder,
+    dataset: Dataset,
+    *,
+    devices: str = "auto",
+    precision: str = "auto",
+    progress: bool = True,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Do the whole job of a run, from where it stands.
 
@@ -46,6 +54,7 @@ def train(
         devices: "auto", "cpu" or "cuda".
         precision: "auto" (bfloat16 where the processor or card has it), "32" or "bf16".
         progress: show bars on a terminal.
+        processes: that train together, each with its part of every batch; the first does all the rest.
 
     Returns:
         The content of summary.json.
@@ -53,26 +62,26 @@ def train(
     Raises:
         CaptionlensError: a setting, the store, the run folder or the data set is not fit for it.
     """
-    if run.finished:
+    if processes.from_first(lambda: run.finished):
         log.info("%s is finished already", run.path)
         summary: dict[str, Any] = json.loads((run.path / "summary.json").read_text())
         return summary
     began = time.perf_counter()
     training, validation = dataset.split("train"), dataset.split("val")
     config = run.config
-    accelerator(devices)  # refuse a wrong word before the work, not after the features
+    # A wrong word is refused before the work, not after the features.
+    kind, numbers = processes.from_first(lambda: _devices(devices, precision, processes))
     pl.seed_everything(config.seed, verbose=False)
 
-    backbone = load_backbone(config.backbone, _path(run.data.backbone_weights))
     validation = validation[: config.validation_photographs]
-    store, left_out = _features(run, (*training, *validation), backbone, devices, progress)
+    left_out = processes.from_first(lambda: _features(run, (*training, *validation), kind, progress))
+    usable = [record for record in validation if record.image not in left_out]
+    processes.from_first(lambda: _check_validation(dataset, len(usable), processes))
+    store = FeatureStore.open(run.features)
     features_done = time.perf_counter()
 
-    vocabulary = _vocabulary(run, training)
+    vocabulary = processes.from_first(lambda: _vocabulary(run, training))
     training_data = CaptionedPhotographs(training, store, vocabulary, config.max_words)
-    usable = [record for record in validation if record.image not in left_out]
-    if not usable:
-        raise DatasetError(dataset.root, "no photograph of the val split can be read")
     validation_data = CaptionedPhotographs(usable, store, vocabulary, config.max_words)
     log.info(
         "training on %d captions of %d photographs, validating on %d; %d words",
@@ -81,53 +90,75 @@ def train(
         len(validation_data),
         len(vocabulary),
     )
-    module = _module(config, store, vocabulary, training_data, validation_data, usable)
-    keeper = _fit(run, module, usable, devices=devices, precision=precision, progress=progress)
-    plot_losses(keeper.history, run.path / "loss.png")
+    module = _module(config, store, vocabulary, training_data, validation_data, usable, processes)
+    keeper = _fit(run, module, usable, kind=kind, precision=numbers, progress=progress)
     fitted = time.perf_counter()
 
-    log.info("kept epoch %d: CIDEr-D %.1f on validation", keeper.best["epoch"], 100 * keeper.best["val_cider"])
-    export_run(run, examples=[record.image for record in usable[:8]])
-    ended = time.perf_counter()
-    summary = {
-        "dataset": dataset.name,
-        "captions": training_data.caption_count,
-        "photographs": {
-            "train": len(training_data),
-            "val": len(validation_data),
-            "unreadable": len(left_out),
-        },
-        "vocabulary": len(vocabulary),
-        "best": keeper.best,
-        "history": keeper.history,
-        "captions_per_second": round(module.caption_total / max(module.seconds["training"], 1e-9), 1),
-        "seconds": {
-            "features": round(features_done - began, 1),
-            "training": round(module.seconds["training"], 1),
-            "validation": round(module.seconds["validation"], 1),
-            "export": round(ended - fitted, 1),
-            "this_command": round(ended - began, 1),
-        },
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }
-    write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
-    return summary
+    def finish() -> dict[str, Any]:
+        plot_losses(keeper.history, run.path / "loss.png")
+        log.info("kept epoch %d: CIDEr-D %.1f on validation", keeper.best["epoch"], 100 * keeper.best["val_cider"])
+        export_run(run, examples=[record.image for record in usable[:8]])
+        ended = time.perf_counter()
+        summary = {
+            "dataset": dataset.name,
+            "captions": training_data.caption_count,
+            "photographs": {
+                "train": len(training_data),
+                "val": len(validation_data),
+                "unreadable": len(left_out),
+            },
+            "vocabulary": len(vocabulary),
+            "best": keeper.best,
+            "history": keeper.history,
+            "captions_per_second": round(module.caption_total / max(module.seconds["training"], 1e-9), 1),
+            "seconds": {
+                "features": round(features_done - began, 1),
+                "training": round(module.seconds["training"], 1),
+                "validation": round(module.seconds["validation"], 1),
+                "export": round(ended - fitted, 1),
+                "this_command": round(ended - began, 1),
+            },
+            "machine": {
+                "processor": platform.processor() or platform.machine(),
+                "cores": os.cpu_count(),
+                "processes": processes.count,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        }
+        write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+        return summary
+
+    return processes.from_first(finish)
 
 
-def _features(
-    run: RunFolder, records: Sequence[Record], backbone: Backbone, devices: str, progress: bool
-) -> tuple[FeatureStore, set[Path]]:
-    """The store with all grids, and the photographs that could not be read."""
-    extraction = extract(records, run.features, backbone, device=accelerator(devices), progress=progress)
+def _devices(devices: str, precision: str, processes: Processes) -> tuple[str, Any]:
+    """The accelerator, "cpu" or "cuda", and Lightning's word for the precision."""
+    kind = accelerator(devices)
+    if kind == "cuda" and processes.local_count > torch.cuda.device_count():
+        raise OptionError(
+            f"{processes.local_count} processes for {torch.cuda.device_count()} CUDA cards: start one for each card"
+        )
+    return kind, choose_precision(precision, kind)
+
+
+def _check_validation(dataset: Dataset, count: int, processes: Processes) -> None:
+    if not count:
+        raise DatasetError(dataset.root, "no photograph of the val split can be read")
+    if count < processes.count:
+        raise DatasetError(
+            dataset.root, f"photographs of the val split: {count}, too few for {processes.count} processes"
+        )
+
+
+def _features(run: RunFolder, records: Sequence[Record], kind: str, progress: bool) -> set[Path]:
+    """Put all grids into the run's store; the photographs that could not be read."""
+    backbone = load_backbone(run.config.backbone, _path(run.data.backbone_weights))
+    extraction = extract(records, run.features, backbone, device=kind, progress=progress)
     for error in extraction.unreadable:
         log.warning("left out %s", error)
     log.info("features of %d photographs, %d of them new", len(extraction.store), extraction.extracted)
-    return extraction.store, {Path(error.path) for error in extraction.unreadable}
+    return {Path(error.path) for error in extraction.unreadable}
 
 
 def _vocabulary(run: RunFolder, training: Sequence[Record]) -> Vocabulary:
@@ -159,6 +190,7 @@ def _module(
     training: CaptionedPhotographs,
     validation: CaptionedPhotographs,
     records: Sequence[Record],
+    processes: Processes,
 ) -> CaptioningModule:
     network = make_network(config, vocabulary, store.index)
     references = References({number: record.captions for number, record in enumerate(records)})
@@ -166,7 +198,7 @@ def _module(
     def score(captions: Sequence[str]) -> float:
         return quick_cider(dict(enumerate(captions)), references)
 
-    return CaptioningModule(network, config, training, validation, vocabulary, score)
+    return CaptioningModule(network, config, training, validation, vocabulary, score, processes)
 
 
 def _fit(
@@ -174,8 +206,8 @@ def _fit(
     module: CaptioningModule,
     validation: Sequence[Record],
     *,
-    devices: str,
-    precision: str,
+    kind: str,
+    precision: Any,
     progress: bool,
 ) -> Keeper:
     keeper = Keeper(
@@ -184,7 +216,7 @@ def _fit(
         [record.image.name for record in validation],
         [list(record.captions) for record in validation],
     )
-    kind = accelerator(devices)
+    processes = module.processes
     keep_freed_memory()
     logs = run.path / "logs"
     with warnings.catch_warnings():
@@ -192,8 +224,9 @@ def _fit(
         trainer = make_trainer(
             run.config,
             kind,
-            choose_precision(precision, kind),
-            callbacks=[Progress(progress), keeper],
+            precision,
+            processes,
+            callbacks=[Progress(progress and processes.first), keeper],
             logger=[TensorBoardLogger(logs, name="", version="tensorboard"), CSVLogger(logs, name="csv")],
             default_root_dir=run.path,
         )
@@ -216,18 +249,23 @@ def hush_lightning() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
-def make_trainer(config: TrainingConfig, kind: str, precision: Any, **others: Any) -> pl.Trainer:
+def make_trainer(
+    config: TrainingConfig, kind: str, precision: Any, processes: Processes = ALONE, **others: Any
+) -> pl.Trainer:
     """The trainer of a run; what it shows and keeps is up to `others`, more of Lightning's options.
 
     Args:
         config: of the run.
         kind: "cpu" or "cuda".
         precision: as `choose_precision` gives it.
+        processes: that train together.
         others: laid over the run's own.
     """
     options: dict[str, Any] = {
         "accelerator": kind,
-        "devices": 1,
+        "devices": processes.local_count,
+        "num_nodes": processes.count // processes.local_count,
+        "strategy": DDPStrategy(gradient_as_bucket_view=True) if processes.count > 1 else "auto",
         "precision": precision,
         "max_epochs": config.epochs,
         "gradient_clip_val": config.gradient_clip,

@@ -3,12 +3,13 @@
 import copy
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from captionlens.network import CaptioningNetwork, Teacher
 from captionlens.network.loss import smoothed_cross_entropy
@@ -16,32 +17,43 @@ from captionlens.runtime.decoding import DecodingOptions, decode
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.batches import Batch, CaptionedPhotographs, LengthBatches, training_loader
 from captionlens.training.config import TrainingConfig
+from captionlens.training.distributed import ALONE, Processes
 from captionlens.training.seam import TorchNetwork
 
 VALIDATION_BATCH = 50  # photographs
 
 
 def caption_loss(
-    teacher: Teacher, *, label_smoothing: float = 0.0, doubly_stochastic: float = 0.0, attention_entropy: float = 0.0
+    teacher: Teacher,
+    *,
+    label_smoothing: float = 0.0,
+    doubly_stochastic: float = 0.0,
+    attention_entropy: float = 0.0,
+    caption_share: float = 1.0,
+    word_share: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """The loss that is minimised, and the plain cross-entropy that is reported, both per word.
 
     The regulariser of "Show, Attend and Tell" (equation 14) asks that every place gets one word's worth of
     attention over a caption: the mean over captions of sum_i (1 - sum_t alpha_ti)^2 / L. The entropy of a word's
     attention, - sum_i alpha_i log alpha_i in nats, is the smaller the fewer places it looks at.
+
+    With the shares of a `Batch`, the mean over all processes is the loss of the whole batch.
     """
     layer = teacher.output_words
     loss, cross_entropy = smoothed_cross_entropy(
         teacher.hidden, layer.weight, layer.bias, teacher.targets, label_smoothing
     )
+    if word_share != 1:
+        loss, cross_entropy = word_share * loss, word_share * cross_entropy
     if doubly_stochastic:
         unevenness = (1 - teacher.attention_sums).square().mean(-1)  # (P, C)
-        loss = loss + doubly_stochastic * unevenness[teacher.present].mean()
+        loss = loss + caption_share * doubly_stochastic * unevenness[teacher.present].mean()
     if attention_entropy:
         # The entropy's slope at 0 is infinite, and infinity times the softmax's 0 would be no number.
         alpha = teacher.attention.clamp(min=1e-30)  # (N, L)
         entropies = -(alpha * alpha.log()).sum(-1)  # (N,)
-        loss = loss + attention_entropy * entropies.mean()
+        loss = loss + word_share * attention_entropy * entropies.mean()
     return loss, cross_entropy
 
 
@@ -55,6 +67,7 @@ class CaptioningModule(pl.LightningModule):
         validation: the same of the validation split.
         vocabulary: to write captions out.
         score: captions in the order of `validation` to their CIDEr-D.
+        processes: that train together.
     """
 
     def __init__(
@@ -65,6 +78,7 @@ class CaptioningModule(pl.LightningModule):
         validation: CaptionedPhotographs,
         vocabulary: Vocabulary,
         score: Callable[[Sequence[str]], float],
+        processes: Processes = ALONE,
     ) -> None:
         super().__init__()
         self.network = network
@@ -74,6 +88,7 @@ class CaptioningModule(pl.LightningModule):
         self.validation_data = validation
         self.vocabulary = vocabulary
         self.score = score
+        self.processes = processes
         self.captions: list[str] = []  # of the last validation, in the order of `validation`
         self.seconds = {"training": 0.0, "validation": 0.0}  # spent so far; kept in checkpoints
         self.caption_total = 0  # captions trained on so far
@@ -91,20 +106,25 @@ class CaptioningModule(pl.LightningModule):
         """Batches of the present epoch; the trainer asks anew each epoch."""
         epoch = self.current_epoch if self._trainer is not None else 0
         return training_loader(
-            self.training_data, captions=self.config.batch_captions, seed=self.config.seed, epoch=epoch
+            self.training_data,
+            captions=self.config.batch_captions,
+            seed=self.config.seed,
+            epoch=epoch,
+            processes=self.processes,
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation photographs in their order."""
+        """The validation photographs in their order; of N processes, each takes every Nth."""
+        own = Subset(self.validation_data, range(self.processes.rank, len(self.validation_data), self.processes.count))
         return DataLoader(
-            self.validation_data,  # type: ignore[arg-type]  # collate makes batches of the items
+            own,  # type: ignore[arg-type]  # collate makes batches of the items
             batch_size=VALIDATION_BATCH,
             collate_fn=self.validation_data.collate,
         )
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Both tensors to the device."""
-        return Batch(batch.features.to(device), batch.captions.to(device))
+        return replace(batch, features=batch.features.to(device), captions=batch.captions.to(device))
 
     # Training
 
@@ -136,7 +156,8 @@ class CaptioningModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Start the clock, and the random numbers: a resumed run draws what it would have drawn."""
-        torch.manual_seed(self.config.seed * 1_000_003 + self.current_epoch)
+        # Each of several processes draws its own dropout.
+        torch.manual_seed(self.config.seed * 1_000_003 + self.current_epoch + (self.processes.rank << 40))
         self._clock = time.perf_counter()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -147,8 +168,10 @@ class CaptioningModule(pl.LightningModule):
             label_smoothing=self.config.label_smoothing,
             doubly_stochastic=self.config.doubly_stochastic,
             attention_entropy=self.config.attention_entropy,
+            caption_share=batch.caption_share,
+            word_share=batch.word_share,
         )
-        self.log("loss", cross_entropy, on_step=True, on_epoch=True, batch_size=len(teacher.targets))
+        self.log("loss", cross_entropy, on_step=True, on_epoch=True, batch_size=batch.word_count, sync_dist=True)
         self.caption_total += batch.caption_count
         return loss
 
@@ -184,8 +207,12 @@ class CaptioningModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Score the captions."""
-        words = sum(count for _, count in self._losses)
-        self.log("val_loss", sum(loss * count for loss, count in self._losses) / words)
+        parts = self.processes.gather((self.captions, self._losses))
+        losses = [entry for _, part in parts for entry in part]
+        self.captions = [""] * len(self.validation_data)
+        for rank, (captions, _) in enumerate(parts):
+            self.captions[rank :: len(parts)] = captions
+        self.log("val_loss", sum(loss * count for loss, count in losses) / sum(count for _, count in losses))
         self.log("val_cider", self.score(self.captions))
         now = time.perf_counter()
         self.seconds["validation"] += now - self._clock
