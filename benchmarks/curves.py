@@ -17,7 +17,8 @@ import torch
 from common import finish, machine, positive, run_peer, table
 from job import job_options, prepare, write_for_peer
 
-from captionlens.training.module import CaptioningModule, caption_loss
+from captionlens.network.loss import caption_loss
+from captionlens.training.module import CaptioningModule
 
 COLUMNS = {"loss": "training loss", "val_loss": "validation loss", "seconds": "seconds"}
 

@@ -38,8 +38,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from captionlens.network import loss, recurrence
+from captionlens.network.loss import caption_loss
 from captionlens.runtime.vocabulary import PAD
-from captionlens.training.module import caption_loss
 
 ENOUGH = 1000  # epochs: training ends when enough was measured
 # Whose own time belongs to what, by the beginning of the operation's name; the first that fits.

@@ -8,8 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy, linear
 
 from captionlens.network import Teacher
-from captionlens.network.loss import smoothed_cross_entropy
-from captionlens.training.module import caption_loss
+from captionlens.network.loss import caption_loss, smoothed_cross_entropy
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

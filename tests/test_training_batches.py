@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from captionlens.datasets.records import Record
 from captionlens.errors import OptionError
 from captionlens.features.store import FeatureStore, StoreIndex, photograph_key
 from captionlens.runtime.vocabulary import END, PAD, START, Vocabulary
-from captionlens.training.batches import Batch, CaptionedPhotographs, LengthBatches, training_loader
+from captionlens.training.batches import Batch, CaptionedPhotographs, LengthBatches, ResidentGrids, training_loader
 from captionlens.training.distributed import Processes
 
 PHOTOGRAPHS = 60
@@ -111,6 +112,16 @@ def test_processes_share_every_batch(count: int, data: CaptionedPhotographs) -> 
             assert part.word_share == pytest.approx(count * words / whole.word_count)
         standing_in += len(own) - len(counted)
     assert standing_in  # some batches have fewer photographs than there are processes
+
+
+def test_resident_grids_are_those_of_the_store(data: CaptionedPhotographs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captionlens.training.batches._CARRIED", 7)
+    keys = [key for key, _ in data.items]
+    resident = ResidentGrids(data.store, keys, torch.device("cpu"))
+    assert keys[3] in resident
+    assert "stranger" not in resident
+    some = [keys[number] for number in (59, 0, 8, 8)]
+    np.testing.assert_array_equal(resident.read(some), data.store.read(some))
 
 
 def test_photographs_without_features_are_counted(data: CaptionedPhotographs, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Cross-entropy over a vocabulary, with label smoothing and its gradient in one pass."""
+"""The loss of teacher forcing; cross-entropy over a vocabulary with label smoothing and its gradient in one pass."""
 
 from typing import Any
 
@@ -7,10 +7,46 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, linear
 
+from captionlens.network.captioner import Teacher
+
 try:
     from captionlens.network import kernels
 except ImportError:  # Numba comes a little later than each new Python
     kernels = None  # type: ignore[assignment]
+
+
+def caption_loss(
+    teacher: Teacher,
+    *,
+    label_smoothing: float = 0.0,
+    doubly_stochastic: float = 0.0,
+    attention_entropy: float = 0.0,
+    caption_share: float = 1.0,
+    word_share: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """The loss that is minimised, and the plain cross-entropy that is reported, both per word.
+
+    The regulariser of "Show, Attend and Tell" (equation 14) asks that every place gets one word's worth of
+    attention over a caption: the mean over captions of sum_i (1 - sum_t alpha_ti)^2 / L. The entropy of a word's
+    attention, - sum_i alpha_i log alpha_i in nats, is the smaller the fewer places it looks at.
+
+    With the shares of a `Batch`, the mean over all processes is the loss of the whole batch.
+    """
+    layer = teacher.output_words
+    loss, cross_entropy = smoothed_cross_entropy(
+        teacher.hidden, layer.weight, layer.bias, teacher.targets, label_smoothing
+    )
+    if word_share != 1:
+        loss, cross_entropy = word_share * loss, word_share * cross_entropy
+    if doubly_stochastic:
+        unevenness = (1 - teacher.attention_sums).square().mean(-1)  # (P, C)
+        loss = loss + caption_share * doubly_stochastic * unevenness[teacher.present].mean()
+    if attention_entropy:
+        # The entropy's slope at 0 is infinite, and infinity times the softmax's 0 would be no number.
+        alpha = teacher.attention.clamp(min=1e-30)  # (N, L)
+        entropies = -(alpha * alpha.log()).sum(-1)  # (N,)
+        loss = loss + word_share * attention_entropy * entropies.mean()
+    return loss, cross_entropy
 
 
 def smoothed_cross_entropy(

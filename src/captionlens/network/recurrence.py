@@ -89,37 +89,50 @@ def unroll_plainly(
             cell (3H) and, if the context is gated, the gate (M).
         context_weight: of the context into the cell (3H, M).
     """
-    units, size = first.shape[-1], keys.shape[-1]
     state = first.expand(-1, words.captions, -1).flatten(0, 1)[words.slots[0]]
     results = []
     begin = 0
     for time, slots in enumerate(words.slots):
         if time:
             state = state[words.kept[time]]
-        photograph = slots // words.captions
-        from_state = nn.functional.linear(state, state_weight, state_bias)
-        query, recurrent, gate = torch.split(
-            from_state, [size, 3 * units, state_weight.shape[0] - size - 3 * units], -1
-        )
         from_word = from_words[begin : begin + len(slots)]
-        if from_word.shape[-1] > 3 * units:
-            query = query + from_word[:, :size]
-        hidden = torch.tanh(keys[photograph] + query[:, None])  # (n, L, A)
-        alpha = (hidden @ score.to(hidden.dtype)).to(state.dtype).softmax(-1)  # (n, L)
-        context = torch.bmm(alpha[:, None].to(memory.dtype), memory[photograph]).squeeze(1)  # (n, M)
-        if gate.shape[-1]:
-            context = torch.sigmoid(gate) * context
-        moved = nn.functional.linear(context, context_weight) + from_word[:, -3 * units :]
-        reset_in, update_in, new_in = moved.chunk(3, -1)
-        reset_state, update_state, new_state = recurrent.chunk(3, -1)
-        update = torch.sigmoid(update_in + update_state).to(state.dtype)
-        candidate = torch.tanh(new_in + torch.sigmoid(reset_in + reset_state) * new_state).to(state.dtype)
-        state = candidate + update * (state - candidate)
-        results.append((state, context, alpha))
+        photograph = slots // words.captions
+        places = memory[photograph], keys[photograph]
+        results.append(_word(state, from_word, *places, score, state_weight, state_bias, context_weight))
+        state = results[-1][0]
         begin += len(slots)
     states, contexts, alphas = (torch.cat(parts) for parts in zip(*results, strict=True))
     fill = (0, 0, 0, len(from_words) - begin)
     return nn.functional.pad(states, fill), nn.functional.pad(contexts, fill), alphas
+
+
+def _word(
+    state: Tensor,
+    from_word: Tensor,
+    memory: Tensor,
+    keys: Tensor,
+    score: Tensor,
+    state_weight: Tensor,
+    state_bias: Tensor,
+    context_weight: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One word further: state (n, H), context (n, M) and attention (n, L); memory (n, L, M) and keys (n, L, A)."""
+    units, size = state.shape[-1], keys.shape[-1]
+    from_state = nn.functional.linear(state, state_weight, state_bias)
+    query, recurrent, gate = torch.split(from_state, [size, 3 * units, state_weight.shape[0] - size - 3 * units], -1)
+    if from_word.shape[-1] > 3 * units:
+        query = query + from_word[:, :size]
+    hidden = torch.tanh(keys + query[:, None])  # (n, L, A)
+    alpha = (hidden @ score.to(hidden.dtype)).to(state.dtype).softmax(-1)  # (n, L)
+    context = torch.bmm(alpha[:, None].to(memory.dtype), memory).squeeze(1)  # (n, M)
+    if gate.shape[-1]:
+        context = torch.sigmoid(gate) * context
+    moved = nn.functional.linear(context, context_weight) + from_word[:, -3 * units :]
+    reset_in, update_in, new_in = moved.chunk(3, -1)
+    reset_state, update_state, new_state = recurrent.chunk(3, -1)
+    update = torch.sigmoid(update_in + update_state).to(state.dtype)
+    candidate = torch.tanh(new_in + torch.sigmoid(reset_in + reset_state) * new_state).to(state.dtype)
+    return candidate + update * (state - candidate), context, alpha
 
 
 def unroll(

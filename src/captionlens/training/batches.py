@@ -1,21 +1,25 @@
 """Batches for teacher forcing: photographs with all their captions, so that a grid is read and encoded once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from captionlens.datasets.records import Record
 from captionlens.errors import OptionError
-from captionlens.features.store import FeatureStore, photograph_key
+from captionlens.features.store import photograph_key
 from captionlens.runtime.vocabulary import PAD, Vocabulary
 from captionlens.training.distributed import ALONE, Processes
 
 POOL = 32  # batches' worth of photographs that are shuffled together before sorting by length
+
+_CARRIED = 256  # photographs whose grids go to a card at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,38 @@ class Batch:
     word_share: float
 
 
+class Grids(Protocol):
+    """Where grids are read: a feature store, or a card's memory."""
+
+    def __contains__(self, key: str) -> bool: ...
+
+    def read(self, keys: Iterable[str]) -> NDArray[np.float16] | Tensor:
+        """Grids (n, L, D) of these photographs, in their order."""
+        ...
+
+
+class ResidentGrids:
+    """Grids of many photographs in the memory of a device, float16; read there, nothing is carried to it any more.
+
+    Args:
+        grids: to take them from, once.
+        keys: of the photographs.
+        device: where they go.
+    """
+
+    def __init__(self, grids: Grids, keys: Sequence[str], device: torch.device) -> None:
+        self.rows = {key: row for row, key in enumerate(keys)}
+        parts = (keys[begin : begin + _CARRIED] for begin in range(0, len(keys), _CARRIED))
+        self.grids = torch.cat([torch.as_tensor(grids.read(part)).to(device) for part in parts])
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.rows
+
+    def read(self, keys: Iterable[str]) -> Tensor:
+        """Grids (n, L, D) of these photographs, in their order, on the device."""
+        return self.grids[torch.tensor([self.rows[key] for key in keys], device=self.grids.device)]
+
+
 class CaptionedPhotographs(Dataset[tuple[str, list[list[int]]]]):
     """Photographs in the store with their captions as numbers, longest first.
 
@@ -47,9 +83,7 @@ class CaptionedPhotographs(Dataset[tuple[str, list[list[int]]]]):
         max_words: longer captions are cut.
     """
 
-    def __init__(
-        self, records: Sequence[Record], store: FeatureStore, vocabulary: Vocabulary, max_words: int = 50
-    ) -> None:
+    def __init__(self, records: Sequence[Record], store: Grids, vocabulary: Vocabulary, max_words: int = 50) -> None:
         self.store = store
         self.missing = 0
         self.items: list[tuple[str, list[list[int]]]] = []
@@ -73,6 +107,12 @@ class CaptionedPhotographs(Dataset[tuple[str, list[list[int]]]]):
         """Captions of all photographs."""
         return sum(len(captions) for _, captions in self.items)
 
+    def keep_on(self, card: torch.device) -> None:
+        """Carry all grids to a card once, if a quarter of its free memory holds them: twice, while they are joined."""
+        size = torch.as_tensor(self.store.read([self.items[0][0]])).nbytes * len(self.items)
+        if 4 * size <= torch.cuda.mem_get_info(card)[0]:
+            self.store = ResidentGrids(self.store, [key for key, _ in self.items], card)
+
     def __len__(self) -> int:
         return len(self.items)
 
@@ -92,9 +132,8 @@ class CaptionedPhotographs(Dataset[tuple[str, list[list[int]]]]):
         for row, (_, numbers) in enumerate(own):
             for slot, caption in enumerate(numbers):
                 padded[row, slot, : len(caption)] = caption
-        features = self.store.read(key for key, _ in own)
         return Batch(
-            torch.from_numpy(features),
+            torch.as_tensor(self.store.read(key for key, _ in own)),
             torch.from_numpy(padded),
             captions,
             words,

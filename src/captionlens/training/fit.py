@@ -83,6 +83,8 @@ def train(
     vocabulary = processes.from_first(lambda: _vocabulary(run, training))
     training_data = CaptionedPhotographs(training, store, vocabulary, config.max_words)
     validation_data = CaptionedPhotographs(usable, store, vocabulary, config.max_words)
+    if kind == "cuda":
+        training_data.keep_on(torch.device(kind, processes.rank % processes.local_count))
     log.info(
         "training on %d captions of %d photographs, validating on %d; %d words",
         training_data.caption_count,

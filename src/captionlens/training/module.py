@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from captionlens.network import CaptioningNetwork, Teacher
-from captionlens.network.loss import smoothed_cross_entropy
+from captionlens.network import CaptioningNetwork
+from captionlens.network.loss import caption_loss
 from captionlens.runtime.decoding import DecodingOptions, decode
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.batches import Batch, CaptionedPhotographs, LengthBatches, training_loader
@@ -21,40 +21,6 @@ from captionlens.training.distributed import ALONE, Processes
 from captionlens.training.seam import TorchNetwork
 
 VALIDATION_BATCH = 50  # photographs
-
-
-def caption_loss(
-    teacher: Teacher,
-    *,
-    label_smoothing: float = 0.0,
-    doubly_stochastic: float = 0.0,
-    attention_entropy: float = 0.0,
-    caption_share: float = 1.0,
-    word_share: float = 1.0,
-) -> tuple[Tensor, Tensor]:
-    """The loss that is minimised, and the plain cross-entropy that is reported, both per word.
-
-    The regulariser of "Show, Attend and Tell" (equation 14) asks that every place gets one word's worth of
-    attention over a caption: the mean over captions of sum_i (1 - sum_t alpha_ti)^2 / L. The entropy of a word's
-    attention, - sum_i alpha_i log alpha_i in nats, is the smaller the fewer places it looks at.
-
-    With the shares of a `Batch`, the mean over all processes is the loss of the whole batch.
-    """
-    layer = teacher.output_words
-    loss, cross_entropy = smoothed_cross_entropy(
-        teacher.hidden, layer.weight, layer.bias, teacher.targets, label_smoothing
-    )
-    if word_share != 1:
-        loss, cross_entropy = word_share * loss, word_share * cross_entropy
-    if doubly_stochastic:
-        unevenness = (1 - teacher.attention_sums).square().mean(-1)  # (P, C)
-        loss = loss + caption_share * doubly_stochastic * unevenness[teacher.present].mean()
-    if attention_entropy:
-        # The entropy's slope at 0 is infinite, and infinity times the softmax's 0 would be no number.
-        alpha = teacher.attention.clamp(min=1e-30)  # (N, L)
-        entropies = -(alpha * alpha.log()).sum(-1)  # (N,)
-        loss = loss + word_share * attention_entropy * entropies.mean()
-    return loss, cross_entropy
 
 
 class CaptioningModule(pl.LightningModule):

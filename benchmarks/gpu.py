@@ -1,0 +1,196 @@
+"""The tutorial's job on a graphics card, from a clone of the repository with nothing installed but PyTorch and NumPy.
+
+Grids and words are drawn at random; captions have the lengths of Flickr8k's, photographs five of them each. What runs
+is the project's own: its batches, network and loss, with Adam in a plain loop, and the grids resident on the card.
+Extraction is measured too where h5py, Pillow, safetensors and tqdm are installed: the network alone, on random
+pictures, with random weights.
+
+    python benchmarks/gpu.py
+    python benchmarks/gpu.py --compile
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
+from captionlens.network import CaptioningNetwork, recurrence
+from captionlens.network.config import PRESETS, NetworkConfig
+from captionlens.network.loss import caption_loss
+from captionlens.runtime.vocabulary import END, START
+from captionlens.training.batches import CaptionedPhotographs, ResidentGrids, training_loader
+
+# Flickr8k's 30,000 training captions: how many have 2, 3, 4 ... words.
+LENGTHS = (15, 125, 340, 854, 1948, 2501, 2916, 3319, 3309, 3133, 2773, 2330, 1865, 1339, 979, 684, 518, 370, 213,
+           138, 105, 80, 51, 36, 19, 10, 9, 8, 5, 3, 2, 2, 0, 0, 0, 1)  # fmt: skip
+VOCABULARY = 5004
+EACH = 5  # captions of a photograph
+BATCH, LEARNING_RATE, GRADIENT_CLIP = 64, 1e-3, 5.0  # as preset `tutorial`
+EXTRACTED, REPEATS = 64, 10  # photographs in a batch, and batches
+
+
+class RandomGrids:
+    """Grids of photographs named by numbers, drawn from few."""
+
+    def __init__(self, places: int, channels: int) -> None:
+        self.grids = np.random.default_rng(0).random((256, places, channels), np.float32).astype(np.float16)
+
+    def __contains__(self, key: str) -> bool:
+        return True
+
+    def read(self, keys: Iterable[str]) -> NDArray[np.float16]:
+        """Grids (n, L, D)."""
+        return self.grids[[int(key) % len(self.grids) for key in keys]]
+
+
+class RandomPhotographs(CaptionedPhotographs):
+    """Photographs with random captions of real lengths, commoner words with lower numbers."""
+
+    def __init__(self, captions: int, grids: RandomGrids) -> None:
+        random = np.random.default_rng(1)
+        shares = np.array(LENGTHS) / sum(LENGTHS)
+        lengths = 2 + random.choice(len(LENGTHS), (max(1, captions // EACH), EACH), p=shares)
+        self.store = grids
+        self.items = [
+            (str(number), [self._caption(random, length) for length in sorted(of_photograph, reverse=True)])
+            for number, of_photograph in enumerate(lengths.tolist())
+        ]
+
+    @staticmethod
+    def _caption(random: np.random.Generator, length: int) -> list[int]:
+        words = np.minimum(random.zipf(1.2, length) + END, VOCABULARY - 1)
+        return [START, *words.tolist(), END]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The tutorial's job on a graphics card.")
+    parser.add_argument("--device", default="cuda", help="cuda (default) or cpu")
+    parser.add_argument("--captions", type=int, default=30000, help="default: 30000")
+    parser.add_argument("--epochs", type=int, default=20, help="default: 20")
+    parser.add_argument("--grid", type=int, nargs=2, default=(64, 2048), metavar=("PLACES", "CHANNELS"))
+    parser.add_argument("--compile", action="store_true", help="torch.compile what computes a word")
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.exit(2, "this PyTorch sees no CUDA card\n")
+    device = torch.device(options.device)
+    if options.compile:
+        recurrence.kernels = None  # type: ignore[assignment]
+        recurrence._word = torch.compile(recurrence._word, dynamic=True)
+    seconds: dict[str, float] = {}
+    epochs, captions = train(options, device, seconds)
+    result = {
+        "benchmark": "gpu",
+        "machine": {
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "compiled": options.compile,
+        "captions_per_second": captions / median(epochs),
+        "epoch_seconds": epochs,
+        "training_seconds": sum(epochs),
+        "seconds": seconds,
+        "peak_memory_mib": torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None,
+        "extraction_photographs_per_second": extraction(device),
+    }
+    print(f"\n{options.epochs} epochs of {captions} captions: {result['training_seconds']:.1f} s")
+    for part, taken in seconds.items():
+        print(f"  {part}: {taken:.1f} s")
+    for name, rate in result["extraction_photographs_per_second"].items():
+        print(f"{name}: {rate:,.0f} photographs/s through the network")
+    print(json.dumps(result))
+
+
+def train(options: argparse.Namespace, device: torch.device, seconds: dict[str, float]) -> tuple[list[float], int]:
+    """Seconds of each epoch, and its captions; `seconds` gets those of each part.
+
+    A card works behind the program's back: the seconds of the parts are the program's, and what it waits for in the
+    end of an epoch is the rest of the card's work.
+    """
+    torch.manual_seed(1)
+    places, channels = options.grid
+    data = RandomPhotographs(options.captions, RandomGrids(places, channels))
+    with timed(seconds, "grids to the card, before the first epoch"):
+        data.store = ResidentGrids(data.store, [key for key, _ in data.items], device)
+    config = NetworkConfig(vocabulary=VOCABULARY, rows=places, columns=1, channels=channels, **PRESETS["tutorial"])
+    network = CaptioningNetwork(config).to(device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=0, fused=True)
+    epochs = []
+    for epoch in range(options.epochs):
+        begin = time.perf_counter()
+        losses = []
+        loader = iter(training_loader(data, captions=BATCH, seed=1, epoch=epoch))
+        while True:
+            with timed(seconds, "batches"):
+                batch = next(loader, None)
+            if batch is None:
+                break
+            with timed(seconds, "forward"):
+                with torch.autocast(device.type, torch.bfloat16):
+                    loss, cross_entropy = caption_loss(network.teach(batch.features, batch.captions.to(device)))
+                losses.append(cross_entropy.detach())
+            with timed(seconds, "backward"):
+                loss.backward()
+            with timed(seconds, "optimiser"):
+                torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_CLIP)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+        with timed(seconds, "rest of the card's work"):
+            mean = float(torch.stack(losses).mean())
+        epochs.append(time.perf_counter() - begin)
+        print(f"epoch {epoch + 1}: {epochs[-1]:.2f} s, loss {mean:.3f}", flush=True)
+    return epochs, data.caption_count
+
+
+def extraction(device: torch.device) -> dict[str, float]:
+    """Photographs a second through each backbone; empty where packages are missing."""
+    try:
+        from captionlens.features.backbones.efficientnet_lite import EfficientNetLite
+        from captionlens.features.backbones.inception_v3 import InceptionV3
+        from captionlens.features.extract import Prepared
+    except ModuleNotFoundError as error:
+        print(f"extraction is not measured: {error}", file=sys.stderr)
+        return {}
+    rates = {}
+    networks: Sequence[tuple[str, Callable[[], Any]]] = (
+        ("inception_v3", lambda: InceptionV3(count_include_pad=True)),
+        ("efficientnet_lite2", lambda: EfficientNetLite("efficientnet_lite2")),
+    )
+    for name, make in networks:
+        backbone = make().eval()
+        size = backbone.preprocessing.size
+        pixels = np.random.default_rng(0).integers(0, 256, (EXTRACTED, size, size, 3), np.uint8)
+        run = Prepared(backbone, device.type, torch.bfloat16)
+        times = []
+        for _ in range(REPEATS + 2):
+            begin = time.perf_counter()
+            run(pixels)  # ends with the grids in the program's memory
+            times.append(time.perf_counter() - begin)
+        rates[name] = EXTRACTED / median(times[2:])
+    return rates
+
+
+@contextmanager
+def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    """Add the seconds of a block to those of a part."""
+    begin = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - begin
+
+
+if __name__ == "__main__":
+    main()
