@@ -258,9 +258,9 @@ def profile_step(job: Job, batches: int) -> dict[str, float]:
 def named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """The function, under a name in the profile."""
 
-    def call(*args: Any) -> Any:
+    def call(*args: Any, **options: Any) -> Any:
         with record_function(name):
-            return function(*args)
+            return function(*args, **options)
 
     return call
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from captionlens.network import CaptioningNetwork, NetworkConfig
+from captionlens.network import CaptioningNetwork, NetworkConfig, recurrence
 from captionlens.network.dropout import CheapDropout
 from captionlens.network.recurrence import Words, unroll, unroll_plainly
 
@@ -64,6 +64,19 @@ def test_results_and_gradients_are_those_of_plain_autograd(lengths: list[list[in
     for filling in (0, 3):
         words, values = arguments(lengths, gated=gated, asked=asked, filling=filling)
         assert_equal_to_autograd(words, values)
+
+
+@pytest.mark.parametrize(("gated", "asked"), [(False, False), (True, True)])
+def test_what_computes_a_word_can_be_compiled_whole_for_words_of_any_number(gated: bool, asked: bool) -> None:
+    # As on a card, but for the code that is made at last, which would need a compiler of C++ here.
+    word = torch.compile(recurrence._word, dynamic=True, fullgraph=True, backend="aot_eager")
+    for lengths in LENGTHS.values():
+        words, values = arguments(lengths, gated=gated, asked=asked)
+        compiled, plain = unroll_plainly(words, *values, word=word), unroll_plainly(words, *values)
+        gradients = torch.autograd.grad(loss(words, compiled), values)
+        expected = torch.autograd.grad(loss(words, plain), values)
+        for one, other in zip((*compiled, *gradients), (*plain, *expected), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
 
 
 def test_large_values_inside_the_attention_stay_finite() -> None:

@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -79,8 +80,8 @@ def extract(
         backbone: as loaded, not fused.
         device: where the backbone runs.
         bfloat16: compute in bfloat16; by default where the processor has it. Grids are kept as float16.
-        decoders: threads that read and resize photographs ahead of the network; by default two beside a network on
-            the processor, whose threads they disturb, and one for each core beside a card.
+        decoders: threads that read and resize photographs, by default one for each core: ahead of a network on a
+            card, and by turns with a network on the processor, where each would slow the other down.
         progress: show a bar on a terminal.
 
     Raises:
@@ -106,7 +107,7 @@ def extract(
     on_processor = torch.device(device).type == "cpu"
     batch_size = CPU_BATCH if on_processor else CARD_BATCH
     if decoders is None:
-        decoders = 2 if on_processor else os.cpu_count() or 2
+        decoders = os.cpu_count() or 2
     keep_freed_memory()
     network = Prepared(backbone, device, dtype)
 
@@ -117,7 +118,8 @@ def extract(
     bar = tqdm(total=len(missing), desc="features", unit="photo", disable=None if progress else True)
     # One thread writes a shard while the network makes the next.
     with bar, ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
-        for batch in _batches(_decoded(missing, backbone.preprocessing, decoders), batch_size):
+        decoded = _decoded_by_turns if on_processor else _decoded
+        for batch in _batches(decoded(missing, backbone.preprocessing, decoders), batch_size):
             good = [(key, pixels) for key, pixels in batch if not isinstance(pixels, UnreadableImage)]
             unreadable.extend(pixels for _, pixels in batch if isinstance(pixels, UnreadableImage))
             if good:
@@ -191,6 +193,31 @@ def _decoded(
                 return
             key, future = ahead.popleft()
             yield key, future.result()
+
+
+def _decoded_by_turns(
+    photographs: Iterable[tuple[str, Record]], preprocessing: Preprocessing, threads: int
+) -> Iterator[tuple[str, NDArray[np.uint8] | UnreadableImage]]:
+    """Photographs in order, decoded some at a time while the network waits; beside it, files are only read ahead."""
+    waiting = iter(photographs)
+    some = list(islice(waiting, DECODED_AHEAD))
+    with (
+        ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool,
+        ThreadPoolExecutor(1, thread_name_prefix="read") as reader,
+    ):
+        while some:
+            pixels = list(pool.map(lambda photograph: _decode(photograph[1], preprocessing), some))
+            keys = [key for key, _ in some]
+            some = list(islice(waiting, DECODED_AHEAD))
+            reader.submit(_read_ahead, [record for _, record in some])
+            yield from zip(keys, pixels, strict=True)
+
+
+def _read_ahead(records: Iterable[Record]) -> None:
+    """Bring files into the system's cache."""
+    for record in records:
+        with suppress(OSError):  # told when it is decoded
+            record.image.read_bytes()
 
 
 def _batches(

@@ -6,7 +6,9 @@ what is small, computes the attention's inside a second time on the way back, an
 in one product over all words. `unroll_plainly` says the same in plain autograd; tests hold one to the other.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -74,6 +76,8 @@ def unroll_plainly(
     state_weight: Tensor,
     state_bias: Tensor,
     context_weight: Tensor,
+    *,
+    word: "_Word | None" = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """States (R, H), contexts (R, M) and attention (N, L) of all words, in plain autograd.
 
@@ -88,7 +92,9 @@ def unroll_plainly(
         state_weight, state_bias: the layers that read the state, stacked: the attention's query (A), the
             cell (3H) and, if the context is gated, the gate (M).
         context_weight: of the context into the cell (3H, M).
+        word: does what `_word` does.
     """
+    word = word or _word
     state = first.expand(-1, words.captions, -1).flatten(0, 1)[words.slots[0]]
     results = []
     begin = 0
@@ -98,7 +104,7 @@ def unroll_plainly(
         from_word = from_words[begin : begin + len(slots)]
         photograph = slots // words.captions
         places = memory[photograph], keys[photograph]
-        results.append(_word(state, from_word, *places, score, state_weight, state_bias, context_weight))
+        results.append(word(state, from_word, *places, score, state_weight, state_bias, context_weight))
         state = results[-1][0]
         begin += len(slots)
     states, contexts, alphas = (torch.cat(parts) for parts in zip(*results, strict=True))
@@ -135,6 +141,17 @@ def _word(
     return candidate + update * (state - candidate), context, alpha
 
 
+_Word = Callable[..., tuple[Tensor, Tensor, Tensor]]
+
+
+@cache
+def _compiled_word() -> _Word:
+    """`_word` in fewer and larger pieces by PyTorch's compiler, or as it is where that cannot work."""
+    torch._dynamo.config.suppress_errors = True  # no Triton, say
+    compiled: _Word = torch.compile(_word, dynamic=True)
+    return compiled
+
+
 def unroll(
     words: Words,
     first: Tensor,
@@ -148,13 +165,15 @@ def unroll(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same as `unroll_plainly`, several times faster on a processor. Cannot be differentiated twice there.
 
+    On a card, PyTorch's compiler joins what computes a word; `TORCHDYNAMO_DISABLE=1` in the environment leaves it out.
+
     Under autocast the products are in its type; the states, the inside of the attention and all sums over
     time are in the type of `first`.
     """
     values = (first, memory, keys, from_words, score, state_weight, state_bias, context_weight)
     kind = first.device.type
     if kernels is None or kind != "cpu":
-        return unroll_plainly(words, *values)
+        return unroll_plainly(words, *values, word=_compiled_word() if kind == "cuda" else None)
     product = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else first.dtype
     with torch.autocast(kind, enabled=False):
         states, contexts, alphas = _Unroll.apply(words, product, *values)  # type: ignore[no-untyped-call]

@@ -82,12 +82,21 @@ def clamps_within(norm: nn.Module, input: Tensor) -> bool:
 
 
 def convolve_and_clamp(
-    convolution: nn.Conv2d, input: Tensor, padding: Sequence[int], highest: float | None = None
+    convolution: nn.Conv2d,
+    input: Tensor,
+    padding: Sequence[int],
+    highest: float | None = None,
+    weight: Tensor | None = None,
 ) -> Tensor:
-    """A convolution and a ReLU, up to `highest` if that is given, without a second pass over the result."""
+    """A convolution, with another weight if that is given, and a ReLU, up to `highest` if that is given.
+
+    Without a second pass over the result.
+    """
     clamp = ("relu", []) if highest is None else ("hardtanh", [0.0, highest])
+    if weight is None:
+        weight = convolution.weight
     result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        input, convolution.weight, convolution.bias, padding, convolution.stride, convolution.dilation,
+        input, weight, convolution.bias, padding, convolution.stride, convolution.dilation,
         convolution.groups, *clamp, "",
     )  # fmt: skip
     return result

@@ -49,6 +49,11 @@ class SamePadConv2d(nn.Conv2d):
 
     def relu6(self, input: Tensor) -> Tensor:
         """The same and ReLU6 in one; see `clamps_within`."""
+        bottom, right = self._missing(input.shape[-2], 0), self._missing(input.shape[-1], 1)
+        if bottom % 2 and right % 2:
+            # A row and a column of zeros before the kernel make the odd padding even: the input need not be copied.
+            weight = F.pad(self.weight, (1, 0, 1, 0))
+            return convolve_and_clamp(self, input, (bottom // 2 + 1, right // 2 + 1), highest=6, weight=weight)
         input, padding = self._padded(input)
         return convolve_and_clamp(self, input, padding, highest=6)
 
