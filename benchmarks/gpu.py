@@ -10,18 +10,19 @@ pictures, with random weights.
 """
 
 import argparse
-import json
 import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
+from common import fail, finish, positive, seconds
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
@@ -77,18 +78,18 @@ class RandomPhotographs(CaptionedPhotographs):
 def main() -> None:
     parser = argparse.ArgumentParser(description="The tutorial's job on a graphics card.")
     parser.add_argument("--device", default="cuda", help="cuda (default) or cpu")
-    parser.add_argument("--captions", type=int, default=30000, help="default: 30000")
-    parser.add_argument("--epochs", type=int, default=20, help="default: 20")
-    parser.add_argument("--grid", type=int, nargs=2, default=(64, 2048), metavar=("PLACES", "CHANNELS"))
+    parser.add_argument("--captions", type=positive, default=30000, help="default: 30000")
+    parser.add_argument("--epochs", type=positive, default=20, help="default: 20")
+    parser.add_argument("--grid", type=positive, nargs=2, default=(64, 2048), metavar=("PLACES", "CHANNELS"))
     parser.add_argument("--eager", action="store_true", help="without PyTorch's compiler")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
-        parser.exit(2, "this PyTorch sees no CUDA card\n")
+        fail("this PyTorch sees no CUDA card")
     device = torch.device(options.device)
     if options.eager:
         torch.compiler.set_stance("force_eager")
-    seconds: dict[str, float] = {}
-    epochs, captions = train(options, device, seconds)
+    parts: dict[str, float] = {}
+    epochs, captions = train(options, device, parts)
     result = {
         "benchmark": "gpu",
         "machine": {
@@ -100,20 +101,20 @@ def main() -> None:
         "captions_per_second": captions / median(epochs),  # the first epoch compiles
         "epoch_seconds": epochs,
         "training_seconds": sum(epochs),
-        "seconds": seconds,
+        "seconds": parts,
         "peak_memory_mib": torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None,
         "extraction_photographs_per_second": extraction(device),
     }
     print(f"\n{options.epochs} epochs of {captions} captions: {result['training_seconds']:.1f} s")
-    for part, taken in seconds.items():
+    for part, taken in parts.items():
         print(f"  {part}: {taken:.1f} s")
     for name, rate in result["extraction_photographs_per_second"].items():
         print(f"{name}: {rate:,.0f} photographs/s through the network")
-    print(json.dumps(result))
+    finish(result)
 
 
-def train(options: argparse.Namespace, device: torch.device, seconds: dict[str, float]) -> tuple[list[float], int]:
-    """Seconds of each epoch, and its captions; `seconds` gets those of each part.
+def train(options: argparse.Namespace, device: torch.device, parts: dict[str, float]) -> tuple[list[float], int]:
+    """Seconds of each epoch, and its captions; `parts` gets those of each part.
 
     A card works behind the program's back: the seconds of the parts are the program's, and what it waits for in the
     end of an epoch is the rest of the card's work.
@@ -121,7 +122,7 @@ def train(options: argparse.Namespace, device: torch.device, seconds: dict[str, 
     torch.manual_seed(1)
     places, channels = options.grid
     data = RandomPhotographs(options.captions, RandomGrids(places, channels))
-    with timed(seconds, "grids to the card, before the first epoch"):
+    with timed(parts, "grids to the card, before the first epoch"):
         data.store = ResidentGrids(data.store, [key for key, _ in data.items], device)
     config = NetworkConfig(vocabulary=VOCABULARY, rows=places, columns=1, channels=channels, **PRESETS["tutorial"])
     network = CaptioningNetwork(config).to(device)
@@ -132,21 +133,21 @@ def train(options: argparse.Namespace, device: torch.device, seconds: dict[str, 
         losses = []
         loader = iter(training_loader(data, captions=BATCH, seed=1, epoch=epoch))
         while True:
-            with timed(seconds, "batches"):
+            with timed(parts, "batches"):
                 batch = next(loader, None)
             if batch is None:
                 break
-            with timed(seconds, "forward"):
+            with timed(parts, "forward"):
                 with torch.autocast(device.type, torch.bfloat16):
                     loss, cross_entropy = caption_loss(network.teach(batch.features, batch.captions.to(device)))
                 losses.append(cross_entropy.detach())
-            with timed(seconds, "backward"):
+            with timed(parts, "backward"):
                 loss.backward()
-            with timed(seconds, "optimiser"):
+            with timed(parts, "optimiser"):
                 torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_CLIP)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-        with timed(seconds, "rest of the card's work"):
+        with timed(parts, "rest of the card's work"):
             mean = float(torch.stack(losses).mean())
         epochs.append(time.perf_counter() - begin)
         print(f"epoch {epoch + 1}: {epochs[-1]:.2f} s, loss {mean:.3f}", flush=True)
@@ -172,23 +173,19 @@ def extraction(device: torch.device) -> dict[str, float]:
         size = backbone.preprocessing.size
         pixels = np.random.default_rng(0).integers(0, 256, (EXTRACTED, size, size, 3), np.uint8)
         run = Prepared(backbone, device.type, torch.bfloat16)
-        times = []
-        for _ in range(REPEATS + 2):
-            begin = time.perf_counter()
-            run(pixels)  # ends with the grids in the program's memory
-            times.append(time.perf_counter() - begin)
-        rates[name] = EXTRACTED / median(times[2:])
+        # A pass ends with the grids in the program's memory.
+        rates[name] = EXTRACTED / median(seconds(partial(run, pixels), REPEATS, warm_up=2))
     return rates
 
 
 @contextmanager
-def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+def timed(parts: dict[str, float], part: str) -> Iterator[None]:
     """Add the seconds of a block to those of a part."""
     begin = time.perf_counter()
     try:
         yield
     finally:
-        seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - begin
+        parts[part] = parts.get(part, 0.0) + time.perf_counter() - begin
 
 
 if __name__ == "__main__":

@@ -32,14 +32,12 @@ import numpy as np
 import torch
 from common import copy_rate, finish, machine, matmul_rate, peak_memory_mib, positive, run_peer, table
 from job import Job, job_options, prepare, write_for_peer
-from torch import Tensor
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from captionlens.network import loss, recurrence
 from captionlens.network.loss import caption_loss
-from captionlens.runtime.vocabulary import PAD
 
 ENOUGH = 1000  # epochs: training ends when enough was measured
 # Whose own time belongs to what, by the beginning of the operation's name; the first that fits.
@@ -60,19 +58,19 @@ REST = "Python, Lightning and all else"
 class Watch(pl.Callback):
     """Calls `segment` with the number of each segment of `batches` batches that ended, until it returns False.
 
-    It is also given the segment's captions, a tensor (P, C, T) of each batch.
+    It is also given the captions and the words to predict of each of the segment's batches.
     """
 
-    def __init__(self, batches: int, segment: Callable[[int, list[Tensor]], bool]) -> None:
+    def __init__(self, batches: int, segment: Callable[[int, list[tuple[int, int]]], bool]) -> None:
         self.batches, self.segment = batches, segment
-        self.seen: list[Tensor] = []
+        self.seen: list[tuple[int, int]] = []
         self.number = 0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count."""
-        self.seen.append(batch.captions)
+        self.seen.append((batch.caption_count, batch.word_count))
         if len(self.seen) == self.batches:
             trainer.should_stop = not self.segment(self.number, self.seen)
             self.number += 1
@@ -95,16 +93,15 @@ def speed(job: Job, batches: int, repeats: int, precision: Any = None) -> list[d
     results = []
     clock = 0.0
 
-    def segment(number: int, seen: list[Tensor]) -> bool:
+    def segment(number: int, seen: list[tuple[int, int]]) -> bool:
         nonlocal clock
         if job.device == "cuda":
             torch.cuda.synchronize()
         elapsed = time.perf_counter() - clock
         if number:  # the first warms up
-            captions = sum(int((batch[:, :, 0] != PAD).sum()) for batch in seen)
-            tokens = sum(int((batch[:, :, 1:] != PAD).sum()) for batch in seen)
+            captions, tokens = (sum(counts) for counts in zip(*seen, strict=True))
             results.append({"captions": captions / elapsed, "tokens": tokens / elapsed, "seconds": elapsed / len(seen)})
-        clock = time.perf_counter()  # counting does not count
+        clock = time.perf_counter()
         return number < repeats
 
     job.trainer(Watch(batches, segment), ENOUGH, precision).fit(job.module())
@@ -233,7 +230,7 @@ def profile_step(job: Job, batches: int) -> dict[str, float]:
     profiler = profile(activities=activities)
     elapsed = 0.0
 
-    def segment(number: int, seen: list[Tensor]) -> bool:
+    def segment(number: int, seen: list[tuple[int, int]]) -> bool:
         nonlocal elapsed
         if number == 0:
             profiler.start()

@@ -20,6 +20,14 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn data set of 120 pictures: 96 to train on, 12 to validate, 12 to test. Not to be changed."""
+    from captionlens.datasets.scenes import draw_scenes
+
+    return draw_scenes(tmp_path_factory.mktemp("scenes"), images=120, seed=5)
+
+
+@pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory, small and whole, of a network that was never trained.
 

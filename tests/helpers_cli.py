@@ -2,9 +2,20 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 COMMAND = [sys.executable, "-m", "captionlens"]
+# Options of `train` for a captioner that is trained in seconds.
+SMALL_CAPTIONER = [
+    "--backbone=efficientnet_lite0",
+    "--set=min_count=1",
+    "--set=network.units=64",
+    "--set=network.attention=64",
+    "--set=network.memory=64",
+    "--set=network.embedding=64",
+    "--set=beam=1",
+]
 
 
 def run_cli(*arguments: str | Path, code: int = 0, **settings: object) -> subprocess.CompletedProcess[str]:
@@ -12,3 +23,10 @@ def run_cli(*arguments: str | Path, code: int = 0, **settings: object) -> subpro
     done = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=600, **settings)
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until a process has written a file, has ended, or has had five minutes."""
+    deadline = time.monotonic() + 300
+    while not path.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)

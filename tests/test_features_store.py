@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from captionlens.features import extract as extraction
 from captionlens.features.backbones import load_backbone
 from captionlens.features.extract import extract
 from captionlens.features.store import FeatureStore, StoreIndex, photograph_key
+from helpers_cli import wait_for
 
 INDEX = StoreIndex("some_network", "0123abcd", 2, 3, 4)
 
@@ -166,10 +166,7 @@ def test_killed_extraction_goes_on_and_ends_with_the_same_store(scenes: Path, tm
     command = [sys.executable, "-c", EXTRACT, str(scenes)]
     subprocess.run([*command, str(tmp_path / "whole")], check=True)
     process = subprocess.Popen([*command, str(tmp_path / "killed")])
-    first = tmp_path / "killed" / "shard-00000.json"
-    deadline = time.monotonic() + 120
-    while not first.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
+    wait_for(tmp_path / "killed" / "shard-00000.json", process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     shards = len(list((tmp_path / "killed").glob("shard-*.json")))

@@ -1,6 +1,7 @@
 """Batches: every caption once an epoch, a photograph's captions together, little padding, the same order again."""
 
 from collections import Counter
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,17 @@ def test_resident_grids_are_those_of_the_store(data: CaptionedPhotographs, monke
     assert "stranger" not in resident
     some = [keys[number] for number in (59, 0, 8, 8)]
     np.testing.assert_array_equal(resident.read(some), data.store.read(some))
+
+
+@pytest.mark.parametrize(("free", "resident"), [(4, True), (3, False)])
+def test_grids_go_to_a_card_that_has_room(
+    free: int, resident: bool, data: CaptionedPhotographs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = PHOTOGRAPHS * 2 * 3 * 2  # places, channels, bytes
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda card: (free * size, 10 * size))
+    copy_of_data = copy(data)
+    copy_of_data.keep_on(torch.device("cpu"))
+    assert isinstance(copy_of_data.store, ResidentGrids) == resident
 
 
 def test_photographs_without_features_are_counted(data: CaptionedPhotographs, tmp_path: Path) -> None:

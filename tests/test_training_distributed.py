@@ -13,36 +13,28 @@ import pytest
 import safetensors.numpy
 
 from captionlens.datasets.scenes import draw_scenes
-from helpers_cli import run_cli
+from captionlens.errors import OptionError
+from captionlens.training import fit
+from captionlens.training.distributed import Processes
+from helpers_cli import SMALL_CAPTIONER, run_cli, wait_for
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "captionlens"]
 SETTINGS = [
-    "--backbone=efficientnet_lite0",
+    *SMALL_CAPTIONER,
     "--precision=32",
-    "--set=min_count=1",
-    "--set=network.units=64",
-    "--set=network.attention=64",
-    "--set=network.memory=64",
-    "--set=network.embedding=64",
     "--set=network.dropout=0",  # each process draws its own
     "--set=doubly_stochastic=0.5",
     "--set=attention_entropy=0.1",
     "--set=batch_captions=16",  # three photographs, or one at an end
     "--set=epochs=3",
-    "--set=beam=1",
 ]
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_scenes(tmp_path_factory.mktemp("scenes"), images=120, seed=5)
-
-
-@pytest.fixture(scope="module")
-def alone(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(small_scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one process."""
     run = tmp_path_factory.mktemp("runs") / "alone"
-    run_cli("train", scenes, "-o", run, *SETTINGS)
+    run_cli("train", small_scenes, "-o", run, *SETTINGS)
     return run
 
 
@@ -74,9 +66,9 @@ def assert_like(run: Path, alone: Path) -> None:
     assert (run / "samples.jsonl").read_text() == (alone / "samples.jsonl").read_text()
 
 
-def test_two_processes_do_what_one_does(scenes: Path, alone: Path, tmp_path: Path) -> None:
+def test_two_processes_do_what_one_does(small_scenes: Path, alone: Path, tmp_path: Path) -> None:
     run = tmp_path / "two"
-    done = together("train", scenes, "-o", run, *SETTINGS)
+    done = together("train", small_scenes, "-o", run, *SETTINGS)
     assert_like(run, alone)
     for message in ("features of 108 photographs, 108 of them new", "training on 4", "kept epoch 3", "model in"):
         assert done.stderr.count(message) == 1 + (message == "kept epoch 3"), done.stderr  # the log and the last line
@@ -85,17 +77,16 @@ def test_two_processes_do_what_one_does(scenes: Path, alone: Path, tmp_path: Pat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_killed_run_of_two_goes_on_in_one(scenes: Path, alone: Path, tmp_path: Path) -> None:
+def test_killed_run_of_two_goes_on_in_one(small_scenes: Path, alone: Path, tmp_path: Path) -> None:
     run = tmp_path / "killed"
-    arguments = ["train", str(scenes), "-o", str(run), "--features", str(alone / "features"), *SETTINGS]
+    arguments = ["train", str(small_scenes), "-o", str(run), "--features", str(alone / "features"), *SETTINGS]
     process = subprocess.Popen([*TORCHRUN, *arguments], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while not (run / "last.ckpt").exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
+    wait_for(run / "last.ckpt", process)
     trained_by = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(trained_by) == 2
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    deadline = time.monotonic() + 60
     while any(map(lives, trained_by)) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(map(lives, trained_by))
@@ -105,10 +96,19 @@ def test_killed_run_of_two_goes_on_in_one(scenes: Path, alone: Path, tmp_path: P
     assert_like(run, alone)
 
 
-def test_what_the_user_did_wrong_is_told_once_and_ends_all(scenes: Path, tmp_path: Path) -> None:
-    done = together("train", scenes, "-o", tmp_path / "run", "--set=epochs=0", code=1)
+def test_what_the_user_did_wrong_is_told_once_and_ends_all(small_scenes: Path, tmp_path: Path) -> None:
+    done = together("train", small_scenes, "-o", tmp_path / "run", "--set=epochs=0", code=1)
     assert done.stderr.count("epochs must be at least 1") == 1
     assert "captionlens/" not in done.stderr  # of our own files, no trace
+
+
+@pytest.mark.parametrize(("processes", "cards"), [(3, 2), (8, 1)])
+def test_more_processes_than_cards_are_refused(processes: int, cards: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: cards)
+    with pytest.raises(OptionError, match=f"{processes} processes for {cards} CUDA cards"):
+        fit._devices("cuda", "32", Processes(0, processes, processes))
+    assert fit._devices("cpu", "32", Processes(0, processes, processes)) == ("cpu", "32-true")
 
 
 def test_more_processes_than_validation_photographs_are_refused(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,45 +13,30 @@ import safetensors.numpy
 import yaml
 from PIL import Image
 
-from captionlens.datasets.scenes import draw_scenes
 from captionlens.errors import OptionError, RunError
 from captionlens.training.config import PRESETS, make_config, parse_settings
 from captionlens.training.run_folder import DataSettings, open_run, resume_run, start_run
-from helpers_cli import COMMAND, run_cli
+from helpers_cli import COMMAND, SMALL_CAPTIONER, run_cli, wait_for
 
-SETTINGS = [
-    "--backbone=efficientnet_lite0",
-    "--set=min_count=1",
-    "--set=network.units=64",
-    "--set=network.attention=64",
-    "--set=network.memory=64",
-    "--set=network.embedding=64",
-    "--set=epochs=4",
-    "--set=beam=1",
-]
+SETTINGS = [*SMALL_CAPTIONER, "--set=epochs=4"]
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_scenes(tmp_path_factory.mktemp("scenes"), images=120, seed=5)
-
-
-@pytest.fixture(scope="module")
-def finished(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(small_scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody disturbed."""
     run = tmp_path_factory.mktemp("runs") / "whole"
-    run_cli("train", scenes, "-o", run, *SETTINGS)
+    run_cli("train", small_scenes, "-o", run, *SETTINGS)
     return run
 
 
-def test_run_folder_explains_itself(finished: Path, scenes: Path) -> None:
+def test_run_folder_explains_itself(finished: Path, small_scenes: Path) -> None:
     there = {path.name for path in finished.iterdir()}
     assert there == {
         *("best.json", "best.safetensors", "config.yaml", "features", "history.csv", "last.ckpt"),
         *("logs", "loss.png", "model", "samples.jsonl", "summary.json", "tokenizer.json"),
     }
     config = yaml.safe_load((finished / "config.yaml").read_text())
-    assert config["data"]["dataset"] == str(scenes)
+    assert config["data"]["dataset"] == str(small_scenes)
     assert config["training"]["network"]["units"] == 64
     summary = json.loads((finished / "summary.json").read_text())
     assert set(summary["seconds"]) == {"features", "training", "validation", "export", "this_command"}
@@ -71,20 +55,20 @@ def test_run_folder_explains_itself(finished: Path, scenes: Path) -> None:
     assert (finished / "logs" / "csv" / "version_0" / "metrics.csv").stat().st_size > 0
 
 
-def test_finished_run_is_not_trained_again(finished: Path, scenes: Path) -> None:
+def test_finished_run_is_not_trained_again(finished: Path, small_scenes: Path) -> None:
     before = (finished / "summary.json").read_bytes()
-    done = run_cli("train", scenes, "-o", finished, *SETTINGS)
+    done = run_cli("train", small_scenes, "-o", finished, *SETTINGS)
     assert "finished already" in done.stderr
     assert (finished / "summary.json").read_bytes() == before
 
 
-def test_killed_training_goes_on_and_ends_with_the_same_weights(finished: Path, scenes: Path, tmp_path: Path) -> None:
+def test_killed_training_goes_on_and_ends_with_the_same_weights(
+    finished: Path, small_scenes: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "killed"
-    arguments = ["train", str(scenes), "-o", str(run), *SETTINGS]
+    arguments = ["train", str(small_scenes), "-o", str(run), *SETTINGS]
     process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while not (run / "last.ckpt").exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
+    wait_for(run / "last.ckpt", process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert (run / "last.ckpt").exists()
@@ -100,10 +84,10 @@ def test_killed_training_goes_on_and_ends_with_the_same_weights(finished: Path, 
 
 
 @pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 2)])
-def test_best_or_last_epoch_is_kept(keep: str, epoch: int, finished: Path, scenes: Path, tmp_path: Path) -> None:
+def test_best_or_last_epoch_is_kept(keep: str, epoch: int, finished: Path, small_scenes: Path, tmp_path: Path) -> None:
     # Nothing is learned, so no epoch is better than the first.
     settings = [*SETTINGS, "--set=epochs=2", "--set=learning_rate=1e-12", f"--set=keep={keep}"]
-    done = run_cli("train", scenes, "-o", tmp_path / "run", "--features", finished / "features", *settings)
+    done = run_cli("train", small_scenes, "-o", tmp_path / "run", "--features", finished / "features", *settings)
     assert f"kept epoch {epoch}: CIDEr-D" in done.stderr
     assert json.loads((tmp_path / "run" / "best.json").read_text())["epoch"] == epoch
 
@@ -115,8 +99,8 @@ def test_exported_again_the_model_is_the_same(finished: Path, tmp_path: Path) ->
     assert "is whole" in run_cli("model", "check", tmp_path / "model").stdout
 
 
-def test_other_settings_do_not_touch_a_run(finished: Path, scenes: Path) -> None:
-    done = run_cli("train", scenes, "-o", finished, *SETTINGS, "--set=epochs=9", code=1)
+def test_other_settings_do_not_touch_a_run(finished: Path, small_scenes: Path) -> None:
+    done = run_cli("train", small_scenes, "-o", finished, *SETTINGS, "--set=epochs=9", code=1)
     assert "holds a run with other settings (epochs 4, now 9)" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -138,9 +122,9 @@ def test_other_settings_do_not_touch_a_run(finished: Path, scenes: Path) -> None
     ],
 )
 def test_wrong_usage_is_told_in_a_line(
-    arguments: list[str], message: str, code: int, scenes: Path, tmp_path: Path
+    arguments: list[str], message: str, code: int, small_scenes: Path, tmp_path: Path
 ) -> None:
-    arguments = [str(scenes) if argument == "DATA" else argument for argument in arguments]
+    arguments = [str(small_scenes) if argument == "DATA" else argument for argument in arguments]
     done = run_cli("train", *arguments, "-o", tmp_path / "run", code=code)
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from captionlens.network.attention import AdditiveAttention
 from captionlens.network.config import NetworkConfig
 from captionlens.network.dropout import CheapDropout
-from captionlens.network.recurrence import Words, unroll
+from captionlens.network.recurrence import Words, next_state, unroll
 
 ROWS = 32  # the words of a batch are filled up to a multiple
 
@@ -45,23 +45,6 @@ class GRUCell(nn.Module):
         self.context_layer = nn.Linear(context_size, 3 * units)
         self.embedding_layer = nn.Linear(embedding_size, 3 * units, bias=False)
         self.state_layer = nn.Linear(units, 3 * units)
-
-    @staticmethod
-    def next_state(inputs: Tensor, from_state: Tensor, state: Tensor) -> Tensor:
-        """The next state (..., H).
-
-        Args:
-            inputs: context and embedding through their layers, summed (..., 3H).
-            from_state: the state through its layer (..., 3H).
-            state: (..., H).
-        """
-        reset_in, update_in, new_in = inputs.chunk(3, -1)
-        reset_state, update_state, new_state = from_state.chunk(3, -1)
-        reset = torch.sigmoid(reset_in + reset_state)
-        update = torch.sigmoid(update_in + update_state)
-        # The state stays in single precision under autocast: rounding would add up over the words.
-        candidate = torch.tanh(new_in + reset * new_state).to(state.dtype)
-        return candidate + update.to(state.dtype) * (state - candidate)
 
 
 class CaptioningNetwork(nn.Module):
@@ -212,7 +195,7 @@ class CaptioningNetwork(nn.Module):
         context, alpha = self.attention(query, memory, keys)
         if gate:
             context = torch.sigmoid(gate[0]) * context
-        state = self.cell.next_state(self.cell.context_layer(context) + from_word, recurrent, state)
+        state = next_state(self.cell.context_layer(context) + from_word, recurrent, state)
         return state, context, alpha
 
     def _before_words(self, state: Tensor, context: Tensor, embedded: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ try:
 except ImportError:  # Numba comes a little later than each new Python
     kernels = None  # type: ignore[assignment]
 
+_Word = Callable[..., tuple[Tensor, Tensor, Tensor]]  # as `_word`
+
 
 @dataclass(frozen=True, slots=True)
 class Words:
@@ -77,7 +79,7 @@ def unroll_plainly(
     state_bias: Tensor,
     context_weight: Tensor,
     *,
-    word: "_Word | None" = None,
+    word: _Word | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """States (R, H), contexts (R, M) and attention (N, L) of all words, in plain autograd.
 
@@ -134,14 +136,23 @@ def _word(
     if gate.shape[-1]:
         context = torch.sigmoid(gate) * context
     moved = nn.functional.linear(context, context_weight) + from_word[:, -3 * units :]
-    reset_in, update_in, new_in = moved.chunk(3, -1)
-    reset_state, update_state, new_state = recurrent.chunk(3, -1)
+    return next_state(moved, recurrent, state), context, alpha
+
+
+def next_state(inputs: Tensor, from_state: Tensor, state: Tensor) -> Tensor:
+    """The next state of a gated recurrent unit (..., H).
+
+    Args:
+        inputs: context and embedding through their layers, summed (..., 3H).
+        from_state: the state through its layer (..., 3H).
+        state: (..., H).
+    """
+    reset_in, update_in, new_in = inputs.chunk(3, -1)
+    reset_state, update_state, new_state = from_state.chunk(3, -1)
+    # The state stays in single precision under autocast: rounding would add up over the words.
     update = torch.sigmoid(update_in + update_state).to(state.dtype)
     candidate = torch.tanh(new_in + torch.sigmoid(reset_in + reset_state) * new_state).to(state.dtype)
-    return candidate + update * (state - candidate), context, alpha
-
-
-_Word = Callable[..., tuple[Tensor, Tensor, Tensor]]
+    return candidate + update * (state - candidate)
 
 
 @cache
