@@ -26,6 +26,12 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="0: one a core.")
 @click.option("--intervals/--no-intervals", default=True, help="95 % bootstrap intervals.")
 @click.option("--meteor/--no-meteor", default=True, help="METEOR, where Java is found.")
+@click.option(
+    "--grounding",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Measure attention against the boxes of Flickr30k Entities, or of drawn scenes.",
+)
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
 @click.pass_context
 def evaluate(
@@ -46,6 +52,7 @@ def evaluate(
     threads: int,
     intervals: bool,
     meteor: bool,
+    grounding: Path | None,
     quiet: bool,
 ) -> None:
     """Caption every photograph of a split of DATASET and score the captions.
@@ -59,6 +66,7 @@ def evaluate(
     read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
     from captionlens.datasets.records import split_name
     from captionlens.scoring.coco_files import write_references, write_results
+    from captionlens.scoring.grounding import phrase_reader
     from captionlens.scoring.report import evaluate as run
     from captionlens.scoring.report import image_id
 
@@ -66,6 +74,7 @@ def evaluate(
     given = {name: value for name, value in changes.items() if value is not None}
     options = replace(captioner.options, **given)
     records = read.split(split)
+    phrases = None if grounding is None else phrase_reader(grounding)
     for path in (output, results, references):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +87,7 @@ def evaluate(
         batch_size=batch_size,
         intervals=intervals,
         meteor=meteor,
+        phrases=phrases,
         progress=not quiet,
     )
     for _, message in done.failed:
@@ -89,5 +99,19 @@ def evaluate(
     if references is not None:
         write_references(references, {image_id(record): record.captions for record in records})
     click.echo(score_table(done.scores))
+    if grounding is not None:
+        click.echo(_grounding_table(done.report["grounding"]))
+        for entry in done.report["grounding"]["left_out"]:
+            click.echo(f"captionlens: grounding: {entry['message']}", err=True)
     if done.failed:
         context.exit(1)
+
+
+def _grounding_table(grounding: dict[str, Any]) -> str:
+    """Attention against boxes, times 100, beside looking everywhere and always at the middle."""
+    lines = ["", f"{'attention':<18}{'phrases':>9}{'correctness':>13}{'uniform':>9}{'pointing':>10}{'centre':>8}"]
+    for name, part in (("reference captions", grounding), ("own captions", grounding["own_captions"])):
+        columns = (("attention_correctness", 13), ("uniform", 9), ("pointing_game", 10), ("centre", 8))
+        values = "".join(f"{100 * part[key]:>{width}.1f}" if key in part else " " * width for key, width in columns)
+        lines.append(f"{name:<18}{part['phrases']:>9}{values}")
+    return "\n".join(lines)

@@ -1,7 +1,7 @@
 """The captioner people use: photographs in, captions with words, probabilities and attention out."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from captionlens.errors import OptionError, UnreadableImage
 from captionlens.runtime.caption import Caption, Word
-from captionlens.runtime.decoding import DecodingOptions, Hypothesis, Network, decode
+from captionlens.runtime.decoding import DecodingOptions, Hypothesis, Network, decode, force
 from captionlens.runtime.images import ImageSource, Preprocessing, describe_source
 from captionlens.runtime.model_directory import ModelDirectory
 from captionlens.runtime.onnx_network import OnnxNetwork
-from captionlens.runtime.vocabulary import Vocabulary
+from captionlens.runtime.vocabulary import PAD, Vocabulary, words
 
 PACKAGED_MODEL = Path(__file__).parent.parent / "models" / "captionlens-base"
 
@@ -102,6 +102,45 @@ class Captioner:
         if batch_size < 1:
             raise OptionError(f"batch_size must be at least 1, got {batch_size}")
         return self._caption_stream(iter(sources), batch_size, options or self.options)
+
+    def force(self, source: ImageSource, captions: Sequence[str]) -> list[Caption]:
+        """What the network thinks of captions that are given: the probability of each word, and where it looked for it.
+
+        Args:
+            source: the photograph, as `caption` takes it.
+            captions: texts, cut into words as the vocabulary does it. The probability of an unknown word is that of
+                `<unk>`.
+
+        Raises:
+            UnreadableImage: the photograph cannot be read.
+        """
+        if not captions:
+            return []
+        photograph = _Photograph(source)
+        features = self.network.encode(self.preprocessing.normalise(photograph.read(self.preprocessing)[None]))
+        numbers = [self.vocabulary.encode(text) for text in captions]
+        tokens = np.full((1, len(numbers), max(map(len, numbers))), PAD, np.int64)
+        for row, caption in enumerate(numbers):
+            tokens[0, row, : len(caption)] = caption
+        log_probs, attention = force(self.network, features, tokens)
+        results = []
+        for row, text in enumerate(captions):
+            said = words(text)
+            results.append(
+                Caption(
+                    self.vocabulary.text(said),
+                    log_prob=float(log_probs[0, row, : len(said) + 1].sum()),
+                    words=tuple(
+                        Word(word, float(np.exp(log_prob)))
+                        for word, log_prob in zip(said, log_probs[0, row], strict=False)
+                    ),
+                    attention=attention[0, row, : len(said)].reshape(len(said), *self.grid),
+                    path=photograph.name,
+                    model=self.name,
+                    source=photograph.source,
+                )
+            )
+        return results
 
     def caption_features(
         self, features: NDArray[Any], *, options: DecodingOptions | None = None, first: int = 0

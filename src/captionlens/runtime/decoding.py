@@ -126,6 +126,31 @@ def decode(network: Network, features: Any, options: DecodingOptions, *, first: 
     return [best[0] for best in beam_search(network, features, options)]
 
 
+def force(
+    network: Network, features: Any, tokens: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What a network makes of captions that are given: teacher forcing, one word after the other.
+
+    Args:
+        network: anything with `start` and `step`.
+        features: grid features (B, L, D).
+        tokens: K captions of each photograph (B, K, T) from `<start>` to `<end>`, padded with 0.
+
+    Returns:
+        float32 (B, K, T - 1) log-probabilities of the words after `<start>`, and (B, K, T - 1, L) their attention;
+        without meaning where `tokens` are padding.
+    """
+    count, width, length = tokens.shape
+    everyone = np.arange(count)
+    state = network.start(features).select(everyone, np.zeros((count, width), np.int64))
+    log_probs, maps = [], []
+    for time in range(length - 1):
+        predicted, attention, state = network.step(np.ascontiguousarray(tokens[:, :, time]), state)
+        log_probs.append(np.take_along_axis(predicted, tokens[:, :, time + 1, None], -1)[..., 0])
+        maps.append(attention)
+    return np.stack(log_probs, 2), np.stack(maps, 2)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Path:
     """A hypothesis in the making, as a linked list: extending it copies nothing."""

@@ -9,10 +9,12 @@ from typing import Any
 from tqdm import tqdm
 
 from captionlens.datasets.records import Record
-from captionlens.errors import DatasetError, FileError
+from captionlens.errors import DatasetError, FileError, UnreadableImage
 from captionlens.files import write_text
+from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.decoding import DecodingOptions
+from captionlens.scoring.grounding import PhraseReader, score_own, score_reference, summarise, vocabulary_words
 from captionlens.scoring.scores import Scores, score_captions
 
 
@@ -39,6 +41,7 @@ def evaluate(
     batch_size: int = 16,
     intervals: bool = True,
     meteor: bool = True,
+    phrases: PhraseReader | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Caption every photograph from its file and score the captions against the references.
@@ -52,13 +55,14 @@ def evaluate(
         batch_size: photographs at a time.
         intervals: add 95 % bootstrap intervals.
         meteor: add METEOR where Java is found.
+        phrases: of a photograph, with boxes; given, attention is measured against them, see `scoring.grounding`.
         progress: show a bar on a terminal.
 
     Raises:
         DatasetError: not one photograph could be read.
     """
     options = options or captioner.options
-    candidates: dict[int, str] = {}
+    candidates: dict[int, Caption] = {}
     failed = []
     captions = captioner.caption_many([record.image for record in records], batch_size=batch_size, options=options)
     bar = tqdm(captions, total=len(records), desc="captions", unit="photo", disable=None if progress else True)
@@ -66,11 +70,12 @@ def evaluate(
         if caption.error is not None:
             failed.append((str(records[number].image), str(caption.error)))
         else:
-            candidates[number] = caption.text
+            candidates[number] = caption
     if not candidates:
         raise DatasetError(dataset, "not one photograph could be read")
+    texts = {number: caption.text for number, caption in candidates.items()}
     references = {number: records[number].captions for number in candidates}
-    scores = score_captions(candidates, references, intervals=intervals, meteor=meteor)
+    scores = score_captions(texts, references, intervals=intervals, meteor=meteor)
     report = {
         "dataset": dataset,
         "split": split,
@@ -81,9 +86,39 @@ def evaluate(
         "scores": scores.scores,
         "intervals": {name: list(interval) for name, interval in scores.intervals.items()},
         "left_out": scores.left_out,
-        "captions": [{"image_id": image_id(records[number]), "caption": text} for number, text in candidates.items()],
+        "captions": [{"image_id": image_id(records[number]), "caption": text} for number, text in texts.items()],
     }
+    if phrases is not None:
+        report["grounding"] = _grounding(captioner, records, candidates, phrases, intervals, progress)
     return Evaluation(report, scores, tuple(failed))
+
+
+def _grounding(
+    captioner: Captioner,
+    records: Sequence[Record],
+    captions: dict[int, Caption],
+    phrases: PhraseReader,
+    intervals: bool,
+    progress: bool,
+) -> dict[str, Any]:
+    """Attention against boxes: of the reference captions, teacher-forced, and of the captioner's own captions."""
+    of_references, of_own, left_out = [], [], []
+    for number, caption in tqdm(captions.items(), desc="grounding", unit="photo", disable=None if progress else True):
+        try:
+            references = phrases(records[number])
+            forced = captioner.force(records[number].image, [" ".join(vocabulary_words(r)) for r in references])
+        except (DatasetError, UnreadableImage) as error:
+            left_out.append({"path": str(records[number].image), "message": str(error)})
+            continue
+        of_references.append(
+            [score for r, f in zip(references, forced, strict=True) for score in score_reference(r, f.attention)]
+        )
+        of_own.append(score_own([word.text for word in caption.words], caption.attention, references))
+    return {
+        **summarise(of_references, intervals=intervals),
+        "own_captions": summarise(of_own, intervals=intervals),
+        "left_out": left_out,
+    }
 
 
 def read_report(path: Path) -> dict[str, Any]:
