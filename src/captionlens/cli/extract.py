@@ -12,6 +12,7 @@ from captionlens.cli.options import data_options, show_dataset
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="STORE")
 @click.option("--backbone", default="efficientnet_lite2", show_default=True, help="Or inception_v3, timm:NAME.")
 @click.option("--backbone-weights", type=click.Path(path_type=Path), help="A file of published weights.")
+@click.option("--mirrored", is_flag=True, help="Also every photograph seen in a mirror, for the setting mirror.")
 @click.option("--devices", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
 @click.pass_context
@@ -24,6 +25,7 @@ def extract(
     output: Path,
     backbone: str,
     backbone_weights: Path | None,
+    mirrored: bool,
     devices: str,
     quiet: bool,
 ) -> None:
@@ -41,11 +43,17 @@ def extract(
     done = run(read.records, output, network, device=device, progress=not quiet)
     for error in done.unreadable:
         click.echo(f"captionlens: {error}", err=True)
+    parts = [("photographs", done)]
+    if mirrored:
+        # The backbone was fused on the way, and its fingerprint is that of the weights as loaded.
+        network = load_backbone(backbone, backbone_weights)
+        parts.append(("mirrored", run(read.records, output, network, device=device, mirrored=True, progress=not quiet)))
     if not quiet:
-        click.echo(
-            f"{output}: {done.extracted} photographs extracted, {done.already} were there, "
-            f"{len(done.unreadable)} unreadable",
-            err=True,
-        )
+        for name, part in parts:
+            click.echo(
+                f"{output}: {part.extracted} {name} extracted, {part.already} were there, "
+                f"{len(part.unreadable)} unreadable",
+                err=True,
+            )
     if done.unreadable:
         context.exit(1)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--features", type=click.Path(path_type=Path), metavar="STORE", help="By default RUN/features.")
 @click.option("--backbone", help="[default: efficientnet_lite2] Or inception_v3, timm:NAME.")
 @click.option("--backbone-weights", type=click.Path(path_type=Path), help="A file of published weights.")
+@click.option("--boxes", type=click.Path(path_type=Path), metavar="DIR", help="Flickr30k Entities, or drawn scenes.")
 @click.option("--devices", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--precision", default="auto", show_default=True, help="auto, 32 or bf16.")
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
@@ -40,6 +41,7 @@ def train(
     features: Path | None,
     backbone: str | None,
     backbone_weights: Path | None,
+    boxes: Path | None,
     devices: str,
     precision: str,
     quiet: bool,
@@ -66,6 +68,7 @@ def train(
             split_seed=seed,
             features=str(features) if features else None,
             backbone_weights=str(backbone_weights) if backbone_weights else None,
+            boxes=str(boxes) if boxes else None,
         )
         # Settings are refused before a data set is downloaded for them.
         if resume:

@@ -67,6 +67,7 @@ def extract(
     device: str = "cpu",
     bfloat16: bool | None = None,
     decoders: int | None = None,
+    mirrored: bool = False,
     progress: bool = True,
 ) -> Extraction:
     """Put the grids of all photographs that are not in the store yet into it.
@@ -82,6 +83,7 @@ def extract(
         bfloat16: compute in bfloat16; by default where the processor has it. Grids are kept as float16.
         decoders: threads that read and resize photographs, by default one for each core: ahead of a network on a
             card, and by turns with a network on the processor, where each would slow the other down.
+        mirrored: put in the grids of the photographs seen in a mirror, beside those of the photographs themselves.
         progress: show a bar on a terminal.
 
     Raises:
@@ -93,7 +95,7 @@ def extract(
     seen: set[str] = set()
     for record in records:
         try:
-            key = photograph_key(record)
+            key = photograph_key(record, mirrored=mirrored)
         except OSError as error:
             unreadable.append(UnreadableImage(record.image, error.strerror or str(error)))
             continue
@@ -123,7 +125,8 @@ def extract(
             good = [(key, pixels) for key, pixels in batch if not isinstance(pixels, UnreadableImage)]
             unreadable.extend(pixels for _, pixels in batch if isinstance(pixels, UnreadableImage))
             if good:
-                grids.append(network(np.stack([pixels for _, pixels in good])))
+                pixels = np.stack([pixels for _, pixels in good])  # (B, H, W, 3)
+                grids.append(network(np.ascontiguousarray(pixels[:, :, ::-1]) if mirrored else pixels))
                 keys.extend(key for key, _ in good)
             extracted += len(good)
             bar.update(len(batch))

@@ -43,13 +43,16 @@ class StoreIndex:
         return self.rows * self.columns * self.channels * 2
 
 
-def photograph_key(record: Record) -> str:
+def photograph_key(record: Record, *, mirrored: bool = False) -> str:
     """The key of a photograph's grid: its id and the size of its file, so that a changed file is seen.
+
+    The photograph seen in a mirror has a grid of its own: what a convolutional network makes of it is not the
+    mirrored grid.
 
     Raises:
         OSError: the file is not there.
     """
-    return f"{record.source_id}:{record.image.stat().st_size}"
+    return f"{record.source_id}:{record.image.stat().st_size}" + (":mirrored" if mirrored else "")
 
 
 class FeatureStore:

@@ -20,7 +20,8 @@ class Teacher:
     `targets` (N,) and `attention` (N, L) are of the N words that are not padding, all captions together. `hidden`
     (R, X) is what `output_words` makes the words' logits of; its rows from N to R only fill up. `attention_sums`
     (P, C, L) is the attention of each caption's words summed over time, and `present` (P, C) tells the captions that
-    are there from those that only fill the batch.
+    are there from those that only fill the batch. `there` (T, P, C) tells for each time of each caption whether it has
+    a word to predict: the N words are those, in that order.
     """
 
     hidden: Tensor
@@ -29,6 +30,7 @@ class Teacher:
     attention: Tensor
     attention_sums: Tensor
     present: Tensor
+    there: Tensor
 
     @property
     def logits(self) -> Tensor:
@@ -52,12 +54,14 @@ class CaptioningNetwork(nn.Module):
 
     Args:
         config: its sizes and choices.
-        feature_dropout: share of the encoded places' values dropped in training.
+        tail: makes the grid features of what `start` and `teach` are given, if these come from earlier in the
+            backbone; trained with the rest.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, tail: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
+        self.tail = tail
         context_size = config.memory
         self.encoder = nn.Linear(config.channels, config.memory)
         self.embedding = nn.Embedding(config.vocabulary, config.embedding, padding_idx=0)
@@ -86,13 +90,15 @@ class CaptioningNetwork(nn.Module):
         """Encode photographs, once for all their captions.
 
         Args:
-            features: grid features (B, L, D), of any floating type.
+            features: grid features (B, L, D), of any floating type; with a tail, what that takes.
 
         Returns:
             memory (B, L, M), keys (B, L, A), and the initial state (B, 1, H).
         """
         if not torch.is_autocast_enabled(features.device.type):  # which casts from half precision in one go
             features = features.to(self.encoder.weight.dtype)
+        if self.tail is not None:
+            features = self.tail(features)
         memory = torch.relu(self.encoder(features))  # (B, L, M)
         if self.config.positions:
             memory = memory + (self.row_embedding + self.column_embedding).flatten(0, 1)
@@ -154,7 +160,7 @@ class CaptioningNetwork(nn.Module):
         )
         hidden = self._before_words(states, contexts, embedded)  # (R, X)
         sums = words.padded(alphas).sum(0)
-        return Teacher(hidden, self.output_words, targets, alphas, sums, lengths > 0)
+        return Teacher(hidden, self.output_words, targets, alphas, sums, lengths > 0, words.there)
 
     def _word_layers(self) -> Tensor:
         """Weights of all layers that read the word before, stacked."""

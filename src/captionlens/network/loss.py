@@ -21,6 +21,9 @@ def caption_loss(
     label_smoothing: float = 0.0,
     doubly_stochastic: float = 0.0,
     attention_entropy: float = 0.0,
+    attention_supervision: float = 0.0,
+    phrases: Tensor | None = None,
+    coverages: Tensor | None = None,
     caption_share: float = 1.0,
     word_share: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
@@ -28,7 +31,10 @@ def caption_loss(
 
     The regulariser of "Show, Attend and Tell" (equation 14) asks that every place gets one word's worth of
     attention over a caption: the mean over captions of sum_i (1 - sum_t alpha_ti)^2 / L. The entropy of a word's
-    attention, - sum_i alpha_i log alpha_i in nats, is the smaller the fewer places it looks at.
+    attention, - sum_i alpha_i log alpha_i in nats, is the smaller the fewer places it looks at. Supervision adds
+    - log of the share of a word's attention inside the boxes of its phrase, of words that have boxes, divided by all
+    words. (Liu, Mao, Sha and Yuille, "Attention Correctness in Neural Image Captioning", AAAI 2017, ask for attention
+    spread evenly over the boxes; this leaves it where in them.)
 
     With the shares of a `Batch`, the mean over all processes is the loss of the whole batch.
     """
@@ -46,7 +52,25 @@ def caption_loss(
         alpha = teacher.attention.clamp(min=1e-30)  # (N, L)
         entropies = -(alpha * alpha.log()).sum(-1)  # (N,)
         loss = loss + word_share * attention_entropy * entropies.mean()
+    if attention_supervision and phrases is not None and coverages is not None:
+        strayed = _outside(teacher, phrases, coverages)
+        loss = loss + word_share * attention_supervision * strayed.sum() / len(teacher.targets)
     return loss, cross_entropy
+
+
+def _outside(teacher: Teacher, phrases: Tensor, coverages: Tensor) -> Tensor:
+    """- log of the attention inside the boxes, of each word that has some.
+
+    Args:
+        teacher: of the batch.
+        phrases: of each token the row of `coverages` that is its phrase's, or -1 (P, C, T).
+        coverages: how much of each place the boxes of a phrase cover, from 0 to 1 (n, L).
+    """
+    steps = len(teacher.there)
+    of_word = phrases.permute(2, 0, 1)[1 : steps + 1][teacher.there]  # (N,)
+    boxed = of_word >= 0
+    inside = (teacher.attention[boxed] * coverages[of_word[boxed]]).sum(-1)
+    return -inside.clamp(min=1e-6).log()
 
 
 def smoothed_cross_entropy(

@@ -1,7 +1,7 @@
 """Batches for teacher forcing: photographs with all their captions, so that a grid is read and encoded once."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from captionlens.datasets.mirroring import mirror_caption
 from captionlens.datasets.records import Record
 from captionlens.errors import OptionError
 from captionlens.features.store import photograph_key
@@ -33,6 +34,8 @@ class Batch:
         word_count: words to predict in the whole batch, `<end>` among them.
         caption_share: captions here, as a part of the mean of all processes; 1 where there is one process.
         word_share: likewise words.
+        phrases: of each token the row of `coverages` that is its phrase's, or -1 (P, C, T); with boxes only.
+        coverages: how much of each place the boxes of a phrase cover, from 0 to 1 (n, L) float32; with boxes only.
     """
 
     features: Tensor
@@ -41,6 +44,13 @@ class Batch:
     word_count: int
     caption_share: float
     word_share: float
+    phrases: Tensor | None = None
+    coverages: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same with its tensors on a device."""
+        tensors = {name: getattr(self, name) for name in ("features", "captions", "phrases", "coverages")}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None})
 
 
 class Grids(Protocol):
@@ -75,18 +85,53 @@ class ResidentGrids:
         return self.grids[torch.tensor([self.rows[key] for key in keys], device=self.grids.device)]
 
 
-class CaptionedPhotographs(Dataset[tuple[str, list[list[int]]]]):
+@dataclass(frozen=True, slots=True, eq=False)
+class CaptionTargets:
+    """Where the words of a caption should look.
+
+    Attributes:
+        phrase_of_word: of each word (words,) the number of its phrase, or -1.
+        coverages: how much of each place the boxes of a phrase cover, from 0 to 1 (phrases, rows, columns).
+    """
+
+    phrase_of_word: NDArray[np.int64]
+    coverages: NDArray[np.float32]
+
+    def mirrored(self) -> "CaptionTargets":
+        """The same of the mirrored photograph."""
+        return CaptionTargets(self.phrase_of_word, self.coverages[:, :, ::-1])
+
+
+Item = tuple[str, list[list[int]]]  # the key of a photograph's grid, and its captions as numbers, longest first
+
+
+class CaptionedPhotographs(Dataset[Item]):
     """Photographs in the store with their captions as numbers, longest first.
+
+    Item number n + i of n photographs is photograph i seen in a mirror, where that was asked for.
 
     Args:
         records: the photographs; those without a grid in the store are left out and counted in `missing`.
         max_words: longer captions are cut.
+        mirror: words that trade places in a mirror, see `datasets.mirroring`; None: no photograph is mirrored.
+        targets: of a photograph, one for each of its captions, or None for a caption of which nothing is known.
     """
 
-    def __init__(self, records: Sequence[Record], store: Grids, vocabulary: Vocabulary, max_words: int = 50) -> None:
+    def __init__(
+        self,
+        records: Sequence[Record],
+        store: Grids,
+        vocabulary: Vocabulary,
+        max_words: int = 50,
+        *,
+        mirror: Mapping[str, str] | None = None,
+        targets: Callable[[Record], Sequence[CaptionTargets | None]] | None = None,
+    ) -> None:
         self.store = store
         self.missing = 0
-        self.items: list[tuple[str, list[list[int]]]] = []
+        self.items: list[Item] = []
+        self.mirrored: list[Item] = []  # of the same photographs
+        self.targets: dict[str, list[CaptionTargets | None]] = {}  # by key, in the order of the captions
         for record in records:
             try:
                 key = photograph_key(record)
@@ -95,10 +140,20 @@ class CaptionedPhotographs(Dataset[tuple[str, list[list[int]]]]):
             if key not in store:
                 self.missing += 1
                 continue
-            encoded = [vocabulary.encode(caption) for caption in record.captions]
-            encoded = [numbers[: max_words + 1] + numbers[-1:] if len(numbers) > max_words + 2 else numbers
-                       for numbers in encoded]  # fmt: skip
-            self.items.append((key, sorted(encoded, key=len, reverse=True)))
+            encoded = [_cut(vocabulary.encode(caption), max_words) for caption in record.captions]
+            order = sorted(range(len(encoded)), key=lambda number: -len(encoded[number]))
+            self.items.append((key, [encoded[number] for number in order]))
+            known = targets(record) if targets is not None else []
+            if known:
+                self.targets[key] = [known[number] for number in order]
+            if mirror is not None:
+                key = photograph_key(record, mirrored=True)
+                swapped = [_cut(vocabulary.encode(mirror_caption(c, mirror)), max_words) for c in record.captions]
+                self.mirrored.append((key, [swapped[number] for number in order]))
+                if known:
+                    self.targets[key] = [
+                        None if target is None else target.mirrored() for target in (known[number] for number in order)
+                    ]
         if not self.items:
             raise OptionError("no photograph of the training split has features")
 
@@ -109,17 +164,18 @@ class CaptionedPhotographs(Dataset[tuple[str, list[list[int]]]]):
 
     def keep_on(self, card: torch.device) -> None:
         """Carry all grids to a card once, if a quarter of its free memory holds them: twice, while they are joined."""
-        size = torch.as_tensor(self.store.read([self.items[0][0]])).nbytes * len(self.items)
+        keys = [key for key, _ in (*self.items, *self.mirrored)]
+        size = torch.as_tensor(self.store.read(keys[:1])).nbytes * len(keys)
         if 4 * size <= torch.cuda.mem_get_info(card)[0]:
-            self.store = ResidentGrids(self.store, [key for key, _ in self.items], card)
+            self.store = ResidentGrids(self.store, keys, card)
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> tuple[str, list[list[int]]]:
-        return self.items[index]
+    def __getitem__(self, index: int) -> Item:
+        return self.items[index] if index < len(self.items) else self.mirrored[index - len(self.items)]
 
-    def collate(self, items: Sequence[tuple[str, list[list[int]]]], processes: Processes = ALONE) -> Batch:
+    def collate(self, items: Sequence[Item], processes: Processes = ALONE) -> Batch:
         """Photographs to one batch, or to the part of it that falls to this process."""
         captions, words = _count(items)
         own = items[processes.rank :: processes.count]
@@ -139,10 +195,37 @@ class CaptionedPhotographs(Dataset[tuple[str, list[list[int]]]]):
             words,
             processes.count * own_captions / captions,
             processes.count * own_words / words,
+            *self._phrases(own, padded.shape),
         )
 
+    def _phrases(self, items: Sequence[Item], shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
+        """`phrases` and `coverages` of a batch."""
+        if not self.targets:
+            return None, None
+        phrases = np.full(shape, -1, np.int64)
+        coverages: list[NDArray[np.float32]] = []
+        known = 0
+        for row, (key, captions) in enumerate(items):
+            for slot, target in enumerate(self.targets.get(key, ())):
+                if target is None:
+                    continue
+                words = len(captions[slot]) - 2  # those that were not cut; a word's place is one after its number
+                numbers = target.phrase_of_word[:words]
+                phrases[row, slot, 1 : words + 1] = np.where(numbers >= 0, numbers + known, -1)
+                count, rows, columns = target.coverages.shape
+                coverages.append(target.coverages.reshape(count, rows * columns))
+                known += len(target.coverages)
+        if not coverages:
+            return None, None
+        return torch.from_numpy(phrases), torch.from_numpy(np.concatenate(coverages))
 
-def _count(items: Sequence[tuple[str, list[list[int]]]]) -> tuple[int, int]:
+
+def _cut(numbers: list[int], max_words: int) -> list[int]:
+    """A caption from `<start>` to `<end>` with at most so many words between them."""
+    return numbers if len(numbers) <= max_words + 2 else numbers[: max_words + 1] + numbers[-1:]
+
+
+def _count(items: Sequence[Item]) -> tuple[int, int]:
     """Captions of photographs, and their words to predict: all but `<start>`."""
     lengths = [len(caption) for _, captions in items for caption in captions]
     return len(lengths), sum(lengths) - len(lengths)
@@ -153,7 +236,8 @@ class LengthBatches(Sampler[list[int]]):
 
     Photographs are shuffled, sorted by length within pools of POOL batches, cut into batches of about
     `captions` captions, and the batches of a pool are shuffled: little padding, and still random.
-    The order depends on seed and epoch only, so that a resumed run sees what it would have seen.
+    Where photographs may be mirrored, one in two is. All depends on seed and epoch only, so that a resumed run sees
+    what it would have seen.
     """
 
     def __init__(self, data: CaptionedPhotographs, captions: int, seed: int, epoch: int) -> None:
@@ -161,6 +245,7 @@ class LengthBatches(Sampler[list[int]]):
         self.seed = seed
         self.epoch = epoch
         self.shapes = [(len(c), len(c[0]), sum(map(len, c))) for _, c in data.items]
+        self.mirrors = bool(data.mirrored)
         self.mean_captions = max(1.0, sum(shape[0] for shape in self.shapes) / len(self.shapes))
 
     def __len__(self) -> int:
@@ -178,6 +263,9 @@ class LengthBatches(Sampler[list[int]]):
             chunk = sorted(order[begin : begin + pool].tolist(), key=lambda index: self.shapes[index])
             cut = self._cut(chunk)
             batches.extend(cut[index] for index in rng.permutation(len(cut)))
+        if self.mirrors:
+            offsets = len(order) * rng.integers(0, 2, len(order))
+            batches = [[index + int(offsets[index]) for index in batch] for batch in batches]
         return batches
 
     def _cut(self, chunk: list[int]) -> list[list[int]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from captionlens.datasets.mirroring import mirror_pairs
 from captionlens.errors import FileError, OptionError
 from captionlens.features.backbones import DEFAULT as DEFAULT_BACKBONE
 from captionlens.network.config import PRESETS as NETWORK_PRESETS
@@ -30,11 +31,16 @@ class TrainingConfig:
     batch_captions: int = 64
     learning_rate: float = 1e-3
     schedule: str = "constant"  # or "one-cycle" (Smith and Topin, 2018)
+    finetune_blocks: int = 0  # of the backbone, from its end, that are trained too
+    finetune_learning_rate: float = 1e-4  # theirs
     weight_decay: float = 0.0
     gradient_clip: float = 5.0  # largest norm of all gradients together
     label_smoothing: float = 0.0
     doubly_stochastic: float = 0.0  # weight of the regulariser of "Show, Attend and Tell", section 4.2.1
     attention_entropy: float = 0.0  # weight of the entropy of each word's attention
+    attention_supervision: float = 0.0  # weight of the wish that a word looks into the boxes of its phrase
+    mirror: bool = False  # one training photograph in two is seen in a mirror
+    mirror_words: str = "left right"  # pairs of words that then trade places
     average_decay: float = 0.0  # of the moving average of the weights that is validated and kept; 0: none
     seed: int = 1
     beam: int = 3  # of validation, and the default of the exported captioner
@@ -52,8 +58,12 @@ class TrainingConfig:
             ("vocabulary_size", self.vocabulary_size >= 1, "at least 1"),
             ("max_words", self.max_words >= 1, "at least 1"),
             ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("finetune_blocks", self.finetune_blocks >= 0, "at least 0"),
+            ("finetune_learning_rate", self.finetune_learning_rate > 0, "above 0"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("average_decay", 0 <= self.average_decay < 1, "in [0, 1)"),
+            ("attention_supervision", self.attention_supervision >= 0, "at least 0"),
+            ("mirror_words", _are_pairs(self.mirror_words), "pairs of different words, as in 'left right'"),
             ("validation_photographs", self.validation_photographs >= 1, "at least 1"),
         )
         for name, fits, wanted in checks:
@@ -73,6 +83,14 @@ class TrainingConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML."""
         return dataclasses.asdict(self)
+
+
+def _are_pairs(words: str) -> bool:
+    try:
+        mirror_pairs(words)
+    except ValueError:
+        return False
+    return True
 
 
 # What each preset changes of the defaults above.

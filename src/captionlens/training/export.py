@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from captionlens.errors import ModelError, RunError, UnreadableImage
-from captionlens.features.backbones import Backbone, load_backbone
-from captionlens.features.store import FeatureStore
+from captionlens.features.backbones import Backbone
 from captionlens.files import sync_folder, write_bytes, write_text
 from captionlens.network import CaptioningNetwork
 from captionlens.runtime.decoding import DecodingOptions, Network, State, decode
@@ -26,6 +25,7 @@ from captionlens.training.card import model_card, terms_of
 from captionlens.training.onnx_export import export_graphs
 from captionlens.training.run_folder import RunFolder
 from captionlens.training.seam import TorchNetwork
+from captionlens.training.tuning import TAIL, tuned_backbone
 
 log = logging.getLogger("captionlens")
 
@@ -62,9 +62,7 @@ def export_run(
     name = name or f"captionlens-{run.config.preset}"
     if model.exists() and not (model / "manifest.json").exists() and any(model.iterdir()):
         raise ModelError(model, "is there already and is not a model directory")
-    network, vocabulary = load_best(run)
-    weights = run.data.backbone_weights
-    backbone = load_backbone(run.config.backbone, Path(weights) if weights else None)
+    network, vocabulary, backbone = load_best(run)
     draft = model.with_name(f".{model.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     write_model(
@@ -151,8 +149,8 @@ def _evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
     return {name: report[name] for name in ("dataset", "split", "photographs", "decoding", "scores", "intervals")}
 
 
-def load_best(run: RunFolder) -> tuple[CaptioningNetwork, Vocabulary]:
-    """The kept epoch's network, in evaluation mode, and its words.
+def load_best(run: RunFolder) -> tuple[CaptioningNetwork, Vocabulary, Backbone]:
+    """The kept epoch's network, in evaluation mode, its words, and the backbone that makes its grids.
 
     Raises:
         RunError: the run has no finished epoch.
@@ -161,14 +159,14 @@ def load_best(run: RunFolder) -> tuple[CaptioningNetwork, Vocabulary]:
     if not path.exists():
         raise RunError(run.path, "has no best.safetensors: it was never trained to the end of an epoch")
     vocabulary = Vocabulary.load(run.path / "tokenizer.json")
-    index = FeatureStore.open(run.features).index
+    backbone = tuned_backbone(run)
+    rows, columns = backbone.grid
     network = CaptioningNetwork(
-        run.config.network_config(
-            vocabulary=len(vocabulary), rows=index.rows, columns=index.columns, channels=index.channels
-        )
+        run.config.network_config(vocabulary=len(vocabulary), rows=rows, columns=columns, channels=backbone.channels)
     )
-    network.load_state_dict(safetensors.torch.load_file(path))
-    return network.eval(), vocabulary
+    kept = safetensors.torch.load_file(path)
+    network.load_state_dict({name: tensor for name, tensor in kept.items() if not name.startswith(TAIL)})
+    return network.eval(), vocabulary, backbone
 
 
 def check_export(

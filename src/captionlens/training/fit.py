@@ -6,7 +6,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,27 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
 from captionlens.datasets import Dataset, Record
+from captionlens.datasets.mirroring import mirror_pairs
+from captionlens.datasets.phrase_targets import caption_targets
 from captionlens.errors import DatasetError, OptionError, RunError
-from captionlens.features.backbones import load_backbone
-from captionlens.features.backbones.base import has_fast_bfloat16
-from captionlens.features.extract import accelerator, extract
+from captionlens.features.backbones import Backbone
+from captionlens.features.backbones.base import Tail, has_fast_bfloat16
+from captionlens.features.extract import accelerator, extract, store_index
 from captionlens.features.store import FeatureStore, StoreIndex
 from captionlens.files import write_text
 from captionlens.memory import keep_freed_memory
 from captionlens.network import CaptioningNetwork
 from captionlens.runtime.vocabulary import Vocabulary
+from captionlens.scoring.grounding import phrase_reader
 from captionlens.scoring.scores import References, quick_cider
-from captionlens.training.batches import CaptionedPhotographs
+from captionlens.training.batches import CaptionedPhotographs, CaptionTargets
 from captionlens.training.callbacks import Keeper, Progress, plot_losses
 from captionlens.training.config import TrainingConfig
 from captionlens.training.distributed import ALONE, Processes
 from captionlens.training.export import export_run
 from captionlens.training.module import CaptioningModule
 from captionlens.training.run_folder import RunFolder
+from captionlens.training.tuning import starting_backbone
 
 log = logging.getLogger("captionlens")
 
@@ -74,14 +78,23 @@ def train(
     pl.seed_everything(config.seed, verbose=False)
 
     validation = validation[: config.validation_photographs]
-    left_out = processes.from_first(lambda: _features(run, (*training, *validation), kind, progress))
+    backbone = starting_backbone(run)
+    grid = store_index(backbone)
+    left_out = processes.from_first(lambda: _features(run, training, validation, kind, progress))
     usable = [record for record in validation if record.image not in left_out]
     processes.from_first(lambda: _check_validation(dataset, len(usable), processes))
     store = FeatureStore.open(run.features)
     features_done = time.perf_counter()
 
     vocabulary = processes.from_first(lambda: _vocabulary(run, training))
-    training_data = CaptionedPhotographs(training, store, vocabulary, config.max_words)
+    training_data = CaptionedPhotographs(
+        training,
+        store,
+        vocabulary,
+        config.max_words,
+        mirror=mirror_pairs(config.mirror_words) if config.mirror else None,
+        targets=_targets(run, grid),
+    )
     validation_data = CaptionedPhotographs(usable, store, vocabulary, config.max_words)
     if kind == "cuda":
         training_data.keep_on(torch.device(kind, processes.rank % processes.local_count))
@@ -92,7 +105,9 @@ def train(
         len(validation_data),
         len(vocabulary),
     )
-    module = _module(config, store, vocabulary, training_data, validation_data, usable, processes)
+    tail = backbone.split(config.finetune_blocks)[1] if config.finetune_blocks else None
+    network = make_network(config, vocabulary, grid, tail)
+    module = _module(config, network, vocabulary, training_data, validation_data, usable, processes)
     keeper = _fit(run, module, usable, kind=kind, precision=numbers, progress=progress)
     fitted = time.perf_counter()
 
@@ -153,14 +168,50 @@ def _check_validation(dataset: Dataset, count: int, processes: Processes) -> Non
         )
 
 
-def _features(run: RunFolder, records: Sequence[Record], kind: str, progress: bool) -> set[Path]:
+def _features(
+    run: RunFolder, training: Sequence[Record], validation: Sequence[Record], kind: str, progress: bool
+) -> set[Path]:
     """Put all grids into the run's store; the photographs that could not be read."""
-    backbone = load_backbone(run.config.backbone, _path(run.data.backbone_weights))
-    extraction = extract(records, run.features, backbone, device=kind, progress=progress)
+    extraction = extract((*training, *validation), run.features, _frozen_part(run), device=kind, progress=progress)
     for error in extraction.unreadable:
         log.warning("left out %s", error)
-    log.info("features of %d photographs, %d of them new", len(extraction.store), extraction.extracted)
-    return {Path(error.path) for error in extraction.unreadable}
+    there = extraction.extracted + extraction.already
+    log.info("features of %d photographs, %d of them new", there, extraction.extracted)
+    left_out = {Path(error.path) for error in extraction.unreadable}
+    if run.config.mirror:
+        readable = [record for record in training if record.image not in left_out]
+        mirrored = extract(readable, run.features, _frozen_part(run), device=kind, mirrored=True, progress=progress)
+        log.info("mirrored, %d of them new", mirrored.extracted)
+    return left_out
+
+
+def _frozen_part(run: RunFolder) -> Backbone:
+    """What makes of a photograph what the store keeps; extraction fuses it, so each needs its own."""
+    backbone = starting_backbone(run)
+    return backbone.split(run.config.finetune_blocks)[0] if run.config.finetune_blocks else backbone
+
+
+def _targets(run: RunFolder, index: StoreIndex) -> Callable[[Record], list[CaptionTargets | None]] | None:
+    """What tells where the words of a photograph's captions should look, if the run is to train that."""
+    if not run.config.attention_supervision:
+        return None
+    if run.data.boxes is None:
+        raise OptionError("attention_supervision needs the boxes of the training photographs: name them with --boxes")
+    phrases_of = phrase_reader(run.data.boxes)
+
+    def targets(record: Record) -> list[CaptionTargets | None]:
+        try:
+            phrased = phrases_of(record)
+        except DatasetError as error:
+            log.warning("no boxes for %s: %s", record.image, error)
+            return []
+        found = (caption_targets(caption, phrased, index.rows, index.columns) for caption in record.captions)
+        return [
+            None if target is None else CaptionTargets(target[0], target[1].reshape(-1, index.rows, index.columns))
+            for target in found
+        ]
+
+    return targets
 
 
 def _vocabulary(run: RunFolder, training: Sequence[Record]) -> Vocabulary:
@@ -176,25 +227,27 @@ def _vocabulary(run: RunFolder, training: Sequence[Record]) -> Vocabulary:
     return vocabulary
 
 
-def make_network(config: TrainingConfig, vocabulary: Vocabulary, index: StoreIndex) -> CaptioningNetwork:
-    """The network that these settings ask for, to be trained on grids of a store."""
+def make_network(
+    config: TrainingConfig, vocabulary: Vocabulary, index: StoreIndex, tail: Tail | None = None
+) -> CaptioningNetwork:
+    """The network that these settings ask for, to be trained on grids of a backbone or on what its tail takes."""
     return CaptioningNetwork(
         config.network_config(
             vocabulary=len(vocabulary), rows=index.rows, columns=index.columns, channels=index.channels
-        )
+        ),
+        tail,
     )
 
 
 def _module(
     config: TrainingConfig,
-    store: FeatureStore,
+    network: CaptioningNetwork,
     vocabulary: Vocabulary,
     training: CaptionedPhotographs,
     validation: CaptionedPhotographs,
     records: Sequence[Record],
     processes: Processes,
 ) -> CaptioningModule:
-    network = make_network(config, vocabulary, store.index)
     references = References({number: record.captions for number, record in enumerate(records)})
 
     def score(captions: Sequence[str]) -> float:
@@ -294,7 +347,3 @@ def choose_precision(precision: str, kind: str) -> Any:
     if precision not in choices:
         raise OptionError(f"precision must be auto, 32 or bf16, got {precision!r}")
     return choices[precision]
-
-
-def _path(text: str | None) -> Path | None:
-    return Path(text) if text else None

@@ -3,7 +3,6 @@
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -89,16 +88,23 @@ class CaptioningModule(pl.LightningModule):
         )
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Both tensors to the device."""
-        return replace(batch, features=batch.features.to(device), captions=batch.captions.to(device))
+        """All tensors to the device."""
+        return batch.to(device)
 
     # Training
 
     def configure_optimizers(self) -> Any:
         """Adam, with decoupled weight decay where it is asked for, and the schedule a step."""
         config = self.config
+        rates = {"": config.learning_rate, "tail.": config.finetune_learning_rate}
+        groups: dict[str, list[Tensor]] = {prefix: [] for prefix in rates}
+        for name, parameter in self.network.named_parameters():
+            groups["tail." if name.startswith("tail.") else ""].append(parameter)
+        used = [prefix for prefix, parameters in groups.items() if parameters]
         optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            [{"params": groups[prefix], "lr": rates[prefix]} for prefix in used],
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         if config.schedule == "constant":
             return optimizer
@@ -109,7 +115,7 @@ class CaptioningModule(pl.LightningModule):
             for epoch in range(config.epochs)
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.learning_rate, total_steps=total, pct_start=0.1, cycle_momentum=False
+            optimizer, [rates[prefix] for prefix in used], total_steps=total, pct_start=0.1, cycle_momentum=False
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -134,6 +140,9 @@ class CaptioningModule(pl.LightningModule):
             label_smoothing=self.config.label_smoothing,
             doubly_stochastic=self.config.doubly_stochastic,
             attention_entropy=self.config.attention_entropy,
+            attention_supervision=self.config.attention_supervision,
+            phrases=batch.phrases,
+            coverages=batch.coverages,
             caption_share=batch.caption_share,
             word_share=batch.word_share,
         )

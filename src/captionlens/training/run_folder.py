@@ -40,6 +40,7 @@ class DataSettings:
     split_seed: int = 1  # of max_captions, and of splits where the data set has none
     features: str | None = None  # a store outside the run folder
     backbone_weights: str | None = None
+    boxes: str | None = None  # a folder with the boxes of the captions' phrases
 
     @property
     def dataset_name(self) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from captionlens.errors import OptionError
 from captionlens.runtime.images import Preprocessing
 
 
@@ -26,6 +27,14 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) to grid features (B, L, D)."""
         raise TypeError(f"{type(self).__name__} has no forward")
+
+    def split(self, blocks: int) -> tuple["Backbone", "Tail"]:
+        """The network in two parts that share its weights: its last `blocks` blocks, and all before them.
+
+        Raises:
+            OptionError: this backbone cannot be split, or has not as many blocks.
+        """
+        raise OptionError(f"{self.name} cannot be fine-tuned: use one of the EfficientNet-Lite backbones")
 
     def fingerprint(self) -> str:
         """SHA-256 over name, preprocessing and every weight: two backbones that differ never share a store.
@@ -48,6 +57,18 @@ class Backbone(nn.Module):
             convolution, norm = getattr(parent, conv_name), getattr(parent, norm_name)
             setattr(parent, conv_name, fuse_conv_bn_eval(convolution, norm))
             setattr(parent, norm_name, nn.Identity())
+        return self
+
+
+class Tail(nn.Module):
+    """The last blocks of a backbone, to be trained further. Its weights have the names that they have there.
+
+    `forward` takes the places of the part before (B, L', D') and returns grid features (B, L, D).
+    """
+
+    def train(self, mode: bool = True) -> "Tail":
+        """Stay in evaluation mode: batches are too small for statistics of their own."""
+        super().train(False)
         return self
 
 

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captionlens.errors import MissingExtra, WeightsError
-from captionlens.features.backbones.base import Backbone, clamps_within, convolve_and_clamp, to_places
+from captionlens.errors import MissingExtra, OptionError, WeightsError
+from captionlens.features.backbones.base import Backbone, Tail, clamps_within, convolve_and_clamp, to_places
 from captionlens.runtime.images import Preprocessing
 
 # name: (width multiplier, depth multiplier, pixels a side)
@@ -82,6 +82,7 @@ class InvertedResidual(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
+        self.channels_out, self.stride = channels_out, stride
         inner = channels_in * expansion
         self.expands = expansion != 1
         self.shortcut = stride == 1 and channels_in == channels_out
@@ -130,6 +131,56 @@ class EfficientNetLite(Backbone):
         """Images (B, 3, size, size) to grid features (B, L, 1280)."""
         x = _relu6(self._conv_stem, self._bn0, images)
         for block in self._blocks:
+            x = block(x)
+        return to_places(_relu6(self._conv_head, self._bn1, x))
+
+    def split(self, blocks: int) -> "tuple[Trunk, LiteTail]":
+        """See `Backbone.split`."""
+        if not 1 <= blocks < len(self._blocks):
+            raise OptionError(f"{self.name} has {len(self._blocks)} blocks: 1 to {len(self._blocks) - 1} can be tuned")
+        return Trunk(self, len(self._blocks) - blocks), LiteTail(self, len(self._blocks) - blocks)
+
+
+class Trunk(Backbone):
+    """The first blocks of an EfficientNet-Lite as a backbone of their own."""
+
+    def __init__(self, whole: EfficientNetLite, blocks: int) -> None:
+        super().__init__()
+        self.name = f"{whole.name}:{blocks}"
+        self.preprocessing = whole.preprocessing
+        self._conv_stem, self._bn0 = whole._conv_stem, whole._bn0
+        self._blocks = whole._blocks[:blocks]
+        last = whole._blocks[blocks - 1]
+        assert isinstance(last, InvertedResidual)
+        self.channels = last.channels_out
+        side = math.ceil(whole.preprocessing.size / 2)
+        for block in self._blocks:
+            assert isinstance(block, InvertedResidual)
+            side = math.ceil(side / block.stride)
+        self.grid = (side, side)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, size, size) to places (B, L', D')."""
+        x = _relu6(self._conv_stem, self._bn0, images)
+        for block in self._blocks:
+            x = block(x)
+        return to_places(x)
+
+
+class LiteTail(Tail):
+    """The blocks of an EfficientNet-Lite from number `first` on, and its head."""
+
+    def __init__(self, whole: EfficientNetLite, first: int) -> None:
+        super().__init__()
+        numbers = range(first, len(whole._blocks))
+        self._blocks = nn.ModuleDict({str(number): whole._blocks[number] for number in numbers})
+        self._conv_head, self._bn1 = whole._conv_head, whole._bn1
+
+    def forward(self, places: Tensor) -> Tensor:
+        """Places (B, L', D') to grid features (B, L, 1280)."""
+        side = math.isqrt(places.shape[1])
+        x = places.unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (B, D', side, side), channels last
+        for block in self._blocks.values():
             x = block(x)
         return to_places(_relu6(self._conv_head, self._bn1, x))
 

@@ -1,0 +1,39 @@
+"""The backbone of a run: as published, or with its last blocks trained further."""
+
+from pathlib import Path
+
+import safetensors.torch
+
+from captionlens.errors import RunError
+from captionlens.features.backbones import Backbone, load_backbone
+from captionlens.training.run_folder import RunFolder
+
+TAIL = "tail."  # what the names of the trained blocks' weights begin with in a run
+
+
+def starting_backbone(run: RunFolder) -> Backbone:
+    """The backbone a run starts with, in evaluation mode.
+
+    Raises:
+        CaptionlensError: its weights are missing or do not fit.
+    """
+    weights = run.data.backbone_weights
+    return load_backbone(run.config.backbone, Path(weights) if weights else None)
+
+
+def tuned_backbone(run: RunFolder) -> Backbone:
+    """The backbone that goes with the kept epoch of a run, in evaluation mode.
+
+    Raises:
+        CaptionlensError: its weights are missing or do not fit.
+    """
+    backbone = starting_backbone(run)
+    if run.config.finetune_blocks:
+        _, tail = backbone.split(run.config.finetune_blocks)  # shares its weights
+        path = run.path / "best.safetensors"
+        kept = safetensors.torch.load_file(path)
+        try:
+            tail.load_state_dict({name[len(TAIL) :]: kept[name] for name in kept if name.startswith(TAIL)})
+        except RuntimeError as error:
+            raise RunError(path, f"is not of a run with {run.config.finetune_blocks} tuned blocks ({error})") from error
+    return backbone
