@@ -64,9 +64,9 @@ def evaluate(
 
     captioner = load(model, threads=threads)
     read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
+    from captionlens.datasets.phrases import phrase_reader
     from captionlens.datasets.records import split_name
     from captionlens.scoring.coco_files import write_references, write_results
-    from captionlens.scoring.grounding import phrase_reader
     from captionlens.scoring.report import evaluate as run
     from captionlens.scoring.report import image_id
 

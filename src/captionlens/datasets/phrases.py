@@ -9,6 +9,7 @@ and boxes every entity (18, 19, 20) in `Annotations/ID.xml`, in pixels of the or
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as SafeXml
 from numpy.typing import NDArray
 
+from captionlens.datasets.records import Record
 from captionlens.errors import DatasetError
 
 _OPENING = re.compile(r"\[/EN#(\d+)((?:/[^/\s\[\]]+)+)")  # chain number, then one or more types
@@ -46,6 +48,34 @@ class PhrasedCaption:
 
     words: tuple[str, ...]
     phrases: tuple[PhraseBoxes, ...]
+
+
+PhraseReader = Callable[[Record], tuple[PhrasedCaption, ...]]
+
+
+def phrase_reader(folder: str | Path) -> PhraseReader:
+    """What reads the phrases of a photograph: from Flickr30k Entities, or from drawn scenes.
+
+    Args:
+        folder: with `Annotations/` and `Sentences/`, or with `phrases.jsonl`.
+
+    Raises:
+        DatasetError: the folder has neither.
+    """
+    folder = Path(folder)
+    if (folder / "phrases.jsonl").exists():
+        scenes = read_scene_phrases(folder)
+
+        def of_scene(record: Record) -> tuple[PhrasedCaption, ...]:
+            if record.source_id not in scenes:
+                raise DatasetError(folder / "phrases.jsonl", f"has no phrases of {record.source_id}")
+            return scenes[record.source_id]
+
+        return of_scene
+    if not ((folder / "Annotations").is_dir() and (folder / "Sentences").is_dir()):
+        raise DatasetError(folder, "has neither Annotations/ and Sentences/ (Flickr30k Entities) nor phrases.jsonl")
+    # Flickr8k's files are named NUMBER_HASH.jpg, Flickr30k's NUMBER.jpg.
+    return lambda record: read_flickr30k_entities(folder, record.image.stem.partition("_")[0])
 
 
 def read_flickr30k_entities(folder: str | Path, image_id: str) -> tuple[PhrasedCaption, ...]:

@@ -8,13 +8,15 @@ from typing import Any
 
 from tqdm import tqdm
 
+from captionlens.datasets.phrase_targets import phrase_of_words
+from captionlens.datasets.phrases import PhraseReader
 from captionlens.datasets.records import Record
 from captionlens.errors import DatasetError, FileError, UnreadableImage
 from captionlens.files import write_text
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.decoding import DecodingOptions
-from captionlens.scoring.grounding import PhraseReader, score_own, score_reference, summarise, vocabulary_words
+from captionlens.scoring.grounding import score_own, score_reference, summarise
 from captionlens.scoring.scores import Scores, score_captions
 
 
@@ -106,7 +108,7 @@ def _grounding(
     for number, caption in tqdm(captions.items(), desc="grounding", unit="photo", disable=None if progress else True):
         try:
             references = phrases(records[number])
-            forced = captioner.force(records[number].image, [" ".join(vocabulary_words(r)) for r in references])
+            forced = captioner.force(records[number].image, [" ".join(phrase_of_words(r)[0]) for r in references])
         except (DatasetError, UnreadableImage) as error:
             left_out.append({"path": str(records[number].image), "message": str(error)})
             continue
