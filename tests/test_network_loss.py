@@ -60,7 +60,15 @@ def teacher(attention: list[list[float]]) -> Teacher:
     present = torch.tensor([[True, True, False]])
     layer = torch.nn.Linear(3, 7, bias=True, dtype=torch.float64)
     torch.nn.init.zeros_(layer.bias)
-    return Teacher(torch.zeros(2, 3, dtype=torch.float64), layer, torch.tensor([1, 4]), weights, sums, present, torch.ones(2, 1, 1, dtype=torch.bool))
+    return Teacher(
+        torch.zeros(2, 3, dtype=torch.float64),
+        layer,
+        torch.tensor([1, 4]),
+        weights,
+        sums,
+        present,
+        present[None],
+    )
 
 
 def test_entropy_of_the_attention_is_in_nats_and_its_gradient_sharpens() -> None:

@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from captionlens.datasets import Dataset, Record
 from captionlens.datasets.mirroring import mirror_pairs
 from captionlens.datasets.phrase_targets import caption_targets
+from captionlens.datasets.phrases import phrase_reader
 from captionlens.errors import DatasetError, OptionError, RunError
 from captionlens.features.backbones import Backbone
 from captionlens.features.backbones.base import Tail, has_fast_bfloat16
@@ -27,7 +28,6 @@ from captionlens.files import write_text
 from captionlens.memory import keep_freed_memory
 from captionlens.network import CaptioningNetwork
 from captionlens.runtime.vocabulary import Vocabulary
-from captionlens.scoring.grounding import phrase_reader
 from captionlens.scoring.scores import References, quick_cider
 from captionlens.training.batches import CaptionedPhotographs, CaptionTargets
 from captionlens.training.callbacks import Keeper, Progress, plot_losses
