@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from captionlens.errors import WeightsError
+from captionlens.errors import OptionError, WeightsError
 from captionlens.features.backbones import efficientnet_lite, load_backbone
 from captionlens.runtime.images import read_image
 
@@ -88,3 +88,35 @@ def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
     damaged.write_bytes(path.read_bytes()[:100_000])
     with pytest.raises(WeightsError, match=r"damaged\.pth"):
         load_backbone("efficientnet_lite2", damaged)
+
+
+@torch.no_grad()
+def test_split_in_two_parts_it_does_what_it_did(name: str) -> None:
+    backbone = load_backbone(name)
+    images = _pictures(backbone.preprocessing.size)
+    whole = backbone(images)
+    for blocks in (1, 6):
+        trunk, tail = backbone.split(blocks)
+        places = trunk(images)
+        assert places.shape == (2, trunk.grid[0] * trunk.grid[1], trunk.channels)
+        assert (tail(places) - whole).abs().max() < 1e-4
+        assert len(tail.state_dict()) < len(backbone.state_dict())
+        for key, tensor in tail.state_dict().items():
+            assert tensor.data_ptr() == backbone.state_dict()[key].data_ptr()  # they share their weights
+    assert load_backbone(name).split(1)[0].fingerprint() != load_backbone(name).split(2)[0].fingerprint()
+
+
+def test_trained_tail_keeps_the_statistics_of_its_normalisation(name: str) -> None:
+    _, tail = load_backbone(name).split(1)
+    before = {key: tensor.clone() for key, tensor in tail.state_dict().items()}
+    places = torch.rand(2, 81, next(tail.parameters()).shape[1])
+    tail.train()(places).sum().backward()
+    assert all(parameter.grad is not None for parameter in tail.parameters())
+    for key, tensor in tail.state_dict().items():
+        assert torch.equal(tensor, before[key]), key
+
+
+@pytest.mark.parametrize("blocks", [0, 100])
+def test_more_blocks_than_there_are_cannot_be_split_off(name: str, blocks: int) -> None:
+    with pytest.raises(OptionError, match=f"{name} has .* blocks: 1 to"):
+        load_backbone(name).split(blocks)

@@ -8,11 +8,19 @@ import numpy as np
 import pytest
 import torch
 
+from captionlens.datasets.mirroring import mirror_pairs
 from captionlens.datasets.records import Record
 from captionlens.errors import OptionError
 from captionlens.features.store import FeatureStore, StoreIndex, photograph_key
 from captionlens.runtime.vocabulary import END, PAD, START, Vocabulary
-from captionlens.training.batches import Batch, CaptionedPhotographs, LengthBatches, ResidentGrids, training_loader
+from captionlens.training.batches import (
+    Batch,
+    CaptionedPhotographs,
+    CaptionTargets,
+    LengthBatches,
+    ResidentGrids,
+    training_loader,
+)
 from captionlens.training.distributed import Processes
 
 PHOTOGRAPHS = 60
@@ -147,3 +155,86 @@ def test_photographs_without_features_are_counted(data: CaptionedPhotographs, tm
     assert (len(mixed), mixed.missing) == (1, 2)
     with pytest.raises(OptionError, match="no photograph"):
         CaptionedPhotographs([stranger], data.store, vocabulary)
+
+
+SIDES = ("a dog left of a cat", "two dogs", "the right one of three dogs on the left side")
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> CaptionedPhotographs:
+    """Ten photographs with three captions each and with boxes; a mirrored grid holds a number above 100."""
+    folder = tmp_path_factory.mktemp("mirrored")
+    store = FeatureStore.create(folder / "store", StoreIndex("some", "f", 2, 2, 1))
+    records = []
+    for number in range(10):
+        image = folder / f"{number}.jpg"
+        image.write_bytes(b"x")
+        records.append(Record(image, SIDES, "train", str(number)))
+    keys = [photograph_key(record, mirrored=flag) for flag in (False, True) for record in records]
+    numbers = np.array([*range(10), *range(100, 110)], np.float16)
+    store.append(keys, np.repeat(numbers, 4).reshape(20, 4, 1))
+
+    def targets(record: Record) -> list[CaptionTargets | None]:
+        number = np.float32(int(record.source_id) / 10)
+        # A phrase of words 0 and 1 with its box on the left, and one of the last word with its box below.
+        coverages = np.array([[[number, 0], [number, 0]], [[0, 0], [0.5, 1]]], np.float32)
+        return [
+            CaptionTargets(np.array([0, 0, *[-1] * (len(caption.split()) - 3), 1]), coverages) if place != 1 else None
+            for place, caption in enumerate(record.captions)
+        ]
+
+    vocabulary = Vocabulary.build(SIDES)
+    pairs = mirror_pairs("left right")
+    return CaptionedPhotographs(records, store, vocabulary, max_words=8, mirror=pairs, targets=targets)
+
+
+def test_one_photograph_in_two_is_seen_in_a_mirror_with_its_captions(mirrored: CaptionedPhotographs) -> None:
+    assert (len(mirrored), mirrored.caption_count) == (10, 30)
+    plain, swapped = (
+        {tuple(numbers) for _, captions in items for numbers in captions}
+        for items in (mirrored.items, mirrored.mirrored)
+    )
+    assert plain != swapped
+    flips = 0
+    for number in range(40):
+        seen = []
+        for batch in epoch(mirrored, number):
+            for features, captions in zip(batch.features, batch.captions, strict=True):
+                said = {tuple(token for token in row if token != PAD) for row in captions.tolist()}
+                seen.append(int(features[0, 0]) % 100)
+                flips += int(features[0, 0]) >= 100
+                assert said == (swapped if features[0, 0] >= 100 else plain)
+        assert sorted(seen) == list(range(10))
+    assert 160 < flips < 240  # of 400; four standard deviations
+    assert list(LengthBatches(mirrored, 16, 1, 3)) == list(LengthBatches(mirrored, 16, 1, 3))
+
+
+def test_words_keep_their_boxes_in_a_batch_and_in_the_mirror(mirrored: CaptionedPhotographs) -> None:
+    for batch in (*epoch(mirrored, 0), *epoch(mirrored, 1)):
+        assert batch.phrases is not None
+        assert batch.coverages is not None
+        assert batch.phrases.shape == batch.captions.shape
+        for features, captions, phrases in zip(batch.features, batch.captions, batch.phrases, strict=True):
+            first = float(features[0, 0])
+            number = np.float32(first % 100 / 10)
+            left = torch.tensor([0, number, 0, number] if first >= 100 else [number, 0, number, 0])
+            below = torch.tensor([0, 0, 1, 0.5] if first >= 100 else [0, 0, 0.5, 1])
+            for caption, numbers in zip(captions, phrases, strict=True):
+                words = [int(token) for token in caption if token not in (PAD, START, END)]
+                if len(words) == 2:  # "two dogs": nothing is known of it
+                    assert (numbers == -1).all()
+                    continue
+                wanted = [left, left, *[None] * (len(words) - 3), None if len(words) == 8 else below]  # 8: cut
+                got = [None if row < 0 else batch.coverages[row] for row in numbers[1 : len(words) + 1]]
+                assert numbers[0] == -1
+                assert (numbers[len(words) + 1 :] == -1).all()
+                for ours, theirs in zip(got, wanted, strict=True):
+                    assert (ours is None) == (theirs is None)
+                    if ours is not None:
+                        torch.testing.assert_close(ours, theirs)
+
+
+def test_batches_without_boxes_have_no_targets(data: CaptionedPhotographs) -> None:
+    batch = epoch(data, 0)[0]
+    assert batch.phrases is None
+    assert batch.coverages is None

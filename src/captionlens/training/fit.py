@@ -193,10 +193,8 @@ def _frozen_part(run: RunFolder) -> Backbone:
 
 def _targets(run: RunFolder, index: StoreIndex) -> Callable[[Record], list[CaptionTargets | None]] | None:
     """What tells where the words of a photograph's captions should look, if the run is to train that."""
-    if not run.config.attention_supervision:
+    if not run.config.attention_supervision or run.data.boxes is None:
         return None
-    if run.data.boxes is None:
-        raise OptionError("attention_supervision needs the boxes of the training photographs: name them with --boxes")
     phrases_of = phrase_reader(run.data.boxes)
 
     def targets(record: Record) -> list[CaptionTargets | None]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from captionlens.errors import FileError, RunError
+from captionlens.errors import FileError, OptionError, RunError
 from captionlens.files import write_text
 from captionlens.training.config import TrainingConfig, make_config, read_yaml
 
@@ -100,8 +100,11 @@ def start_run(path: Path, data: DataSettings, config: TrainingConfig) -> RunFold
     """A new run, or the unfinished one that was started with these very settings.
 
     Raises:
+        OptionError: a setting needs data that is not named.
         RunError: the folder holds something else; the message says what differs.
     """
+    if config.attention_supervision and data.boxes is None:
+        raise OptionError("attention_supervision needs the boxes of the training photographs: name them with --boxes")
     if (path / "config.yaml").exists():
         before = open_run(path)
         differences = _differences(before, data, config)
