@@ -35,3 +35,27 @@ def test_card_says_whether_the_scores_chose_the_epoch(keep: str, split: str, cho
     card = model_card(config | {"training": config["training"] | {"keep": keep}, "evaluation": report})
     assert "| CIDEr-D | 50.0 |" in card
     assert ("which also chose the epoch" in card) == chosen
+
+
+def test_card_shows_where_it_looks_and_whether_that_mattered(small_model: Path) -> None:
+    config = json.loads((small_model / "config.json").read_text())
+    scored = {
+        "phrases": 1234,
+        "attention_correctness": 0.612,
+        "pointing_game": 0.723,
+        "uniform": 0.296,
+        "centre": 0.536,
+    }
+    report = REPORT | {
+        "decoding": {"beam": 3, "length_penalty": 0.7},
+        "grounding": {**scored, "own_captions": {"phrases": 0}},
+        "faithfulness": {"words": 321, "words_are": "nouns", "falls_more": 0.834},
+    }
+    card = model_card(config | {"evaluation": report}, "## What it is bad at\n\nCups.\n")
+    assert "| phrases of reference captions | 1234 | 61.2 | 29.6 | 72.3 | 53.6 |" in card
+    assert "| nouns of its own captions" not in card  # there were none
+    assert "83.4 % of\n321 nouns" in card
+    assert card.endswith("\n## What it is bad at\n\nCups.\n")
+    assert "frozen" in card
+    tuned = config["training"] | {"finetune_blocks": 6}
+    assert "its last 6 blocks trained further" in model_card(config | {"training": tuned})

@@ -13,13 +13,24 @@ from captionlens.cli import show_messages
 @click.option("--name", help="Of the model; by default captionlens- and the preset.")
 @click.option("--licence", help="Under which the model may be used; by default the data set's known terms.")
 @click.option("--report", type=click.Path(path_type=Path), help="Of evaluate: its scores go into the model card.")
+@click.option("--notes", type=click.Path(path_type=Path), help="Markdown for the end of the model card.")
 @click.option("--quiet", is_flag=True, help="No messages.")
-def export(run: Path, output: Path, name: str | None, licence: str | None, report: Path | None, quiet: bool) -> None:
+def export(
+    run: Path,
+    output: Path,
+    name: str | None,
+    licence: str | None,
+    report: Path | None,
+    notes: Path | None,
+    quiet: bool,
+) -> None:
     """Write the kept epoch of RUN as the model directory MODEL, and check that it does what the network does."""
+    from captionlens.datasets.reading import read_text
     from captionlens.scoring.report import read_report
     from captionlens.training.export import export_run
     from captionlens.training.run_folder import open_run
 
     show_messages(quiet)
     scores = read_report(report) if report is not None else None
-    export_run(open_run(run), output, name=name, licence=licence, report=scores)
+    text = read_text(notes) if notes is not None else ""
+    export_run(open_run(run), output, name=name, licence=licence, report=scores, notes=text)

@@ -21,8 +21,8 @@ def terms_of(dataset: str) -> str:
     return "Not stated. The terms of its data set decide what it may be used for."
 
 
-def model_card(config: dict[str, Any]) -> str:
-    """A README for a model directory, from the content of its config.json."""
+def model_card(config: dict[str, Any], notes: str = "") -> str:
+    """A README for a model directory, from the content of its config.json, with `notes` (Markdown) at its end."""
     network, training, best = config["network"], config["training"], config["best_epoch"]
     rows, columns = config["grid"]
     settings = "\n".join(
@@ -42,7 +42,8 @@ caption = captionlens.load("path/to/this/directory").caption("photo.jpg")
 
 ## What it is
 
-- Backbone: `{config["backbone"]}` with ImageNet weights, frozen; {network["channels"]} channels at each place.
+- Backbone: `{config["backbone"]}` with ImageNet weights, {_tuning(training)}; {network["channels"]} channels at each
+  place.
 - Network: preset `{training["preset"]}`: additive attention of {network["attention"]} units, GRU of
   {network["units"]} units, embedding {network["embedding"]}, {network["vocabulary"]} words.
 - Weights in half precision; inference in ONNX Runtime, in single precision.
@@ -65,7 +66,16 @@ Epoch {best["epoch"]:.0f} was kept: CIDEr-D {100 * best["val_cider"]:.1f} on its
 trained (times 100, beam {training.get("beam", 1)}).
 
 {_evaluation(config.get("evaluation"), chose_epoch=training.get("keep", "best") == "best")}
-"""
+{_section(notes)}"""
+
+
+def _tuning(training: dict[str, Any]) -> str:
+    blocks = training.get("finetune_blocks", 0)
+    return f"its last {blocks} blocks trained further" if blocks else "frozen"
+
+
+def _section(text: str) -> str:
+    return f"\n{text.strip()}\n" if text.strip() else ""
 
 
 def _evaluation(evaluation: dict[str, Any] | None, *, chose_epoch: bool) -> str:
@@ -84,4 +94,34 @@ def _evaluation(evaluation: dict[str, Any] | None, *, chose_epoch: bool) -> str:
 
 | score, times 100 | | 95 % interval |
 | --- | --- | --- |
+{chr(10).join(rows)}
+{_section(_grounding(evaluation.get("grounding")))}{_section(_faithfulness(evaluation.get("faithfulness")))}"""
+
+
+def _grounding(grounding: dict[str, Any] | None) -> str:
+    """Attention against boxes, beside what looking without eyes would score."""
+    if grounding is None or "attention_correctness" not in grounding:
+        return ""
+    own = grounding["own_captions"]
+    rows = [
+        f"| {name} | {part['phrases']} | {100 * part['attention_correctness']:.1f} | {100 * part['uniform']:.1f} "
+        f"| {100 * part['pointing_game']:.1f} | {100 * part['centre']:.1f} |"
+        for name, part in (("phrases of reference captions", grounding), ("nouns of its own captions", own))
+        if "attention_correctness" in part
+    ]
+    return f"""Where it looks, against boxes that people drew (times 100): the share of the attention inside them, and
+how often its strongest place lies in one; beside attention that is the same everywhere, and the middle of the
+photograph.
+
+| | of them | in the boxes | everywhere | strongest place | middle |
+| --- | --- | --- | --- | --- | --- |
 {chr(10).join(rows)}"""
+
+
+def _faithfulness(faithfulness: dict[str, Any] | None) -> str:
+    """Whether what it looked at mattered."""
+    if faithfulness is None or "falls_more" not in faithfulness:
+        return ""
+    return f"""With what it looked at blanked out, {100 * faithfulness["falls_more"]:.1f} % of
+{faithfulness["words"]} {faithfulness["words_are"]} of its own captions become less probable than with an equally large
+part blanked out that it did not look at."""

@@ -39,6 +39,7 @@ def export_run(
     name: str | None = None,
     licence: str | None = None,
     report: Mapping[str, Any] | None = None,
+    notes: str = "",
     examples: Sequence[Path] = (),
 ) -> Path:
     """Write the kept epoch of a run as a model directory.
@@ -52,6 +53,7 @@ def export_run(
         name: of the model, by default "captionlens-" and the preset.
         licence: under which the model may be used, for its card; by default the data set's known terms.
         report: of `captionlens evaluate`, whose scores the card then shows.
+        notes: in Markdown, at the end of the card: what else users should know.
         examples: photographs to compare both networks on; made-up ones where there are none.
 
     Raises:
@@ -83,6 +85,7 @@ def export_run(
             "best_epoch": json.loads((run.path / "best.json").read_text()),
             "evaluation": _evaluation(report) if report else None,
         },
+        notes=notes,
         examples=examples,
     )
     _put_in_place(draft, model)
@@ -99,6 +102,7 @@ def write_model(
     name: str,
     decoding: DecodingOptions,
     history: dict[str, Any],
+    notes: str = "",
     examples: Sequence[Path] = (),
 ) -> None:
     """Write a model directory, and check that it does what the network does.
@@ -112,6 +116,7 @@ def write_model(
         decoding: how it searches unless a call says otherwise; beam, length penalty and most words are kept.
         history: what it was trained on and how, for config.json and the model card: `trained_on`, `training`
             and `best_epoch`, and its `licence`.
+        notes: in Markdown, at the end of the model card.
         examples: photographs to compare both networks on; made-up ones where there are none.
 
     Raises:
@@ -139,14 +144,22 @@ def write_model(
         **history,
     }
     _write_json(folder / "config.json", config)
-    write_text(folder / "README.md", model_card(config))
+    write_text(folder / "README.md", model_card(config, notes))
     write_manifest(folder)
     check_export(network, backbone, folder, decoding, examples)
 
 
 def _evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model keeps of its evaluation report."""
-    return {name: report[name] for name in ("dataset", "split", "photographs", "decoding", "scores", "intervals")}
+    """What a model keeps of its evaluation report: all but the captions and what was left out."""
+    names = ("dataset", "split", "photographs", "decoding", "scores", "intervals", "grounding", "faithfulness")
+    return {name: _without_lists(report[name]) for name in names if name in report}
+
+
+def _without_lists(part: Any) -> Any:
+    """A part of a report without the photographs that were left out."""
+    if not isinstance(part, Mapping):
+        return part
+    return {name: _without_lists(value) for name, value in part.items() if name != "left_out"}
 
 
 def load_best(run: RunFolder) -> tuple[CaptioningNetwork, Vocabulary, Backbone]:
