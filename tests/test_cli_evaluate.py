@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -143,6 +144,103 @@ def test_a_photograph_that_cannot_be_read(dataset: Path, small_model: Path, tmp_
     assert report["photographs"] == len(report["captions"]) == 7
     assert [entry["path"] for entry in report["failed"]] == [str(broken)]
     assert 2 not in [entry["image_id"] for entry in report["captions"]]
+
+
+@pytest.fixture(scope="module")
+def grounded(dataset: Path, small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The report of the train split with the scenes' own boxes, and the table."""
+    output = tmp_path_factory.mktemp("grounded") / "report.json"
+    result = run(
+        "evaluate", dataset, "--model", small_model, "--split", "train", "--threads", "1", "--no-meteor",
+        "--grounding", dataset, "-o", output, "--quiet",
+    )  # fmt: skip
+    assert result.stderr == ""
+    return {"report": json.loads(output.read_text()), "stdout": result.stdout}
+
+
+def test_attention_against_the_boxes_of_scenes(grounded: dict[str, Any], dataset: Path, small_model: Path) -> None:
+    found = grounded["report"]["grounding"]
+    captioner = load(small_model, threads=1)
+    sizes: dict[str, list[float]] = {"correctness": [], "uniform": [], "pointing": [], "centre": []}
+    trained = {record.source_id: record.image for record in read_dataset(dataset).split("train")}
+    for line in (dataset / "phrases.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        if row["id"] not in trained:
+            continue
+        (forced,) = captioner.force(trained[row["id"]], [row["caption"]])
+        for phrase in row["phrases"]:
+            map_ = forced.attention[phrase["start"] : phrase["end"]].mean(0)
+            left, top, right, bottom = phrase["box"]
+            # Each of the 7 cells a side as 640 small squares a side: the picture's 64 pixels each are 70.
+            fine = np.kron(map_, np.ones((640, 640))) / 640**2
+            inside = fine[round(70 * top) : round(70 * bottom), round(70 * left) : round(70 * right)]
+            sizes["correctness"].append(inside.sum() / map_.sum())
+            sizes["uniform"].append((right - left) * (bottom - top) / 64**2)
+            y, x = (np.array(np.unravel_index(map_.argmax(), (7, 7))) + 0.5) * 64 / 7
+            sizes["pointing"].append(left <= x <= right and top <= y <= bottom)
+            sizes["centre"].append(left <= 32 <= right and top <= 32 <= bottom)
+    assert found["phrases"] == len(sizes["uniform"]) > 40
+    assert found["attention_correctness"] == pytest.approx(np.mean(sizes["correctness"]), abs=1e-3)
+    assert found["pointing_game"] == pytest.approx(np.mean(sizes["pointing"]))
+    assert found["uniform"] == pytest.approx(np.mean(sizes["uniform"]), abs=1e-5)
+    assert found["centre"] == pytest.approx(np.mean(sizes["centre"]))
+    assert abs(found["attention_correctness"] - found["uniform"]) > 1e-3  # the network looks somewhere
+    assert set(found["intervals"]) == {"attention_correctness", "pointing_game"}
+    for name, (low, high) in found["intervals"].items():
+        assert low <= found[name] <= high
+    assert found["left_out"] == []
+    own = found["own_captions"]
+    shapes = ("circle", "square", "star", "cross", "triangle")
+    said = [entry["caption"].split() for entry in grounded["report"]["captions"]]
+    assert 0 < own["phrases"] <= sum(word in shapes for words in said for word in words)
+
+
+def test_the_table_of_attention(grounded: dict[str, Any]) -> None:
+    found = grounded["report"]["grounding"]
+    _, of_references, of_own = grounded["stdout"].split("\n\n")
+    title, correctness, pointing = of_references.splitlines()
+    assert title == f"attention in reference captions, {found['phrases']} phrases with boxes"
+    low, high = (100 * bound for bound in found["intervals"]["attention_correctness"])
+    value, uniform = 100 * found["attention_correctness"], 100 * found["uniform"]
+    assert correctness == f"correctness {value:6.2f}   [{low:.2f}, {high:.2f}]   uniform {uniform:.2f}"
+    assert pointing.startswith(f"pointing    {100 * found['pointing_game']:6.2f}   [")
+    assert of_own.startswith(f"attention in own captions, {found['own_captions']['phrases']} phrases with boxes\n")
+
+
+def test_photographs_without_phrases_are_named_and_left_out(dataset: Path, small_model: Path, tmp_path: Path) -> None:
+    entities = tmp_path / "entities"
+    for name, text in (
+        (
+            "Annotations/00001.xml",
+            "<annotation><size><width>64</width><height>64</height></size><object><name>1</name>"
+            "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>32</xmax><ymax>64</ymax></bndbox></object></annotation>",
+        ),
+        ("Sentences/00001.txt", "There is [/EN#1/other a circle] .\n"),
+    ):
+        (entities / name).parent.mkdir(parents=True)
+        (entities / name).write_text(text)
+    output = tmp_path / "report.json"
+    known = ("evaluate", dataset, "--model", small_model, "--threads", "1", "--no-meteor", "--no-intervals", "--quiet")
+    result = run(*known, "--split", "train", "--grounding", entities, "-o", output, code=1)
+    report = json.loads(output.read_text())
+    assert report["photographs"] == 8
+    found = report["grounding"]
+    assert (found["phrases"], found["uniform"], found["centre"]) == (1, pytest.approx(0.5), 1)
+    assert "intervals" not in found
+    assert len(found["left_out"]) == 7
+    assert Path(found["left_out"][0]["path"]).name == "00002.png"
+    first = result.stderr.splitlines()[0]
+    assert first == f"captionlens: grounding: {entities}/Annotations/00002.xml: No such file or directory"
+    # Where not one photograph has phrases, there is nothing to say.
+    (entities / "Sentences" / "00001.txt").write_text("nothing .\n")
+    result = run(*known, "--split", "train", "--grounding", entities, "-o", output, code=1)
+    found = json.loads(output.read_text())["grounding"]
+    assert (found["phrases"], found["own_captions"]) == (0, {"phrases": 0})
+    assert "attention in reference captions, 0 phrases with boxes\n" in result.stdout
+    # A folder that is neither is refused before anything is captioned, and so is one that is not there.
+    known = ("evaluate", dataset, "--model", small_model, "--split", "train", "--grounding")
+    assert "has neither Annotations/ and Sentences/" in run(*known, tmp_path, code=1).stderr
+    assert "does not exist" in run(*known, tmp_path / "none", code=2).stderr
 
 
 def test_wrong_usage(dataset: Path, small_model: Path, tmp_path: Path) -> None:

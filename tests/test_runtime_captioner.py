@@ -76,6 +76,40 @@ def test_attention(one_by_one: list[Caption]) -> None:
     assert all(np.abs(longest.attention[0] - other).max() > 1e-4 for other in others)
 
 
+def test_the_own_captions_forced_give_their_own_probabilities(
+    captioner: Captioner, scenes: list[Path], one_by_one: list[Caption]
+) -> None:
+    texts = [caption.text for caption in one_by_one]
+    assert len({len(caption.words) for caption in one_by_one}) > 1  # shorter ones are padded
+    for number, (path, wanted) in enumerate(zip(scenes, one_by_one, strict=True)):
+        caption = captioner.force(path, texts)[number]
+        assert caption.text == wanted.text
+        np.testing.assert_allclose(caption.attention, wanted.attention, atol=1e-5)
+        np.testing.assert_allclose(
+            [word.probability for word in caption.words], [word.probability for word in wanted.words], atol=1e-5
+        )
+        # A caption that was cut at eight words has no end; forced, it has one.
+        words = sum(np.log(word.probability) for word in caption.words)
+        assert caption.log_prob < words
+        assert caption.log_prob == pytest.approx(wanted.log_prob, abs=1e-4) or len(wanted.words) == 8
+        assert (caption.path, caption.model) == (str(path), "captionlens-small")
+        assert caption.image().size == (96, 96)
+
+
+def test_what_can_be_forced(captioner: Captioner, scenes: list[Path]) -> None:
+    known, unknown, empty = captioner.force(scenes[0], ["A red circle.", "a zebra, <unk>!", "..."])
+    assert [word.text for word in known.words] == ["a", "red", "circle"]
+    assert [word.text for word in unknown.words] == ["a", "zebra", "<unk>"]
+    assert unknown.words[0].probability == pytest.approx(known.words[0].probability, rel=1e-4)
+    np.testing.assert_allclose(unknown.attention.sum((1, 2)), 1, atol=1e-5)
+    assert (empty.text, empty.words, empty.attention.shape) == ("", (), (0, 7, 7))
+    assert captioner.force(scenes[0], []) == []
+    with pytest.raises(OptionError, match="several texts"):
+        captioner.force(scenes[0], "a red circle")
+    with pytest.raises(UnreadableImage, match=r"none\.png"):
+        captioner.force("none.png", ["a red circle"])
+
+
 def test_every_kind_of_source(captioner: Captioner, scenes: list[Path], one_by_one: list[Caption]) -> None:
     path, wanted = scenes[3], one_by_one[3]
     with path.open("rb") as file, Image.open(path) as image:

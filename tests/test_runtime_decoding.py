@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from captionlens.errors import OptionError
-from captionlens.runtime.decoding import FORBIDDEN, DecodingOptions, Hypothesis, State, beam_search, decode
+from captionlens.runtime.decoding import FORBIDDEN, DecodingOptions, Hypothesis, State, beam_search, decode, force
 from captionlens.runtime.vocabulary import END, PAD, START, UNK
 
 WORDS = (4, 5, 6, 7)
@@ -382,3 +382,17 @@ def test_a_bad_option_is_named_with_its_value(name: str, value: float) -> None:
 def test_options_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         DecodingOptions().beam = 5  # type: ignore[misc]
+
+
+def test_forcing_captions_together_is_forcing_each_alone() -> None:
+    network, features = SmallNetwork(2), photographs(2, 4)
+    captions = [[(4, 5, 6), (7, 7, 4), (6, 4, 4)], [(5, 5, 5), (4, 6, 7), (7, 4, 5)]]
+    tokens = np.array([[(START, *caption) for caption in row] for row in captions])  # (2, 3, 4)
+    steps = list(force(network, features, tokens))
+    log_probs, attention = (np.stack(arrays, 2) for arrays in zip(*steps, strict=True))
+    assert log_probs.shape == (2, 3, 4, 8)
+    assert attention.shape == (2, 3, 4, PLACES)
+    for photograph, caption in product(range(2), range(3)):
+        wanted = forced(network, features[photograph], captions[photograph][caption])
+        np.testing.assert_allclose(log_probs[photograph, caption], wanted[0], atol=1e-6)
+        np.testing.assert_allclose(attention[photograph, caption], wanted[1], atol=1e-6)

@@ -99,19 +99,29 @@ def evaluate(
     if references is not None:
         write_references(references, {image_id(record): record.captions for record in records})
     click.echo(score_table(done.scores))
+    left_out = []
     if grounding is not None:
         click.echo(_grounding_table(done.report["grounding"]))
-        for entry in done.report["grounding"]["left_out"]:
-            click.echo(f"captionlens: grounding: {entry['message']}", err=True)
-    if done.failed:
+        left_out = done.report["grounding"]["left_out"]
+    for entry in left_out:
+        click.echo(f"captionlens: grounding: {entry['message']}", err=True)
+    if done.failed or left_out:
         context.exit(1)
 
 
 def _grounding_table(grounding: dict[str, Any]) -> str:
-    """Attention against boxes, times 100, beside looking everywhere and always at the middle."""
-    lines = ["", f"{'attention':<18}{'phrases':>9}{'correctness':>13}{'uniform':>9}{'pointing':>10}{'centre':>8}"]
+    """Attention against boxes, times 100, with intervals where there are some, beside what needs no eyes."""
+    lines = []
     for name, part in (("reference captions", grounding), ("own captions", grounding["own_captions"])):
-        columns = (("attention_correctness", 13), ("uniform", 9), ("pointing_game", 10), ("centre", 8))
-        values = "".join(f"{100 * part[key]:>{width}.1f}" if key in part else " " * width for key, width in columns)
-        lines.append(f"{name:<18}{part['phrases']:>9}{values}")
+        lines += ["", f"attention in {name}, {part['phrases']} phrases with boxes"]
+        for title, key, baseline in (
+            ("correctness", "attention_correctness", "uniform"),
+            ("pointing", "pointing_game", "centre"),
+        ):
+            if key in part:
+                line = f"{title:<12}{100 * part[key]:6.2f}"
+                if "intervals" in part:
+                    low, high = part["intervals"][key]
+                    line += f"   [{100 * low:.2f}, {100 * high:.2f}]"
+                lines.append(f"{line}   {baseline} {100 * part[baseline]:.2f}")
     return "\n".join(lines)

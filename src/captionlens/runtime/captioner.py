@@ -113,7 +113,10 @@ class Captioner:
 
         Raises:
             UnreadableImage: the photograph cannot be read.
+            OptionError: `captions` is a single text.
         """
+        if isinstance(captions, str):
+            raise OptionError("captions must be several texts; put a single one into a list")
         if not captions:
             return []
         photograph = _Photograph(source)
@@ -122,19 +125,19 @@ class Captioner:
         tokens = np.full((1, len(numbers), max(map(len, numbers))), PAD, np.int64)
         for row, caption in enumerate(numbers):
             tokens[0, row, : len(caption)] = caption
-        log_probs, attention = force(self.network, features, tokens)
+        predicted, maps = zip(*force(self.network, features, tokens[:, :, :-1]), strict=True)
+        log_probs = np.take_along_axis(np.stack(predicted, 2), tokens[:, :, 1:, None], -1)[0, ..., 0]  # (K, T - 1)
+        attention = np.stack(maps, 2)[0]  # (K, T - 1, L)
         results = []
         for row, text in enumerate(captions):
             said = words(text)
+            probabilities = np.exp(log_probs[row, : len(said)])
             results.append(
                 Caption(
                     self.vocabulary.text(said),
-                    log_prob=float(log_probs[0, row, : len(said) + 1].sum()),
-                    words=tuple(
-                        Word(word, float(np.exp(log_prob)))
-                        for word, log_prob in zip(said, log_probs[0, row], strict=False)
-                    ),
-                    attention=attention[0, row, : len(said)].reshape(len(said), *self.grid),
+                    log_prob=float(log_probs[row, : len(said) + 1].sum()),  # its end included
+                    words=tuple(Word(word, float(p)) for word, p in zip(said, probabilities, strict=True)),
+                    attention=attention[row, : len(said)].reshape(len(said), *self.grid),
                     path=photograph.name,
                     model=self.name,
                     source=photograph.source,

@@ -1,7 +1,7 @@
 """Greedy decoding, sampling and beam search: one search over `step`, for every network that offers it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -128,27 +128,22 @@ def decode(network: Network, features: Any, options: DecodingOptions, *, first: 
 
 def force(
     network: Network, features: Any, tokens: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What a network makes of captions that are given: teacher forcing, one word after the other.
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """What a network expects after each word of captions that are given: teacher forcing, one word after the other.
 
     Args:
         network: anything with `start` and `step`.
         features: grid features (B, L, D).
-        tokens: K captions of each photograph (B, K, T) from `<start>` to `<end>`, padded with 0.
+        tokens: K captions of each photograph (B, K, T), from `<start>` on; padding is fed as it stands.
 
-    Returns:
-        float32 (B, K, T - 1) log-probabilities of the words after `<start>`, and (B, K, T - 1, L) their attention;
-        without meaning where `tokens` are padding.
+    Yields:
+        T times: log-probabilities (B, K, V) of the word that comes next, and the attention (B, K, L) they came from.
     """
     count, width, length = tokens.shape
-    everyone = np.arange(count)
-    state = network.start(features).select(everyone, np.zeros((count, width), np.int64))
-    log_probs, maps = [], []
-    for time in range(length - 1):
-        predicted, attention, state = network.step(np.ascontiguousarray(tokens[:, :, time]), state)
-        log_probs.append(np.take_along_axis(predicted, tokens[:, :, time + 1, None], -1)[..., 0])
-        maps.append(attention)
-    return np.stack(log_probs, 2), np.stack(maps, 2)
+    state = network.start(features).select(np.arange(count), np.zeros((count, width), np.int64))
+    for time in range(length):
+        log_probs, attention, state = network.step(np.ascontiguousarray(tokens[:, :, time]), state)
+        yield log_probs, attention
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -86,13 +86,22 @@ def score_own(
     ]
 
 
-_IRREGULAR = {"men": "man", "women": "woman", "people": "person", "children": "child", "feet": "foot"}
+_IRREGULAR = {
+    "people": "person",
+    "children": "child",
+    "feet": "foot",
+    "teeth": "tooth",
+    "leaves": "leaf",
+    "buses": "bus",
+}
 
 
 def _singular(word: str) -> str:
     """An English noun's singular, near enough to tell whether two nouns are the same."""
     if word in _IRREGULAR:
         return _IRREGULAR[word]
+    if word.endswith("men"):  # women, policemen
+        return word[:-2] + "an"
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
     if word.endswith(("ches", "shes", "sses", "xes")):

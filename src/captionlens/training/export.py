@@ -17,10 +17,10 @@ from captionlens.errors import ModelError, RunError, UnreadableImage
 from captionlens.features.backbones import Backbone
 from captionlens.files import sync_folder, write_bytes, write_text
 from captionlens.network import CaptioningNetwork
-from captionlens.runtime.decoding import DecodingOptions, Network, State, decode
+from captionlens.runtime.decoding import DecodingOptions, Network, decode, force
 from captionlens.runtime.model_directory import FORMAT, WEIGHTS, ModelDirectory, write_manifest
 from captionlens.runtime.onnx_network import OnnxNetwork
-from captionlens.runtime.vocabulary import Vocabulary
+from captionlens.runtime.vocabulary import PAD, START, Vocabulary
 from captionlens.training.card import model_card, terms_of
 from captionlens.training.onnx_export import export_graphs
 from captionlens.training.run_folder import RunFolder
@@ -203,29 +203,16 @@ def check_export(
     ours = decode(torch_side, features, decoding)
     theirs = decode(onnx_side, features.numpy(), decoding)
     longest = max(len(hypothesis.tokens) for hypothesis in ours)
-    tokens = np.zeros((len(images), longest + 1), np.int64)
-    tokens[:, 0] = 1
+    tokens = np.full((len(images), 1, longest + 1), PAD, np.int64)
     for row, hypothesis in enumerate(ours):
-        tokens[row, 1 : len(hypothesis.tokens) + 1] = hypothesis.tokens
+        tokens[row, 0, : len(hypothesis.tokens) + 1] = (START, *hypothesis.tokens)
     for (log_probs, attention), (other_log_probs, other_attention) in zip(
-        _forced(torch_side, features, tokens), _forced(onnx_side, features.numpy(), tokens), strict=True
+        force(torch_side, features, tokens), force(onnx_side, features.numpy(), tokens), strict=True
     ):
         _compare(model, "log-probabilities", log_probs, other_log_probs)
         _compare(model, "attention", attention, other_attention)
     if [hypothesis.tokens for hypothesis in ours] != [hypothesis.tokens for hypothesis in theirs]:
         raise ModelError(model, "writes other captions than the network it was exported from")
-
-
-def _forced(
-    network: Network, features: object, tokens: NDArray[np.int64]
-) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Log-probabilities and attention of every step when `tokens` (B, T) are given."""
-    state: State = network.start(features)
-    results = []
-    for time in range(tokens.shape[1]):
-        log_probs, attention, state = network.step(tokens[:, time : time + 1], state)
-        results.append((log_probs, attention))
-    return results
 
 
 def _compare(
