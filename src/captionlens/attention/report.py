@@ -196,7 +196,8 @@ def _word(word: str, probability: float, map_: NDArray[np.float32], faithfulness
     told = f"{word} · {probability:.0%} sure · looked {'' if where == 'all over' else 'most at the '}{where}"
     mark = ""
     if faithfulness is not None:
-        told += f" · {faithfulness.blanked:.0%} without that part, {faithfulness.control:.0%} without another"
+        told += f" · {faithfulness.blanked:.0%} without what it looked at"
+        told += f", {faithfulness.control:.0%} without as much elsewhere"
         if not faithfulness.depends_on_picture:
             told += f" · {_UNSEEN}"
             mark = f' unseen" title="{_UNSEEN}'
