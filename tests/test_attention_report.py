@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from captionlens.attention import heatmap
+from captionlens.attention.faithfulness import Faithfulness
 from captionlens.attention.report import ReportEntry, html_report, write_report
 
 NASTY = "<img src=x onerror=alert(1)>\"'&</script><script>alert(2)</script>.jpg"
@@ -93,6 +94,24 @@ def test_maps_travel_as_bytes():
     assert [button["class"] for button in buttons] == ["word p4", "word p2", "word p0"]
 
 
+def test_words_that_did_not_depend_on_the_picture_are_marked():
+    examined = [Faithfulness(0.99, 0.97, 0.98), Faithfulness(0.05, 0.01, 0.04)]
+    elements = Elements(html_report([entry(faithfulness=examined)], examined=True))
+    a, dog = elements.all("button", "word")
+    assert a["class"].split() == ["word", "p4", "unseen"]
+    assert a["title"] == "did not depend on the picture"
+    told = a["data-told"].split(" · ")
+    assert told[-2] == "97% without what it looked at, 98% without as much elsewhere"
+    assert told[-1] == "did not depend on the picture"
+    assert dog["class"].split() == ["word", "p0"]
+    assert "title" not in dog
+    assert dog["data-told"].endswith(" · 1% without what it looked at, 4% without as much elsewhere")
+    assert "Grey and dotted: did not depend on the picture." in elements.text
+    plain = html_report([entry()])
+    assert "did not depend" not in plain
+    assert "without what" not in plain
+
+
 def test_odd_entries():
     wordless = ReportEntry("plain.jpg", Image.new("L", (10, 10)))
     zeros = ReportEntry("z.jpg", Image.new("RGBA", (2000, 10)), ["a"], [1.0], np.zeros((1, 2, 2), np.float32))
@@ -118,6 +137,8 @@ def test_entries_that_make_no_sense_are_refused():
         ReportEntry("a.jpg")
     with pytest.raises(ValueError, match="1 words, 0 probabilities and 0 maps"):
         ReportEntry("a.jpg", Image.new("RGB", (4, 4)), ["dog"])
+    with pytest.raises(ValueError, match="2 words, 1 examined"):
+        entry(faithfulness=[Faithfulness(0.5, 0.5, 0.5)])
 
 
 def test_writing_streams_and_equals_the_text(tmp_path):

@@ -367,6 +367,33 @@ def test_a_report(run: Run, photographs: Path, tmp_path: Path, captions: dict[st
     assert "greedy" in report.read_text("utf-8")
 
 
+def test_faithfulness(run: Run, photographs: Path, tmp_path: Path, small_model: Path) -> None:
+    (photographs / "00001.png").write_bytes(b"")
+    report = tmp_path / "report.html"
+    result = run(photographs, "--faithfulness", "--format", "jsonl", "--report", report, code=1)
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [("error" in line) for line in lines] == [True, False, False, False]
+    captioner = load(small_model, threads=1)
+    page = report.read_text("utf-8")
+    unseen = 0
+    for line in lines[1:]:
+        wanted = captioner.examine(captioner.caption(line["path"])).to_dict()
+        for word, same in zip(line["words"], wanted["words"], strict=True):
+            assert set(word) == {"text", "probability", "depends_on_picture", "faithfulness"}
+            assert word["faithfulness"] == pytest.approx(same["faithfulness"], abs=1e-5)
+            unseen += not word["depends_on_picture"]
+    assert page.count('title="did not depend on the picture"') == unseen
+    assert "Grey and dotted" in page
+    run(photographs, "--faithfulness", "--report", report, code=1)  # text is a format, too, where there is a report
+
+
+@pytest.mark.parametrize("form", ["text", "csv", "coco"])
+def test_faithfulness_that_would_not_show(form: str, run: Run, photographs: Path) -> None:
+    result = run(photographs, "--faithfulness", "--format", form, code=2)
+    assert "--faithfulness shows in" in result.stderr
+    assert result.stdout == ""
+
+
 # The process itself.
 
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from captionlens.cli import main
 from captionlens.datasets import read_dataset
+from captionlens.datasets.phrases import read_scene_phrases
 from captionlens.datasets.scenes import draw_scenes
 from captionlens.runtime.captioner import load
 from captionlens.runtime.decoding import DecodingOptions
@@ -128,6 +129,54 @@ def test_other_ways_to_search(dataset: Path, small_model: Path, tmp_path: Path) 
     (entry,) = report["captions"]
     (record,) = read_dataset(dataset).split("val")
     assert entry["caption"] == load(small_model, threads=1).caption(record.image, wanted).text
+
+
+def test_faithfulness_of_nouns_and_of_function_words(dataset: Path, small_model: Path, tmp_path: Path) -> None:
+    """Against the same words examined one by one."""
+    output = tmp_path / "report.json"
+    known = (
+        "evaluate",
+        dataset,
+        "--model",
+        small_model,
+        "--split",
+        "train",
+        "--threads",
+        "1",
+        "--no-meteor",
+        "--quiet",
+    )
+    result = run(*known, "-o", output, "--grounding", dataset, "--faithfulness", "--faithfulness-photographs", "3")
+    found = json.loads(output.read_text())["faithfulness"]
+    captioner = load(small_model, threads=1)
+    boxed = read_scene_phrases(dataset)
+    nouns, others = [], []
+    for record in read_dataset(dataset).split("train")[:3]:
+        shapes = {c.words[p.end - 1] for c in boxed[record.source_id] for p in c.phrases}
+        for word in captioner.examine(captioner.caption(record.image)).words:
+            if word.text in shapes:
+                nouns.append(word.faithfulness)
+            if word.text in ("a", "is", "the"):
+                others.append(word.faithfulness)
+    assert nouns  # else there would be little to compare
+    assert others
+    assert (found["photographs"], found["words_are"], found["share"], found["left_out"]) == (3, "nouns", 0.5, [])
+    for part, words in ((found, nouns), (found["function_words"], others)):
+        assert part["words"] == len(words)
+        for name in ("falls_more", "fall", "control_fall", "depends_on_picture"):
+            mean = sum(getattr(word, name) for word in words) / len(words)
+            assert part[name] == pytest.approx(mean, abs=1e-5)
+            low, high = part["intervals"][name]
+            assert low <= part[name] <= high
+    table = result.stdout.splitlines()
+    assert table[-3].split()[:2] == ["faithfulness", "words"]
+    assert table[-2].split()[:3] == ["nouns", str(len(nouns)), f"{100 * found['falls_more']:.1f}"]
+    assert table[-1].startswith("function words")
+    run(*known, "-o", output, "--faithfulness", "--no-intervals")
+    everything = json.loads(output.read_text())["faithfulness"]
+    assert (everything["words_are"], everything["photographs"]) == ("content words", 8)
+    assert "intervals" not in everything
+    assert "--faithfulness-photographs goes with" in run(*known, "--faithfulness-photographs", "3", code=2).stderr
 
 
 def test_a_photograph_that_cannot_be_read(dataset: Path, small_model: Path, tmp_path: Path) -> None:

@@ -21,8 +21,10 @@ from PIL import Image
 
 from captionlens import files
 from captionlens.attention import heatmap
+from captionlens.attention.faithfulness import Faithfulness
 
 _JPEG_QUALITY = 82
+_UNSEEN = "did not depend on the picture"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +32,8 @@ class ReportEntry:
     """One photograph of a report, or the error that kept it from having a caption.
 
     Raises:
-        ValueError: there is neither a photograph nor an error, or not as many maps or probabilities as words.
+        ValueError: there is neither a photograph nor an error, or not as many maps or probabilities as words, or
+            some words were examined and others not.
     """
 
     name: str  # as shown: the path, say
@@ -38,6 +41,7 @@ class ReportEntry:
     words: list[str] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)  # one a word, in [0, 1]
     attention: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 1, 1), np.float32))  # (N, R, C)
+    faithfulness: list[Faithfulness] = field(default_factory=list)  # one a word, or none where not examined
     references: list[str] | tuple[str, ...] = ()  # what people wrote
     error: str | None = None
     score: float | None = None
@@ -50,6 +54,10 @@ class ReportEntry:
                 f"the report's entry {self.name!r} has {len(self.words)} words, "
                 f"{len(self.probabilities)} probabilities and {len(self.attention)} maps"
             )
+        if len(self.faithfulness) not in (0, len(self.words)):
+            raise ValueError(
+                f"the report's entry {self.name!r} has {len(self.words)} words, {len(self.faithfulness)} examined"
+            )
 
 
 def html_report(
@@ -58,6 +66,7 @@ def html_report(
     title: str = "Where each word looked",
     model: str = "",
     decoding: str = "",
+    examined: bool = False,
     max_side: int = 480,
 ) -> str:
     """The report as text; `write_report` keeps only one photograph in memory at a time.
@@ -67,12 +76,14 @@ def html_report(
         title: the heading.
         model: the model's name, for the head.
         decoding: how captions were searched (`beam 3`, say), for the head.
+        examined: whether entries have `faithfulness`; the head then says how words are marked that did not depend on
+            the picture.
         max_side: photographs are reduced until neither side is longer than this, in pixels.
 
     Raises:
         ValueError: a map is not a grid of finite weights >= 0.
     """
-    return "".join(_pieces(entries, title, model, decoding, max_side))
+    return "".join(_pieces(entries, title, model, decoding, examined, max_side))
 
 
 def write_report(
@@ -82,6 +93,7 @@ def write_report(
     title: str = "Where each word looked",
     model: str = "",
     decoding: str = "",
+    examined: bool = False,
     max_side: int = 480,
 ) -> None:
     """Write the report to `path`, entry by entry as they come; the file appears when it is whole.
@@ -92,11 +104,13 @@ def write_report(
         OSError: the file cannot be written.
     """
     with files.atomic_open(path) as file:
-        for piece in _pieces(entries, title, model, decoding, max_side):
+        for piece in _pieces(entries, title, model, decoding, examined, max_side):
             file.write(piece.encode())
 
 
-def _pieces(entries: Iterable[ReportEntry], title: str, model: str, decoding: str, max_side: int) -> Iterator[str]:
+def _pieces(
+    entries: Iterable[ReportEntry], title: str, model: str, decoding: str, examined: bool, max_side: int
+) -> Iterator[str]:
     script, style = _template("report.js"), _template("report.css")
     policy = (
         f"default-src 'none'; img-src data:; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
@@ -105,6 +119,7 @@ def _pieces(entries: Iterable[ReportEntry], title: str, model: str, decoding: st
     palette = "".join(f"{red:02x}{green:02x}{blue:02x}" for red, green, blue in heatmap.INFERNO)
     about = "".join(f"<span>{_text(fact)}</span>" for fact in (model, decoding) if fact)
     faintest, strongest = heatmap.HEAT_OPACITY
+    legend = f'<span><span class="unseen">Grey and dotted</span>: {_UNSEEN}.</span>' if examined else ""
     yield (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
@@ -115,7 +130,7 @@ def _pieces(entries: Iterable[ReportEntry], title: str, model: str, decoding: st
         f'<header>\n<h1>{_text(title)}</h1>\n<p class="about">{about}</p>\n'
         '<p class="key"><span>Point at a word, tap it, or walk with the arrow keys.</span>'
         '<span class="scale">looked little <canvas aria-hidden="true"></canvas> looked most</span>'
-        "<span>The thicker the line under a word, the surer the network.</span></p>\n</header>\n<main>\n"
+        f"<span>The thicker the line under a word, the surer the network.</span>{legend}</p>\n</header>\n<main>\n"
     )
     shown = failed = 0
     for number, entry in enumerate(entries):
@@ -162,10 +177,8 @@ def _words(entry: ReportEntry) -> str:
     if not entry.words:
         return '<p class="told">The caption has no words.</p>\n'
     rows, columns = entry.attention.shape[1:]
-    words = "\n".join(
-        _word(word, probability, map_)
-        for word, probability, map_ in zip(entry.words, entry.probabilities, entry.attention, strict=True)
-    )
+    faithfulness = entry.faithfulness or [None] * len(entry.words)
+    words = "\n".join(map(_word, entry.words, entry.probabilities, entry.attention, faithfulness))
     return (
         '<div class="caption" role="toolbar" aria-label="Words of the caption" '
         f'data-rows="{rows}" data-columns="{columns}">\n{words}\n</div>\n'
@@ -175,14 +188,21 @@ def _words(entry: ReportEntry) -> str:
     )
 
 
-def _word(word: str, probability: float, map_: NDArray[np.float32]) -> str:
+def _word(word: str, probability: float, map_: NDArray[np.float32], faithfulness: Faithfulness | None) -> str:
     """A word as a button that carries its map: a byte a cell, and the peak over the uniform weight."""
     where = heatmap.whereabouts(map_)
     top = float(map_.max())
     cells = np.rint(map_ / top * 255).astype(np.uint8) if top > 0 else np.zeros(map_.shape, np.uint8)
     told = f"{word} · {probability:.0%} sure · looked {'' if where == 'all over' else 'most at the '}{where}"
+    mark = ""
+    if faithfulness is not None:
+        told += f" · {faithfulness.blanked:.0%} without what it looked at"
+        told += f", {faithfulness.control:.0%} without as much elsewhere"
+        if not faithfulness.depends_on_picture:
+            told += f" · {_UNSEEN}"
+            mark = f' unseen" title="{_UNSEEN}'
     return (
-        f'<button type="button" class="word p{min(4, int(probability * 5))}" data-told="{_text(told)}" '
+        f'<button type="button" class="word p{min(4, int(probability * 5))}{mark}" data-told="{_text(told)}" '
         f'data-map="{base64.b64encode(cells.tobytes()).decode()}" data-peak="{top * map_.size:.4g}">'
         f"<span>{_text(word)}</span></button>"
     )

@@ -52,6 +52,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     show_default=True,
     help="Where a sidecar exists already.",
 )
+@click.option(
+    "--faithfulness", is_flag=True, help="Blank out where each word looked: does the word depend on it? Slow."
+)
 @click.option("--explain", type=_FOLDER, metavar="DIR", help="Figures of where each word looked.")
 @click.option("--report", type=_FILE, metavar="FILE.html", help="One page: hover a word, see its map.")
 @click.option("--quiet", is_flag=True, help="No progress; failures are named nevertheless.")
@@ -75,6 +78,7 @@ def caption(
     output: Path | None,
     sidecar: str | None,
     on_existing: str,
+    faithfulness: bool,
     explain: Path | None,
     report: Path | None,
     quiet: bool,
@@ -86,11 +90,14 @@ def caption(
     """
     from tqdm import tqdm
 
+    from captionlens.errors import CaptionlensError
     from captionlens.outputs.formats import open_writer
     from captionlens.runtime.captioner import load
 
     if not paths and filelist is None:
         raise click.UsageError("name a photograph, a folder, a --filelist, or -")
+    if faithfulness and format_ not in ("json", "jsonl") and report is None:
+        raise click.UsageError("--faithfulness shows in --format json or jsonl, or in a --report")
     changes: dict[str, Any] = {"beam": beam, "max_words": max_words}
     given = {name: value for name, value in changes.items() if value is not None}
     captioner = load(model, threads=threads)
@@ -113,8 +120,13 @@ def caption(
             nonlocal failed
             for result in _captions(captioner, sources, batch_size, options):
                 bar.update()
-                writer.write(result)
                 problem = str(result.error) if result.error else None
+                if problem is None and faithfulness:
+                    try:
+                        result = captioner.examine(result)
+                    except CaptionlensError as error:  # the photograph has gone since
+                        problem = str(error)
+                writer.write(result)
                 if problem is None and sidecar is not None:
                     problem = _write_sidecar(result, sidecar, on_existing)
                 if problem is None and explain is not None:
@@ -129,7 +141,7 @@ def caption(
 
             report.parent.mkdir(parents=True, exist_ok=True)
             entries = (_entry(result) for result in work())
-            write_report(report, entries, model=captioner.name, decoding=_describe(options))
+            write_report(report, entries, model=captioner.name, decoding=_describe(options), examined=faithfulness)
         else:
             for _ in work():
                 pass
@@ -271,6 +283,7 @@ def _entry(result: "Caption") -> "ReportEntry":
         words=[word.text for word in result.words],
         probabilities=[word.probability for word in result.words],
         attention=result.attention,
+        faithfulness=[word.faithfulness for word in result.words if word.faithfulness is not None],
     )
 
 

@@ -32,6 +32,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="DIR",
     help="Measure attention against the boxes of Flickr30k Entities, or of drawn scenes.",
 )
+@click.option("--faithfulness", is_flag=True, help="Blank out where words looked, and see what becomes of them. Slow.")
+@click.option(
+    "--faithfulness-photographs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --faithfulness: only the first N. By default all.",
+)
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
 @click.pass_context
 def evaluate(
@@ -53,6 +60,8 @@ def evaluate(
     intervals: bool,
     meteor: bool,
     grounding: Path | None,
+    faithfulness: bool,
+    faithfulness_photographs: int | None,
     quiet: bool,
 ) -> None:
     """Caption every photograph of a split of DATASET and score the captions.
@@ -62,6 +71,8 @@ def evaluate(
     """
     from captionlens.runtime.captioner import load
 
+    if faithfulness_photographs is not None and not faithfulness:
+        raise click.UsageError("--faithfulness-photographs goes with --faithfulness")
     captioner = load(model, threads=threads)
     read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
     from captionlens.datasets.phrases import phrase_reader
@@ -88,6 +99,8 @@ def evaluate(
         intervals=intervals,
         meteor=meteor,
         phrases=phrases,
+        faithfulness=faithfulness,
+        faithfulness_photographs=faithfulness_photographs,
         progress=not quiet,
     )
     for _, message in done.failed:
@@ -102,9 +115,12 @@ def evaluate(
     left_out = []
     if grounding is not None:
         click.echo(_grounding_table(done.report["grounding"]))
-        left_out = done.report["grounding"]["left_out"]
-    for entry in left_out:
-        click.echo(f"captionlens: grounding: {entry['message']}", err=True)
+        left_out += [("grounding", entry) for entry in done.report["grounding"]["left_out"]]
+    if faithfulness:
+        click.echo(_faithfulness_table(done.report["faithfulness"]))
+        left_out += [("faithfulness", entry) for entry in done.report["faithfulness"]["left_out"]]
+    for part, entry in left_out:
+        click.echo(f"captionlens: {part}: {entry['message']}", err=True)
     if done.failed or left_out:
         context.exit(1)
 
@@ -124,4 +140,17 @@ def _grounding_table(grounding: dict[str, Any]) -> str:
                     low, high = part["intervals"][key]
                     line += f"   [{100 * low:.2f}, {100 * high:.2f}]"
                 lines.append(f"{line}   {baseline} {100 * part[baseline]:.2f}")
+    return "\n".join(lines)
+
+
+def _faithfulness_table(faithfulness: dict[str, Any]) -> str:
+    """What becomes of words without what they looked at, and without the control, times 100."""
+    lines = ["", f"{'faithfulness':<18}{'words':>9}{'falls more':>13}{'fall':>9}{'control':>10}{'depends':>10}"]
+    columns = (("falls_more", 13), ("fall", 9), ("control_fall", 10), ("depends_on_picture", 10))
+    for name, part in (
+        (faithfulness["words_are"], faithfulness),
+        ("function words", faithfulness["function_words"]),
+    ):
+        values = "".join(f"{100 * part[key]:>{width}.1f}" if key in part else " " * width for key, width in columns)
+        lines.append(f"{name:<18}{part['words']:>9}{values}".rstrip())
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """The result type: a caption with its words, their probabilities, and where the network looked for each."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captionlens.attention import figure, heatmap
+from captionlens.attention.faithfulness import Faithfulness
 from captionlens.errors import CaptionlensError
 from captionlens.runtime.images import ImageSource, read_image
 
@@ -18,6 +19,7 @@ class Word:
 
     text: str
     probability: float  # the network's probability of this word after the words before it, in [0, 1]
+    faithfulness: Faithfulness | None = None  # whether it depended on the picture, see `Captioner.examine`
 
 
 def _no_attention() -> NDArray[np.float32]:
@@ -77,6 +79,9 @@ class Caption:
         words: list[dict[str, Any]] = []
         for word, map_ in zip(self.words, self.attention, strict=True):
             entry: dict[str, Any] = {"text": word.text, "probability": round(word.probability, 6)}
+            if word.faithfulness is not None:
+                entry["depends_on_picture"] = word.faithfulness.depends_on_picture
+                entry["faithfulness"] = {name: round(p, 6) for name, p in asdict(word.faithfulness).items()}
             if attention:
                 entry["attention"] = [[round(float(cell), 6) for cell in row] for row in map_]
             words.append(entry)

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captionlens.errors import OptionError, UnreadableImage
+from captionlens.attention.faithfulness import Faithfulness, attended_cells, blank
+from captionlens.errors import CaptionlensError, OptionError, UnreadableImage
 from captionlens.runtime.caption import Caption, Word
 from captionlens.runtime.decoding import DecodingOptions, Hypothesis, Network, decode, force
 from captionlens.runtime.images import ImageSource, Preprocessing, describe_source
@@ -20,6 +22,7 @@ from captionlens.runtime.onnx_network import OnnxNetwork
 from captionlens.runtime.vocabulary import PAD, Vocabulary, words
 
 PACKAGED_MODEL = Path(__file__).parent.parent / "models" / "captionlens-base"
+_BLANKED_AT_ONCE = 16  # pictures of one photograph in a batch
 
 
 def load(path: str | Path | None = None, *, threads: int = 0) -> "Captioner":
@@ -144,6 +147,48 @@ class Captioner:
                 )
             )
         return results
+
+    def examine(self, caption: Caption) -> Caption:
+        """The same caption, its words with what blanking parts of the photograph does to them.
+
+        For every word the part of the photograph that it looked at most is blanked out, and for comparison as large a
+        part that it looked at least, see `attention.faithfulness`; each time the network is asked for the word's
+        probability after the same words. That is two passes through the whole network for every word.
+
+        Args:
+            caption: one of this captioner's, of a photograph. One with `.error` comes back as it is.
+
+        Raises:
+            CaptionlensError: the caption does not know its photograph.
+            UnreadableImage: the photograph has gone since.
+        """
+        if caption.error is not None or not caption.words:
+            return caption
+        if caption.source is None:
+            raise CaptionlensError("this caption does not know its photograph")
+        pixels = _Photograph(caption.source).read(self.preprocessing)
+        # Words that looked alike blank the same cells: every picture is encoded once.
+        pairs = [attended_cells(map_) for map_ in caption.attention]
+        blanks = {cells.tobytes(): cells for pair in pairs for cells in pair}
+        log_probs = dict(zip(blanks, self._forced_without(pixels, list(blanks.values()), caption), strict=True))
+        words = []
+        for number, (word, pair) in enumerate(zip(caption.words, pairs, strict=True)):
+            blanked, control = (float(np.exp(log_probs[cells.tobytes()][number])) for cells in pair)
+            words.append(replace(word, faithfulness=Faithfulness(word.probability, blanked, control)))
+        return replace(caption, words=tuple(words))
+
+    def _forced_without(
+        self, pixels: NDArray[np.uint8], blanks: list[NDArray[np.bool_]], caption: Caption
+    ) -> NDArray[np.float32]:
+        """Log-probabilities (blanks, words) of a caption's words, with these cells of its photograph blanked out."""
+        tokens = np.array(self.vocabulary.encode(" ".join(word.text for word in caption.words))[:-1])  # without <end>
+        parts = []
+        for first in range(0, len(blanks), _BLANKED_AT_ONCE):
+            pictures = np.stack([blank(pixels, cells) for cells in blanks[first : first + _BLANKED_AT_ONCE]])
+            features = self.network.encode(self.preprocessing.normalise(pictures))
+            repeated = np.broadcast_to(tokens, (len(pictures), 1, len(tokens)))
+            parts.append(force(self.network, features, repeated)[0][:, 0])
+        return np.concatenate(parts)
 
     def caption_features(
         self, features: NDArray[Any], *, options: DecodingOptions | None = None, first: int = 0

@@ -73,17 +73,23 @@ def score_own(
         attention: (words, rows, columns).
         references: the photograph's captions with their phrases.
     """
+    boxes = boxes_by_name(references)
+    return [
+        score_phrase(map_, np.concatenate(boxes[singular(word)]))
+        for word, map_ in zip(words, attention, strict=True)
+        if singular(word) in boxes
+    ]
+
+
+def boxes_by_name(references: Iterable[PhrasedCaption]) -> dict[str, list[NDArray[np.float32]]]:
+    """The boxes (n, 4) of all phrases, by the singular of the phrase's last word."""
     boxes: dict[str, list[NDArray[np.float32]]] = {}
     for caption in references:
         for phrase in caption.phrases:
             name = split_words(" ".join(caption.words[phrase.start : phrase.end]))
             if name:
-                boxes.setdefault(_singular(name[-1]), []).append(phrase.boxes)
-    return [
-        score_phrase(map_, np.concatenate(boxes[_singular(word)]))
-        for word, map_ in zip(words, attention, strict=True)
-        if _singular(word) in boxes
-    ]
+                boxes.setdefault(singular(name[-1]), []).append(phrase.boxes)
+    return boxes
 
 
 _IRREGULAR = {
@@ -96,7 +102,7 @@ _IRREGULAR = {
 }
 
 
-def _singular(word: str) -> str:
+def singular(word: str) -> str:
     """An English noun's singular, near enough to tell whether two nouns are the same."""
     if word in _IRREGULAR:
         return _IRREGULAR[word]

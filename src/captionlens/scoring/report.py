@@ -3,19 +3,23 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from captionlens.attention.faithfulness import SHARE
 from captionlens.datasets.phrase_targets import phrase_of_words
 from captionlens.datasets.phrases import PhraseReader
 from captionlens.datasets.records import Record
-from captionlens.errors import DatasetError, FileError, UnreadableImage
+from captionlens.errors import CaptionlensError, DatasetError, FileError, UnreadableImage
 from captionlens.files import write_text
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.decoding import DecodingOptions
+from captionlens.scoring.faithfulness import content_words, function_words, named_nouns
+from captionlens.scoring.faithfulness import summarise as summarise_faithfulness
 from captionlens.scoring.grounding import score_own, score_reference, summarise
 from captionlens.scoring.scores import Scores, score_captions
 
@@ -44,6 +48,8 @@ def evaluate(
     intervals: bool = True,
     meteor: bool = True,
     phrases: PhraseReader | None = None,
+    faithfulness: bool = False,
+    faithfulness_photographs: int | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Caption every photograph from its file and score the captions against the references.
@@ -58,6 +64,8 @@ def evaluate(
         intervals: add 95 % bootstrap intervals.
         meteor: add METEOR where Java is found.
         phrases: of a photograph, with boxes; given, attention is measured against them, see `scoring.grounding`.
+        faithfulness: measure what blanking does to the words of the captions, see `scoring.faithfulness`.
+        faithfulness_photographs: only of the first so many; by default of all.
         progress: show a bar on a terminal.
 
     Raises:
@@ -92,6 +100,9 @@ def evaluate(
     }
     if phrases is not None:
         report["grounding"] = _grounding(captioner, records, candidates, phrases, intervals, progress)
+    if faithfulness:
+        examined = dict(islice(candidates.items(), faithfulness_photographs))
+        report["faithfulness"] = _faithfulness(captioner, records, examined, phrases, intervals, progress)
     return Evaluation(report, scores, tuple(failed))
 
 
@@ -119,6 +130,36 @@ def _grounding(
     return {
         **summarise(of_references, intervals=intervals),
         "own_captions": summarise(of_own, intervals=intervals),
+        "left_out": left_out,
+    }
+
+
+def _faithfulness(
+    captioner: Captioner,
+    records: Sequence[Record],
+    captions: dict[int, Caption],
+    phrases: PhraseReader | None,
+    intervals: bool,
+    progress: bool,
+) -> dict[str, Any]:
+    """What blanking does to the words of the captioner's own captions: nouns with boxes, or else content words."""
+    chosen, others, left_out = [], [], []
+    bar = tqdm(captions.items(), desc="faithfulness", unit="photo", disable=None if progress else True)
+    for number, caption in bar:
+        try:
+            references = None if phrases is None else phrases(records[number])
+            words = captioner.examine(caption).words
+        except CaptionlensError as error:
+            left_out.append({"path": str(records[number].image), "message": str(error)})
+            continue
+        chosen.append(content_words(words) if references is None else named_nouns(words, references))
+        others.append(function_words(words))
+    return {
+        "photographs": len(chosen),
+        "share": SHARE,
+        "words_are": "content words" if phrases is None else "nouns",
+        **summarise_faithfulness(chosen, intervals=intervals),
+        "function_words": summarise_faithfulness(others, intervals=intervals),
         "left_out": left_out,
     }
 
