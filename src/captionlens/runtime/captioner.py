@@ -128,9 +128,7 @@ class Captioner:
         tokens = np.full((1, len(numbers), max(map(len, numbers))), PAD, np.int64)
         for row, caption in enumerate(numbers):
             tokens[0, row, : len(caption)] = caption
-        predicted, maps = zip(*force(self.network, features, tokens[:, :, :-1]), strict=True)
-        log_probs = np.take_along_axis(np.stack(predicted, 2), tokens[:, :, 1:, None], -1)[0, ..., 0]  # (K, T - 1)
-        attention = np.stack(maps, 2)[0]  # (K, T - 1, L)
+        log_probs, attention = (array[0] for array in self._force(features, tokens))
         results = []
         for row, text in enumerate(captions):
             said = words(text)
@@ -187,8 +185,14 @@ class Captioner:
             pictures = np.stack([blank(pixels, cells) for cells in blanks[first : first + _BLANKED_AT_ONCE]])
             features = self.network.encode(self.preprocessing.normalise(pictures))
             repeated = np.broadcast_to(tokens, (len(pictures), 1, len(tokens)))
-            parts.append(force(self.network, features, repeated)[0][:, 0])
+            parts.append(self._force(features, repeated)[0][:, 0])
         return np.concatenate(parts)
+
+    def _force(self, features: Any, tokens: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Log-probabilities (B, K, T - 1) and attention (B, K, T - 1, L) of captions (B, K, T), all but `<start>`."""
+        predicted, maps = zip(*force(self.network, features, tokens[:, :, :-1]), strict=True)
+        log_probs = np.take_along_axis(np.stack(predicted, 2), tokens[:, :, 1:, None], -1)[..., 0]
+        return log_probs, np.stack(maps, 2)
 
     def caption_features(
         self, features: NDArray[Any], *, options: DecodingOptions | None = None, first: int = 0

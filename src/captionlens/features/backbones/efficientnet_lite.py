@@ -179,7 +179,7 @@ class LiteTail(Tail):
     def forward(self, places: Tensor) -> Tensor:
         """Places (B, L', D') to grid features (B, L, 1280)."""
         side = math.isqrt(places.shape[1])
-        x = places.unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (B, D', side, side), channels last
+        x = places.view(len(places), side, side, -1).permute(0, 3, 1, 2)  # (B, D', side, side), channels last
         for block in self._blocks.values():
             x = block(x)
         return to_places(_relu6(self._conv_head, self._bn1, x))
