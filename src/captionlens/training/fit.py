@@ -75,11 +75,11 @@ def train(
     config = run.config
     # A wrong word is refused before the work, not after the features.
     kind, numbers = processes.from_first(lambda: _devices(devices, precision, processes))
+    backbone = starting_backbone(run)
+    grid = store_index(backbone)
     pl.seed_everything(config.seed, verbose=False)
 
     validation = validation[: config.validation_photographs]
-    backbone = starting_backbone(run)
-    grid = store_index(backbone)
     left_out = processes.from_first(lambda: _features(run, training, validation, kind, progress))
     usable = [record for record in validation if record.image not in left_out]
     processes.from_first(lambda: _check_validation(dataset, len(usable), processes))
