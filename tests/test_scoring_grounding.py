@@ -137,7 +137,7 @@ def test_a_summary_weighs_phrases_alike() -> None:
 def test_intervals_are_those_of_drawing_photographs_again() -> None:
     random = np.random.default_rng(1)
     photographs = [
-        [PhraseScore(value, value > 0.5, 0.1, False) for value in random.beta(2, 3, size) ** (1 + size / 9)]
+        [PhraseScore(value, value > 0.5, 0.1, False) for value in random.beta(2, 3, size)]
         for size in random.integers(1, 9, 60)
     ]
     summary = summarise(photographs)
