@@ -177,7 +177,7 @@ def _words(entry: ReportEntry) -> str:
     if not entry.words:
         return '<p class="told">The caption has no words.</p>\n'
     rows, columns = entry.attention.shape[1:]
-    faithfulness = entry.faithfulness or [None] * len(entry.words)
+    faithfulness: list[Faithfulness | None] = [*entry.faithfulness] or [None] * len(entry.words)
     words = "\n".join(map(_word, entry.words, entry.probabilities, entry.attention, faithfulness))
     return (
         '<div class="caption" role="toolbar" aria-label="Words of the caption" '
