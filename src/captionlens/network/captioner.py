@@ -1,6 +1,7 @@
 """The captioning network: an encoder of the places, additive attention, a GRU decoder, an output layer."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,14 @@ class Teacher:
         """(N, V), made when asked for: the loss does without."""
         logits: Tensor = self.output_words(self.hidden[: len(self.targets)])
         return logits
+
+
+class Layers(NamedTuple):
+    """Weights that every word goes through, stacked: what reads the word before, and what reads the state."""
+
+    word_weight: Tensor
+    state_weight: Tensor
+    state_bias: Tensor
 
 
 class GRUCell(nn.Module):
@@ -104,20 +113,28 @@ class CaptioningNetwork(nn.Module):
             state = torch.zeros(memory.shape[0], 1, self.config.units, device=memory.device)
         return memory, keys, state
 
-    def step(self, tokens: Tensor, memory: Tensor, keys: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def layers(self) -> Layers:
+        """What `step` makes of the weights before it uses them; made once, it serves for many words."""
+        return Layers(self._word_layers(), *self._state_layers())
+
+    def step(
+        self, tokens: Tensor, memory: Tensor, keys: Tensor, state: Tensor, *, layers: Layers | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One word further, for K captions a photograph.
 
         Args:
             tokens: the words before (B, K).
             memory: (B, L, M), keys: (B, L, A), both as `start` gave them.
             state: (B, K, H).
+            layers: as `layers` gives them; by default they are made anew.
 
         Returns:
             log-probabilities of the next word (B, K, V), the attention (B, K, L), the next state (B, K, H).
         """
+        layers = layers or self.layers()
         embedded = self.embedding(tokens)  # (B, K, E)
-        from_word = nn.functional.linear(embedded, self._word_layers())
-        state, context, alpha = self._advance(from_word, memory, keys, state, self._state_layers())
+        from_word = nn.functional.linear(embedded, layers.word_weight)
+        state, context, alpha = self._advance(from_word, memory, keys, state, (layers.state_weight, layers.state_bias))
         logits = self.output_words(self._before_words(state, context, embedded))  # (B, K, V)
         return logits.float().log_softmax(-1), alpha, state
 
