@@ -33,6 +33,7 @@ class Batch:
         word_count: words to predict in the whole batch, `<end>` among them.
         caption_share: captions here, as a part of the mean of all processes; 1 where there is one process.
         word_share: likewise words.
+        keys: of the photographs here.
     """
 
     features: Tensor
@@ -41,6 +42,7 @@ class Batch:
     word_count: int
     caption_share: float
     word_share: float
+    keys: tuple[str, ...] = ()
 
 
 class Grids(Protocol):
@@ -139,6 +141,7 @@ class CaptionedPhotographs(Dataset[tuple[str, list[list[int]]]]):
             words,
             processes.count * own_captions / captions,
             processes.count * own_words / words,
+            keys=tuple(key for key, _ in own),
         )
 
 

@@ -13,6 +13,8 @@ from captionlens.network.config import PRESETS as NETWORK_PRESETS
 from captionlens.network.config import NetworkConfig
 from captionlens.runtime.decoding import DecodingOptions
 
+SELF_CRITICAL = "self-critical"
+
 _NETWORK_KEYS = {f.name for f in fields(NetworkConfig)} - {"vocabulary", "rows", "columns", "channels"}
 
 
@@ -21,6 +23,8 @@ class TrainingConfig:
     """All that decides how a captioner is trained. The defaults are the tutorial's where it has an opinion."""
 
     preset: str = "tutorial"
+    objective: str = "cross-entropy"  # or "self-critical": the CIDEr-D of sampled captions, from a trained captioner
+    samples: int = 5  # captions drawn for each photograph by "self-critical"
     backbone: str = DEFAULT_BACKBONE
     vocabulary_size: int = 5000
     min_count: int = 1  # rarer words become <unk>
@@ -29,7 +33,7 @@ class TrainingConfig:
     epochs: int = 20
     batch_captions: int = 64
     learning_rate: float = 1e-3
-    schedule: str = "constant"  # or "one-cycle" (Smith and Topin, 2018)
+    schedule: str = "constant"  # or "one-cycle" (Smith and Topin, 2018), or "linear": falls to 0
     weight_decay: float = 0.0
     gradient_clip: float = 5.0  # largest norm of all gradients together
     label_smoothing: float = 0.0
@@ -45,7 +49,9 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         checks = (
             ("preset", self.preset in PRESETS, f"one of {', '.join(PRESETS)}"),
-            ("schedule", self.schedule in ("constant", "one-cycle"), "constant or one-cycle"),
+            ("objective", self.objective in ("cross-entropy", SELF_CRITICAL), f"cross-entropy or {SELF_CRITICAL}"),
+            ("samples", self.samples >= 2, "at least 2"),  # each is compared with the others
+            ("schedule", self.schedule in ("constant", "one-cycle", "linear"), "constant, one-cycle or linear"),
             ("keep", self.keep in ("best", "last"), "best or last"),
             ("epochs", self.epochs >= 1, "at least 1"),
             ("batch_captions", self.batch_captions >= 1, "at least 1"),
@@ -90,6 +96,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "average_decay": 0.999,
         "length_penalty": 0.7,
     },
+    # Goes on with a captioner that was trained before, whatever its network; see `starting.begin_from`.
+    "self-critical": {
+        "objective": SELF_CRITICAL,
+        "epochs": 6,
+        "batch_captions": 100,
+        "learning_rate": 5e-5,
+        "schedule": "linear",
+        "gradient_clip": 1.0,
+        "average_decay": 0.999,
+        "length_penalty": 0.7,
+    },
 }
 
 
@@ -103,7 +120,7 @@ def make_config(preset: str, *changes: dict[str, Any]) -> TrainingConfig:
     """
     if preset not in PRESETS:
         raise OptionError(f"unknown preset {preset!r}: use one of {', '.join(PRESETS)}")
-    values: dict[str, Any] = {**PRESETS[preset], "preset": preset, "network": dict(NETWORK_PRESETS[preset])}
+    values: dict[str, Any] = {**PRESETS[preset], "preset": preset, "network": dict(NETWORK_PRESETS.get(preset, {}))}
     known = {f.name: f for f in fields(TrainingConfig)}
     for change in changes:
         for key, value in change.items():

@@ -33,6 +33,7 @@ from captionlens.training.distributed import ALONE, Processes
 from captionlens.training.export import export_run
 from captionlens.training.module import CaptioningModule
 from captionlens.training.run_folder import RunFolder
+from captionlens.training.starting import load_starting_weights
 
 log = logging.getLogger("captionlens")
 
@@ -92,7 +93,7 @@ def train(
         len(validation_data),
         len(vocabulary),
     )
-    module = _module(config, store, vocabulary, training_data, validation_data, usable, processes)
+    module = _module(run, store, vocabulary, training_data, validation_data, usable, processes)
     keeper = _fit(run, module, usable, kind=kind, precision=numbers, progress=progress)
     fitted = time.perf_counter()
 
@@ -167,6 +168,10 @@ def _vocabulary(run: RunFolder, training: Sequence[Record]) -> Vocabulary:
     path = run.path / "tokenizer.json"
     if run.checkpoint and path.exists():
         return Vocabulary.load(path)
+    if run.data.from_run:
+        vocabulary = Vocabulary.load(Path(run.data.from_run) / "tokenizer.json")
+        vocabulary.save(path)
+        return vocabulary
     vocabulary = Vocabulary.build(
         (caption for record in training for caption in record.captions),
         size=run.config.vocabulary_size,
@@ -186,7 +191,7 @@ def make_network(config: TrainingConfig, vocabulary: Vocabulary, index: StoreInd
 
 
 def _module(
-    config: TrainingConfig,
+    run: RunFolder,
     store: FeatureStore,
     vocabulary: Vocabulary,
     training: CaptionedPhotographs,
@@ -194,13 +199,15 @@ def _module(
     records: Sequence[Record],
     processes: Processes,
 ) -> CaptioningModule:
-    network = make_network(config, vocabulary, store.index)
+    network = make_network(run.config, vocabulary, store.index)
+    if run.data.from_run and not run.checkpoint:
+        load_starting_weights(network, Path(run.data.from_run))
     references = References({number: record.captions for number, record in enumerate(records)})
 
     def score(captions: Sequence[str]) -> float:
         return quick_cider(dict(enumerate(captions)), references)
 
-    return CaptioningModule(network, config, training, validation, vocabulary, score, processes)
+    return CaptioningModule(network, run.config, training, validation, vocabulary, score, processes)
 
 
 def _fit(
