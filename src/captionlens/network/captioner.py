@@ -138,20 +138,22 @@ class CaptioningNetwork(nn.Module):
         logits = self.output_words(self._before_words(state, context, embedded))  # (B, K, V)
         return logits.float().log_softmax(-1), alpha, state
 
-    def teach(self, features: Tensor, captions: Tensor) -> Teacher:
-        """Teacher forcing: every word predicted from the true words before it.
+    def teach(self, features: Tensor, captions: Tensor, inputs: Tensor | None = None) -> Teacher:
+        """Teacher forcing: every word predicted from the true words before it, or from those of `inputs`.
 
         Args:
             features: grid features (P, L, D).
             captions: (P, C, T) from `<start>` to `<end>`, padded with 0. Photographs with fewer captions have
                 empty (all 0) rows. Fastest if a photograph's captions go from the longest to the shortest.
+            inputs: (P, C, T), read as the words before instead of `captions`.
         """
         memory, keys, first = self.start(features)
         lengths = (captions[:, :, 1:] != 0).sum(-1)  # (P, C) words to predict
         words = Words.of(lengths)
         by_time = captions.permute(2, 0, 1)  # (T, P, C)
         steps = len(words.there)
-        before, targets = by_time[:steps][words.there], by_time[1 : steps + 1][words.there]  # (N,)
+        read = by_time if inputs is None else inputs.permute(2, 0, 1)
+        before, targets = read[:steps][words.there], by_time[1 : steps + 1][words.there]  # (N,)
         # Filled up, so that products have few sizes: the library compiles a product for each new size.
         before = nn.functional.pad(before, (0, -len(before) % ROWS))  # (R,)
         embedded = self.dropout(self.embedding(before))  # (R, E)

@@ -75,7 +75,7 @@ def sample(
             else:  # the same for all captions of a photograph
                 logits, states = words(drawn[::count], rows[:photographs], [state[:, 0] for state in states])
                 logits, *states = (tensor.repeat_interleave(count, 0) for tensor in (logits, *states))
-            drawn, log_prob = _draw(logits)
+            drawn, log_prob = draw_words(logits)
             if time == max_words:
                 drawn = torch.where(drawn == end, drawn, 0)  # no room for another word
                 log_prob = torch.where(drawn == end, log_prob, 0)
@@ -89,7 +89,7 @@ def sample(
     return Samples(torch.stack(captions, -1).view(shape), torch.stack(log_probs, -1).view(shape))
 
 
-def _draw(logits: Tensor) -> tuple[Tensor, Tensor]:
+def draw_words(logits: Tensor) -> tuple[Tensor, Tensor]:
     """A word of each distribution (n, V), by the inverse of its cumulative sum: one random number a word.
 
     Returns:

@@ -39,6 +39,7 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     doubly_stochastic: float = 0.0  # weight of the regulariser of "Show, Attend and Tell", section 4.2.1
     attention_entropy: float = 0.0  # weight of the entropy of each word's attention
+    scheduled_sampling: float = 0.0  # highest probability that a word before is the network's own
     average_decay: float = 0.0  # of the moving average of the weights that is validated and kept; 0: none
     seed: int = 1
     beam: int = 3  # of validation, and the default of the exported captioner
@@ -59,6 +60,7 @@ class TrainingConfig:
             ("max_words", self.max_words >= 1, "at least 1"),
             ("learning_rate", self.learning_rate > 0, "above 0"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
+            ("scheduled_sampling", 0 <= self.scheduled_sampling <= 1, "in [0, 1]"),
             ("average_decay", 0 <= self.average_decay < 1, "in [0, 1)"),
             ("validation_photographs", self.validation_photographs >= 1, "at least 1"),
         )

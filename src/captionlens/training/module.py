@@ -19,6 +19,7 @@ from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.batches import Batch, CaptionedPhotographs, LengthBatches, training_loader
 from captionlens.training.config import SELF_CRITICAL, TrainingConfig
 from captionlens.training.distributed import ALONE, Processes
+from captionlens.training.scheduled_sampling import share_of_own_words, with_own_words
 from captionlens.training.seam import TorchNetwork
 from captionlens.training.self_critical import Rewards, draw, self_critical_loss
 
@@ -146,7 +147,7 @@ class CaptioningModule(pl.LightningModule):
         """The loss of one batch."""
         if self.rewards is not None:
             return self._self_critical_step(batch, self.rewards)
-        teacher = self.network.teach(batch.features, batch.captions)
+        teacher = self.network.teach(batch.features, batch.captions, self._inputs(batch))
         loss, cross_entropy = caption_loss(
             teacher,
             label_smoothing=self.config.label_smoothing,
@@ -158,6 +159,11 @@ class CaptioningModule(pl.LightningModule):
         self.log("loss", cross_entropy, on_step=True, on_epoch=True, batch_size=batch.word_count, sync_dist=True)
         self.caption_total += batch.caption_count
         return loss
+
+    def _inputs(self, batch: Batch) -> Tensor | None:
+        """What scheduled sampling makes of the words before, if it has a part in this epoch."""
+        probability = share_of_own_words(self.config.scheduled_sampling, self.current_epoch, self.config.epochs)
+        return with_own_words(self.network, batch.features, batch.captions, probability) if probability else None
 
     def _self_critical_step(self, batch: Batch, rewards: Rewards) -> Tensor:
         """The loss of captions drawn for the photographs of one batch; the reward is what is reported."""
