@@ -53,6 +53,46 @@ def test_logits_of_any_size_and_sign_are_sound() -> None:
     assert loss.item() == pytest.approx(math.log1p(math.exp(-5)) / 3)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_important_words_count_more(smoothing: float) -> None:
+    torch.manual_seed(0)
+    shapes = (70, 6), (17, 6), (17,)
+    hidden, weight, bias = values = [torch.randn(shape, dtype=torch.float64).requires_grad_() for shape in shapes]
+    targets, importance = torch.randint(17, (61,)), torch.randn(61, dtype=torch.float64)
+    loss, plain = smoothed_cross_entropy(hidden, weight, bias, targets, smoothing, importance)
+    logits = linear(hidden[:61], weight, bias)
+    losses = cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+    expected = (importance * losses).mean()
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(plain, cross_entropy(logits, targets).detach())
+    gradients, wanted = torch.autograd.grad(3 * loss, values), torch.autograd.grad(3 * expected, values)
+    for one, other in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
+
+
+def test_important_words_count_more_in_half_precision() -> None:
+    torch.manual_seed(0)
+    hidden = (5 * torch.randn(300, 500)).bfloat16().requires_grad_()
+    weight, bias = torch.eye(500, dtype=torch.bfloat16), torch.randn(500)
+    targets, importance = torch.randint(500, (300,)), torch.randn(300)
+    loss, _ = smoothed_cross_entropy(hidden, weight, bias, targets, 0.0, importance)
+    losses = cross_entropy(hidden.float() + bias, targets, reduction="none")
+    expected = (importance * losses).mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    (gradient,), (wanted,) = torch.autograd.grad(loss, hidden), torch.autograd.grad(expected, hidden)
+    torch.testing.assert_close(gradient, wanted, rtol=2**-7, atol=1e-8)
+
+
+def test_importance_of_one_changes_no_bit() -> None:
+    torch.manual_seed(0)
+    hidden, weight, bias = values = [torch.randn(shape).requires_grad_() for shape in ((70, 6), (17, 6), (17,))]
+    targets = torch.randint(17, (70,))
+    loss, _ = smoothed_cross_entropy(hidden, weight, bias, targets, 0.1)
+    other, _ = smoothed_cross_entropy(hidden, weight, bias, targets, 0.1, torch.ones(70))
+    for one, two in zip(torch.autograd.grad(loss, values), torch.autograd.grad(other, values), strict=True):
+        assert torch.equal(one, two)
+
+
 def teacher(attention: list[list[float]]) -> Teacher:
     """Two captions of one word each, with this attention (2, L), and an empty slot beside them."""
     weights = torch.tensor(attention, dtype=torch.float64, requires_grad=True)  # (2, L)

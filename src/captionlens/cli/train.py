@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 @click.command()
 @data_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="RUN")
-@click.option("--preset", help="tutorial or base [default: base].")
+@click.option("--preset", help="tutorial, base or self-critical [default: base].")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="Settings in a YAML file.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
 @click.option("--resume", is_flag=True, help="Go on with RUN as it was started, plus what --set changes.")
+@click.option("--from", "source", type=click.Path(path_type=Path), metavar="RUN", help="Start from its kept weights.")
 @click.option("--features", type=click.Path(path_type=Path), metavar="STORE", help="By default RUN/features.")
 @click.option("--backbone", help="[default: efficientnet_lite2] Or inception_v3, timm:NAME.")
 @click.option("--backbone-weights", type=click.Path(path_type=Path), help="A file of published weights.")
@@ -38,6 +39,7 @@ def train(
     config: Path | None,
     settings: tuple[str, ...],
     resume: bool,
+    source: Path | None,
     features: Path | None,
     backbone: str | None,
     backbone_weights: Path | None,
@@ -54,7 +56,8 @@ def train(
     from captionlens.training.config import make_config, parse_settings, read_yaml
     from captionlens.training.distributed import started_processes
     from captionlens.training.fit import train as run_training
-    from captionlens.training.run_folder import DataSettings, resume_run, start_run
+    from captionlens.training.run_folder import DataSettings, open_run, resume_run, start_run
+    from captionlens.training.starting import begin_from
 
     def prepare() -> "tuple[RunFolder, Dataset]":
         changes: dict[str, Any] = read_yaml(config) if config is not None else {}
@@ -76,7 +79,10 @@ def train(
             data = replace(run.data, dataset=dataset)
         else:
             named = str(changes.pop("preset", None) or preset or "base")
-            run = start_run(output, data, make_config(named, changes))
+            if source is None:
+                run = start_run(output, data, make_config(named, changes))
+            else:
+                run = start_run(output, *begin_from(open_run(source), data, named, changes))
         read = show_dataset(
             dataset, layout=data.layout, max_captions=data.max_captions, seed=data.split_seed, quiet=quiet
         )

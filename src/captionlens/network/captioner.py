@@ -1,6 +1,7 @@
 """The captioning network: an encoder of the places, additive attention, a GRU decoder, an output layer."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,14 @@ class Teacher:
         """(N, V), made when asked for: the loss does without."""
         logits: Tensor = self.output_words(self.hidden[: len(self.targets)])
         return logits
+
+
+class Layers(NamedTuple):
+    """Weights that every word goes through, stacked: what reads the word before, and what reads the state."""
+
+    word_weight: Tensor
+    state_weight: Tensor
+    state_bias: Tensor
 
 
 class GRUCell(nn.Module):
@@ -110,37 +119,47 @@ class CaptioningNetwork(nn.Module):
             state = torch.zeros(memory.shape[0], 1, self.config.units, device=memory.device)
         return memory, keys, state
 
-    def step(self, tokens: Tensor, memory: Tensor, keys: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def layers(self) -> Layers:
+        """What `step` makes of the weights before it uses them; made once, it serves for many words."""
+        return Layers(self._word_layers(), *self._state_layers())
+
+    def step(
+        self, tokens: Tensor, memory: Tensor, keys: Tensor, state: Tensor, *, layers: Layers | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One word further, for K captions a photograph.
 
         Args:
             tokens: the words before (B, K).
             memory: (B, L, M), keys: (B, L, A), both as `start` gave them.
             state: (B, K, H).
+            layers: as `layers` gives them; by default they are made anew.
 
         Returns:
             log-probabilities of the next word (B, K, V), the attention (B, K, L), the next state (B, K, H).
         """
+        layers = layers or self.layers()
         embedded = self.embedding(tokens)  # (B, K, E)
-        from_word = nn.functional.linear(embedded, self._word_layers())
-        state, context, alpha = self._advance(from_word, memory, keys, state, self._state_layers())
+        from_word = nn.functional.linear(embedded, layers.word_weight)
+        state, context, alpha = self._advance(from_word, memory, keys, state, (layers.state_weight, layers.state_bias))
         logits = self.output_words(self._before_words(state, context, embedded))  # (B, K, V)
         return logits.float().log_softmax(-1), alpha, state
 
-    def teach(self, features: Tensor, captions: Tensor) -> Teacher:
-        """Teacher forcing: every word predicted from the true words before it.
+    def teach(self, features: Tensor, captions: Tensor, inputs: Tensor | None = None) -> Teacher:
+        """Teacher forcing: every word predicted from the true words before it, or from those of `inputs`.
 
         Args:
             features: grid features (P, L, D).
             captions: (P, C, T) from `<start>` to `<end>`, padded with 0. Photographs with fewer captions have
                 empty (all 0) rows. Fastest if a photograph's captions go from the longest to the shortest.
+            inputs: (P, C, T), read as the words before instead of `captions`.
         """
         memory, keys, first = self.start(features)
         lengths = (captions[:, :, 1:] != 0).sum(-1)  # (P, C) words to predict
         words = Words.of(lengths)
         by_time = captions.permute(2, 0, 1)  # (T, P, C)
         steps = len(words.there)
-        before, targets = by_time[:steps][words.there], by_time[1 : steps + 1][words.there]  # (N,)
+        read = by_time if inputs is None else inputs.permute(2, 0, 1)
+        before, targets = read[:steps][words.there], by_time[1 : steps + 1][words.there]  # (N,)
         # Filled up, so that products have few sizes: the library compiles a product for each new size.
         before = nn.functional.pad(before, (0, -len(before) % ROWS))  # (R,)
         embedded = self.dropout(self.embedding(before))  # (R, E)

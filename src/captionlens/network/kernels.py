@@ -366,7 +366,7 @@ def carry_back(begin: int, previous: Any, cell: Any, carried: Any, d_states: Any
 
 
 @_compiled
-def cross_entropy(logits: Any, bias: Any, targets: Any, smoothing: Any, losses: Any) -> None:
+def cross_entropy(logits: Any, bias: Any, targets: Any, importance: Any, smoothing: Any, losses: Any) -> None:
     """Label-smoothed cross-entropy of N words and its gradient, each row of logits read from memory once.
 
     Args:
@@ -374,6 +374,7 @@ def cross_entropy(logits: Any, bias: Any, targets: Any, smoothing: Any, losses: 
             words of the smoothed cross-entropy, zero in the rows from N to R.
         bias: (V,), in the type of `losses`.
         targets: (N,).
+        importance: of each word (N,), which its gradient is multiplied by, or (0,) where that is 1 for all.
         smoothing: in the type of `losses`.
         losses: results (N, 2): the cross-entropy of the right word, and the mean of that of all words.
     """
@@ -403,8 +404,9 @@ def cross_entropy(logits: Any, bias: Any, targets: Any, smoothing: Any, losses: 
         log_total = math.log(total)
         losses[row, 0] = log_total - of_target
         losses[row, 1] = log_total - (sum_of_logits / number(size) - highest_value)
-        scale = share / total
+        portion = share * importance[row] if len(importance) else share
+        scale = portion / total
         for word in range(size):
-            _write(logits, row, word, values[word] * scale - spread * share)
+            _write(logits, row, word, values[word] * scale - spread * portion)
         probability = values[target] / total
-        _write(logits, row, target, (probability - spread - (one - smoothing)) * share)
+        _write(logits, row, target, (probability - spread - (one - smoothing)) * portion)

@@ -74,7 +74,12 @@ def _outside(teacher: Teacher, phrases: Tensor, coverages: Tensor) -> Tensor:
 
 
 def smoothed_cross_entropy(
-    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    smoothing: float,
+    importance: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mean over N words of the label-smoothed cross-entropy of a linear layer's logits, and of the plain one.
 
@@ -88,6 +93,8 @@ def smoothed_cross_entropy(
         bias: of the layer (V,).
         targets: (N,) numbers of the right words.
         smoothing: share of a target spread evenly over all V words, from 0 to 1.
+        importance: of each word (N,), of any sign: multiplies its part in the first mean, which still divides by N.
+            None: 1 for all.
     """
     kind = hidden.device.type
     product = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
@@ -96,9 +103,12 @@ def smoothed_cross_entropy(
         with torch.autocast(kind, enabled=False):
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             plain = cross_entropy(logits.detach(), targets)
+            if importance is not None:
+                losses = cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+                return (importance.to(losses.dtype) * losses).mean(), plain
             return cross_entropy(logits, targets, label_smoothing=smoothing), plain
     with torch.autocast(kind, enabled=False):
-        smoothed, plain = _CrossEntropy.apply(product, hidden, weight, bias, targets, smoothing)  # type: ignore[no-untyped-call]
+        smoothed, plain = _CrossEntropy.apply(product, hidden, weight, bias, targets, smoothing, importance)  # type: ignore[no-untyped-call]
     return smoothed, plain
 
 
@@ -107,7 +117,14 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, product: torch.dtype, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float
+        ctx: Any,
+        product: torch.dtype,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        smoothing: float,
+        importance: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(product, torch.float32)
         ctx.types = hidden.dtype, weight.dtype, bias.dtype
@@ -116,11 +133,17 @@ class _CrossEntropy(torch.autograd.Function):
         losses = logits.new_empty(len(targets), 2, dtype=wide)
         numbers = logits.view(torch.uint16) if product == torch.bfloat16 else logits  # NumPy has no bfloat16
         bias_ = bias.detach().to(wide).numpy()
-        kernels.cross_entropy(numbers.numpy(), bias_, targets.numpy(), bias_.dtype.type(smoothing), losses.numpy())
+        factors = losses.new_empty(0) if importance is None else importance.detach().to(wide)
+        kernels.cross_entropy(
+            numbers.numpy(), bias_, targets.numpy(), factors.numpy(), bias_.dtype.type(smoothing), losses.numpy()
+        )
         ctx.save_for_backward(hidden, weight, logits)  # the gradient by now
         right, even = losses.mean(0)
         ctx.mark_non_differentiable(right)
-        return (1 - smoothing) * right + smoothing * even, right
+        if importance is None:
+            return (1 - smoothing) * right + smoothing * even, right
+        weighted = factors @ losses / len(targets)  # (2,)
+        return (1 - smoothing) * weighted[0] + smoothing * weighted[1], right
 
     @staticmethod
     @once_differentiable
@@ -133,4 +156,4 @@ class _CrossEntropy(torch.autograd.Function):
             torch.mm(gradient.t(), hidden),
             torch.mm(gradient.new_ones(8, len(gradient)), gradient)[0],  # a sum over rows, several times faster
         )
-        return None, *(value.to(kind) for value, kind in zip(gradients, ctx.types, strict=True)), None, None
+        return None, *(value.to(kind) for value, kind in zip(gradients, ctx.types, strict=True)), None, None, None

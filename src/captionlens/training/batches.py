@@ -36,6 +36,7 @@ class Batch:
         word_share: likewise words.
         phrases: of each token the row of `coverages` that is its phrase's, or -1 (P, C, T); with boxes only.
         coverages: how much of each place the boxes of a phrase cover, from 0 to 1 (n, L) float32; with boxes only.
+        keys: of the photographs here.
     """
 
     features: Tensor
@@ -46,6 +47,7 @@ class Batch:
     word_share: float
     phrases: Tensor | None = None
     coverages: Tensor | None = None
+    keys: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> "Batch":
         """The same with its tensors on a device."""
@@ -196,6 +198,7 @@ class CaptionedPhotographs(Dataset[Item]):
             processes.count * own_captions / captions,
             processes.count * own_words / words,
             *self._phrases(own, padded.shape),
+            keys=tuple(key for key, _ in own),
         )
 
     def _phrases(self, items: Sequence[Item], shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:

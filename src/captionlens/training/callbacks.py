@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ class Progress(pl.Callback):
         """Advance by the batch's captions."""
         self._bar.update(batch.caption_count)
         if batch_idx % 20 == 0 and not self._bar.disable:
-            self._bar.set_postfix(loss=f"{float(trainer.callback_metrics.get('loss_step', 0)):.3f}")
+            trained = _trained(trainer.callback_metrics, "step")
+            self._bar.set_postfix({name: f"{value:.3f}" for name, value in trained.items()})
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The bar stands while captions are written and scored."""
@@ -50,8 +52,9 @@ class Progress(pl.Callback):
         """The epoch's scores stay on the screen."""
         metrics = trainer.callback_metrics
         if self._bar is not None and not self._bar.disable:
+            trained = _trained(metrics, "epoch") or _trained(metrics, "step")
             self._bar.set_postfix(
-                loss=f"{float(metrics.get('loss', metrics.get('loss_step', 0))):.3f}",
+                {name: f"{value:.3f}" for name, value in trained.items()},
                 val_loss=f"{float(metrics['val_loss']):.3f}",
                 cider=f"{100 * float(metrics['val_cider']):.1f}",
             )
@@ -98,7 +101,7 @@ class Keeper(pl.Callback):
         epoch = trainer.current_epoch + 1
         row = {
             "epoch": epoch,
-            "loss": float(metrics["loss_epoch"]),
+            **_trained(metrics, "epoch"),
             "val_loss": float(metrics["val_loss"]),
             "val_cider": float(metrics["val_cider"]),
         }
@@ -143,8 +146,16 @@ class Keeper(pl.Callback):
                 logger.experiment.add_text("captions", text, epoch)
 
 
+def _trained(metrics: Mapping[str, Any], span: str) -> dict[str, float]:
+    """What training reports of a "step" or an "epoch": the loss, or the reward of self-critical training."""
+    return {name: float(metrics[f"{name}_{span}"]) for name in ("loss", "reward") if f"{name}_{span}" in metrics}
+
+
 def plot_losses(history: list[dict[str, float]], path: Path) -> None:
-    """The loss plot: training and validation loss a word, and CIDEr-D, over the epochs."""
+    """The loss plot: training and validation loss a word, and CIDEr-D, over the epochs.
+
+    Self-critical training has no such loss; the mean CIDEr-D of the captions it drew is there instead.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -153,12 +164,16 @@ def plot_losses(history: list[dict[str, float]], path: Path) -> None:
 
     epochs = [row["epoch"] for row in history]
     figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    axis.plot(epochs, [row["loss"] for row in history], "o-", color="#1f77b4", label="training loss")
+    if "loss" in history[0]:
+        axis.plot(epochs, [row["loss"] for row in history], "o-", color="#1f77b4", label="training loss")
     axis.plot(epochs, [row["val_loss"] for row in history], "o-", color="#ff7f0e", label="validation loss")
     axis.set(xlabel="epoch", ylabel="cross-entropy a word (nats)")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     right = axis.twinx()
+    if "reward" in history[0]:
+        rewards = [100 * row["reward"] for row in history]
+        right.plot(epochs, rewards, "s--", color="#1f77b4", label="training reward")
     right.plot(
         epochs,
         [100 * row["val_cider"] for row in history],

@@ -14,6 +14,8 @@ from captionlens.network.config import PRESETS as NETWORK_PRESETS
 from captionlens.network.config import NetworkConfig
 from captionlens.runtime.decoding import DecodingOptions
 
+SELF_CRITICAL = "self-critical"
+
 _NETWORK_KEYS = {f.name for f in fields(NetworkConfig)} - {"vocabulary", "rows", "columns", "channels"}
 
 
@@ -22,6 +24,8 @@ class TrainingConfig:
     """All that decides how a captioner is trained. The defaults are the tutorial's where it has an opinion."""
 
     preset: str = "tutorial"
+    objective: str = "cross-entropy"  # or "self-critical": the CIDEr-D of sampled captions, from a trained captioner
+    samples: int = 5  # captions drawn for each photograph by "self-critical"
     backbone: str = DEFAULT_BACKBONE
     vocabulary_size: int = 5000
     min_count: int = 1  # rarer words become <unk>
@@ -30,7 +34,7 @@ class TrainingConfig:
     epochs: int = 20
     batch_captions: int = 64
     learning_rate: float = 1e-3
-    schedule: str = "constant"  # or "one-cycle" (Smith and Topin, 2018)
+    schedule: str = "constant"  # or "one-cycle" (Smith and Topin, 2018), or "linear": falls to 0
     finetune_blocks: int = 0  # of the backbone, from its end, that are trained too
     finetune_learning_rate: float = 1e-4  # theirs
     weight_decay: float = 0.0
@@ -38,6 +42,7 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     doubly_stochastic: float = 0.0  # weight of the regulariser of "Show, Attend and Tell", section 4.2.1
     attention_entropy: float = 0.0  # weight of the entropy of each word's attention
+    scheduled_sampling: float = 0.0  # highest probability that a word before is the network's own
     attention_supervision: float = 0.0  # weight of the wish that a word looks into the boxes of its phrase
     mirror: bool = False  # one training photograph in two is seen in a mirror
     mirror_words: str = "left right"  # pairs of words that then trade places
@@ -51,7 +56,9 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         checks = (
             ("preset", self.preset in PRESETS, f"one of {', '.join(PRESETS)}"),
-            ("schedule", self.schedule in ("constant", "one-cycle"), "constant or one-cycle"),
+            ("objective", self.objective in ("cross-entropy", SELF_CRITICAL), f"cross-entropy or {SELF_CRITICAL}"),
+            ("samples", self.samples >= 2, "at least 2"),  # each is compared with the others
+            ("schedule", self.schedule in ("constant", "one-cycle", "linear"), "constant, one-cycle or linear"),
             ("keep", self.keep in ("best", "last"), "best or last"),
             ("epochs", self.epochs >= 1, "at least 1"),
             ("batch_captions", self.batch_captions >= 1, "at least 1"),
@@ -61,6 +68,7 @@ class TrainingConfig:
             ("finetune_blocks", self.finetune_blocks >= 0, "at least 0"),
             ("finetune_learning_rate", self.finetune_learning_rate > 0, "above 0"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
+            ("scheduled_sampling", 0 <= self.scheduled_sampling <= 1, "in [0, 1]"),
             ("average_decay", 0 <= self.average_decay < 1, "in [0, 1)"),
             ("attention_supervision", self.attention_supervision >= 0, "at least 0"),
             ("mirror_words", _are_pairs(self.mirror_words), "pairs of different words, as in 'left right'"),
@@ -108,6 +116,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "average_decay": 0.999,
         "length_penalty": 0.7,
     },
+    # Goes on with a captioner that was trained before, whatever its network; see `starting.begin_from`.
+    "self-critical": {
+        "objective": SELF_CRITICAL,
+        "epochs": 6,
+        "batch_captions": 100,
+        "learning_rate": 5e-5,
+        "schedule": "linear",
+        "gradient_clip": 1.0,
+        "average_decay": 0.999,
+        "length_penalty": 0.7,
+    },
 }
 
 
@@ -121,7 +140,7 @@ def make_config(preset: str, *changes: dict[str, Any]) -> TrainingConfig:
     """
     if preset not in PRESETS:
         raise OptionError(f"unknown preset {preset!r}: use one of {', '.join(PRESETS)}")
-    values: dict[str, Any] = {**PRESETS[preset], "preset": preset, "network": dict(NETWORK_PRESETS[preset])}
+    values: dict[str, Any] = {**PRESETS[preset], "preset": preset, "network": dict(NETWORK_PRESETS.get(preset, {}))}
     known = {f.name: f for f in fields(TrainingConfig)}
     for change in changes:
         for key, value in change.items():

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 # The others wait while the first downloads a data set and extracts its features. Should the first die, torchrun ends
 # them all.
@@ -64,6 +64,13 @@ class Processes:
         if self.count > 1:
             distributed.all_gather_object(parts, part)
         return parts
+
+    def total(self, numbers: Tensor) -> Tensor:
+        """The sums of these numbers over all processes, in each of them."""
+        numbers = numbers.clone()
+        if self.count > 1:
+            distributed.all_reduce(numbers)
+        return numbers
 
 
 ALONE = Processes()

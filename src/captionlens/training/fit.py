@@ -36,6 +36,7 @@ from captionlens.training.distributed import ALONE, Processes
 from captionlens.training.export import export_run
 from captionlens.training.module import CaptioningModule
 from captionlens.training.run_folder import RunFolder
+from captionlens.training.starting import load_starting_weights
 from captionlens.training.tuning import starting_backbone
 
 log = logging.getLogger("captionlens")
@@ -107,6 +108,8 @@ def train(
     )
     tail = backbone.split(config.finetune_blocks)[1] if config.finetune_blocks else None
     network = make_network(config, vocabulary, grid, tail)
+    if run.data.from_run and not run.checkpoint:
+        load_starting_weights(network, Path(run.data.from_run))
     module = _module(config, network, vocabulary, training_data, validation_data, usable, processes)
     keeper = _fit(run, module, usable, kind=kind, precision=numbers, progress=progress)
     fitted = time.perf_counter()
@@ -216,6 +219,10 @@ def _vocabulary(run: RunFolder, training: Sequence[Record]) -> Vocabulary:
     path = run.path / "tokenizer.json"
     if run.checkpoint and path.exists():
         return Vocabulary.load(path)
+    if run.data.from_run:
+        vocabulary = Vocabulary.load(Path(run.data.from_run) / "tokenizer.json")
+        vocabulary.save(path)
+        return vocabulary
     vocabulary = Vocabulary.build(
         (caption for record in training for caption in record.captions),
         size=run.config.vocabulary_size,

@@ -1,6 +1,7 @@
 """What Lightning drives: the loss of a batch, the optimiser, and the validation by captions."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,9 +16,11 @@ from captionlens.network.loss import caption_loss
 from captionlens.runtime.decoding import DecodingOptions, decode
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.batches import Batch, CaptionedPhotographs, LengthBatches, training_loader
-from captionlens.training.config import TrainingConfig
+from captionlens.training.config import SELF_CRITICAL, TrainingConfig
 from captionlens.training.distributed import ALONE, Processes
+from captionlens.training.scheduled_sampling import share_of_own_words, with_own_words
 from captionlens.training.seam import TorchNetwork
+from captionlens.training.self_critical import Rewards, draw, self_critical_loss
 
 VALIDATION_BATCH = 50  # photographs
 
@@ -54,6 +57,8 @@ class CaptioningModule(pl.LightningModule):
         self.vocabulary = vocabulary
         self.score = score
         self.processes = processes
+        # Self-critical training's; otherwise None.
+        self.rewards = Rewards((*training.items, *training.mirrored)) if config.objective == SELF_CRITICAL else None
         self.captions: list[str] = []  # of the last validation, in the order of `validation`
         self.seconds = {"training": 0.0, "validation": 0.0}  # spent so far; kept in checkpoints
         self.caption_total = 0  # captions trained on so far
@@ -65,6 +70,14 @@ class CaptioningModule(pl.LightningModule):
         """The network that is validated and exported: the averaged one where there is one."""
         return self.averaged or self.network
 
+    @property
+    def _batch_captions(self) -> int:
+        """Captions that the photographs of a batch come with, for as many as are asked for to be trained on."""
+        if self.rewards is None:
+            return self.config.batch_captions
+        photographs = max(1, self.config.batch_captions // self.config.samples)
+        return math.ceil(photographs * self.training_data.caption_count / len(self.training_data))
+
     # Data
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -72,7 +85,7 @@ class CaptioningModule(pl.LightningModule):
         epoch = self.current_epoch if self._trainer is not None else 0
         return training_loader(
             self.training_data,
-            captions=self.config.batch_captions,
+            captions=self._batch_captions,
             seed=self.config.seed,
             epoch=epoch,
             processes=self.processes,
@@ -108,15 +121,19 @@ class CaptioningModule(pl.LightningModule):
         )
         if config.schedule == "constant":
             return optimizer
+        schedule: torch.optim.lr_scheduler.LRScheduler
         # Epochs differ by a batch or two where photographs have unlike numbers of captions. One spare step: the
         # schedule refuses to be asked beyond its end.
         total = 1 + sum(
-            len(LengthBatches(self.training_data, config.batch_captions, config.seed, epoch))
+            len(LengthBatches(self.training_data, self._batch_captions, config.seed, epoch))
             for epoch in range(config.epochs)
         )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, [rates[prefix] for prefix in used], total_steps=total, pct_start=0.1, cycle_momentum=False
-        )
+        if config.schedule == "linear":
+            schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=total)
+        else:
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, [rates[prefix] for prefix in used], total_steps=total, pct_start=0.1, cycle_momentum=False
+            )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(
@@ -134,7 +151,9 @@ class CaptioningModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of one batch."""
-        teacher = self.network.teach(batch.features, batch.captions)
+        if self.rewards is not None:
+            return self._self_critical_step(batch, self.rewards)
+        teacher = self.network.teach(batch.features, batch.captions, self._inputs(batch))
         loss, cross_entropy = caption_loss(
             teacher,
             label_smoothing=self.config.label_smoothing,
@@ -149,6 +168,27 @@ class CaptioningModule(pl.LightningModule):
         self.log("loss", cross_entropy, on_step=True, on_epoch=True, batch_size=batch.word_count, sync_dist=True)
         self.caption_total += batch.caption_count
         return loss
+
+    def _inputs(self, batch: Batch) -> Tensor | None:
+        """What scheduled sampling makes of the words before, if it has a part in this epoch."""
+        probability = share_of_own_words(self.config.scheduled_sampling, self.current_epoch, self.config.epochs)
+        return with_own_words(self.network, batch.features, batch.captions, probability) if probability else None
+
+    def _self_critical_step(self, batch: Batch, rewards: Rewards) -> Tensor:
+        """The loss of captions drawn for the photographs of one batch; the reward is what is reported."""
+        self.network.eval()  # neither pass drops anything out: both see one distribution
+        config = self.config
+        drawn = draw(
+            self.network, batch.features, batch.keys, rewards, count=config.samples, max_words=config.max_words
+        )
+        loss = self_critical_loss(self.network.teach(batch.features, drawn.captions), drawn)
+        present = batch.caption_share > 0  # else this process's photograph counts nothing
+        own = torch.tensor([drawn.word_count, drawn.rewards.numel(), float(drawn.rewards.sum())], dtype=torch.float64)
+        own = present * own.to(self.device)
+        words, captions, reward = map(float, self.processes.total(own))
+        self.log("reward", reward / captions, on_step=True, on_epoch=True, batch_size=int(captions))
+        self.caption_total += int(captions)
+        return self.processes.count * float(own[0]) / words * loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Follow the weights with their moving average."""

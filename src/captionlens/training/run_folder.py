@@ -21,7 +21,7 @@ import yaml
 
 from captionlens.errors import FileError, OptionError, RunError
 from captionlens.files import write_text
-from captionlens.training.config import TrainingConfig, make_config, read_yaml
+from captionlens.training.config import SELF_CRITICAL, TrainingConfig, make_config, read_yaml
 
 # Settings that may change when a run goes on; all others decide what the weights mean.
 _CHANGEABLE = frozenset(
@@ -41,6 +41,7 @@ class DataSettings:
     features: str | None = None  # a store outside the run folder
     backbone_weights: str | None = None
     boxes: str | None = None  # a folder with the boxes of the captions' phrases
+    from_run: str | None = None  # the run whose kept weights this one starts from
 
     @property
     def dataset_name(self) -> str:
@@ -100,11 +101,13 @@ def start_run(path: Path, data: DataSettings, config: TrainingConfig) -> RunFold
     """A new run, or the unfinished one that was started with these very settings.
 
     Raises:
-        OptionError: a setting needs data that is not named.
+        OptionError: a setting needs data, or a captioner to start from, that is not named.
         RunError: the folder holds something else; the message says what differs.
     """
     if config.attention_supervision and data.boxes is None:
         raise OptionError("attention_supervision needs the boxes of the training photographs: name them with --boxes")
+    if config.objective == SELF_CRITICAL and data.from_run is None:
+        raise OptionError(f"objective {SELF_CRITICAL} goes on with a trained captioner: name its run with --from RUN")
     if (path / "config.yaml").exists():
         before = open_run(path)
         differences = _differences(before, data, config)
@@ -141,8 +144,9 @@ def resume_run(path: Path, changes: dict[str, Any]) -> RunFolder:
     fixed = [name for name in changed if name not in _CHANGEABLE]
     if fixed:
         raise RunError(path, f"{fixed[0]} cannot change in the middle of a run")
-    if "epochs" in changed and run.config.schedule == "one-cycle" and run.checkpoint:
-        raise RunError(path, "epochs cannot change in the middle of a one-cycle schedule, which plans all its steps")
+    schedule = run.config.schedule
+    if "epochs" in changed and schedule != "constant" and run.checkpoint:
+        raise RunError(path, f"epochs cannot change in the middle of a {schedule} schedule, which plans all its steps")
     if changed:
         # What was finished is not any more.
         (path / "summary.json").unlink(missing_ok=True)

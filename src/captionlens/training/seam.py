@@ -7,6 +7,7 @@ from torch import Tensor
 
 from captionlens.features.backbones import Backbone
 from captionlens.network import CaptioningNetwork
+from captionlens.network.captioner import Layers
 from captionlens.runtime.decoding import State
 
 
@@ -22,6 +23,7 @@ class TorchNetwork:
         self.network = network
         self.backbone = backbone
         self.device = next(network.parameters()).device
+        self._layers: Layers | None = None  # as they were at the last start
 
     @torch.inference_mode()
     def encode(self, images: NDArray[np.float32]) -> Tensor:
@@ -36,6 +38,7 @@ class TorchNetwork:
         """Grid features (B, L, D) to the state before the first word."""
         if not isinstance(features, Tensor):
             features = torch.from_numpy(features)
+        self._layers = self.network.layers()
         memory, keys, state = self.network.start(features.to(self.device))
         return State((memory, keys), (state,))
 
@@ -44,7 +47,7 @@ class TorchNetwork:
         """One word further; see `runtime.decoding.Network`."""
         memory, keys = state.memory
         words = torch.from_numpy(tokens).to(self.device)
-        log_probs, alpha, recurrent = self.network.step(words, memory, keys, *state.recurrent)
+        log_probs, alpha, recurrent = self.network.step(words, memory, keys, *state.recurrent, layers=self._layers)
         return (
             log_probs.float().cpu().numpy(),
             alpha.float().cpu().numpy(),

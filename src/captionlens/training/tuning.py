@@ -6,17 +6,19 @@ import safetensors.torch
 
 from captionlens.errors import RunError
 from captionlens.features.backbones import Backbone, load_backbone
-from captionlens.training.run_folder import RunFolder
+from captionlens.training.run_folder import RunFolder, open_run
 
 TAIL = "tail."  # what the names of the trained blocks' weights begin with in a run
 
 
 def starting_backbone(run: RunFolder) -> Backbone:
-    """The backbone a run starts with, in evaluation mode.
+    """The backbone a run starts with, in evaluation mode: as published, or as the run it goes on from has trained it.
 
     Raises:
         CaptionlensError: its weights are missing or do not fit.
     """
+    if run.data.from_run:
+        return tuned_backbone(open_run(Path(run.data.from_run)))
     weights = run.data.backbone_weights
     return load_backbone(run.config.backbone, Path(weights) if weights else None)
 

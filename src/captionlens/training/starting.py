@@ -1,0 +1,87 @@
+"""A run that starts from the captioner that another run has trained: `train --from RUN`.
+
+The network's settings, the words and the backbone are those of the other run; all else is the new run's own.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+
+from captionlens.errors import OptionError, RunError
+from captionlens.network import CaptioningNetwork
+from captionlens.training.config import TrainingConfig, make_config
+from captionlens.training.run_folder import DataSettings, RunFolder
+from captionlens.training.tuning import TAIL
+
+# What decides which weights there are and what they mean; dropout is no part of it.
+_TAKEN = ("backbone", "vocabulary_size", "min_count")
+
+
+def begin_from(
+    source: RunFolder, data: DataSettings, preset: str, changes: dict[str, Any]
+) -> tuple[DataSettings, TrainingConfig]:
+    """What a new run is asked for that starts from another's kept weights.
+
+    Of the same data set, the other run's feature store is used unless the new run names one, or trains other blocks of
+    the backbone.
+
+    Args:
+        source: the run to start from.
+        data: of the new run.
+        preset: of the new run.
+        changes: laid over the preset, as for `make_config`.
+
+    Raises:
+        RunError: the other run has no kept weights.
+        OptionError: a setting contradicts the other run's network, words or backbone, or makes no sense.
+    """
+    if not (source.path / "best.safetensors").exists():
+        raise RunError(source.path, "has no best.safetensors to start from: no epoch was trained to its end")
+    theirs = _fixed(source.config)
+    taken = {name: getattr(source.config, name) for name in _TAKEN}
+    config = make_config(preset, {"network": _network(source.config)}, taken, changes)
+    for name, value in _fixed(config).items():
+        if value != theirs[name]:
+            raise OptionError(f"{name} is {theirs[name]!r} in {source.path}, which this run starts from, got {value!r}")
+    weights = source.data.backbone_weights
+    if data.backbone_weights not in (None, weights):
+        raise OptionError(
+            f"the backbone's weights are {weights or 'the usual ones'} in {source.path}, which this run starts from, "
+            f"got {data.backbone_weights}"
+        )
+    features = data.features
+    same_part = config.finetune_blocks == source.config.finetune_blocks  # of the backbone is frozen
+    if features is None and data.dataset == source.data.dataset and same_part:
+        features = str(source.features)
+    return replace(data, from_run=str(source.path), features=features, backbone_weights=weights), config
+
+
+def load_starting_weights(network: CaptioningNetwork, source: Path) -> None:
+    """Put the weights that a run has kept into a network; those of the backbone are there already.
+
+    Raises:
+        RunError: they are gone, or those of another network.
+    """
+    path = source / "best.safetensors"
+    try:
+        kept = safetensors.torch.load_file(path)
+        own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(TAIL)}
+        others = {name: tensor for name, tensor in kept.items() if not name.startswith(TAIL)}
+        network.load_state_dict(own | others)
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        raise RunError(path, f"cannot be started from ({error})") from error
+
+
+def _network(config: TrainingConfig) -> dict[str, Any]:
+    """All settings of a run's network, those of its preset and the defaults among them."""
+    sizes = {"vocabulary", "rows", "columns", "channels"}  # not settings: they follow from words and backbone
+    settings = config.network_config(vocabulary=1, rows=1, columns=1, channels=1).to_dict()
+    return {name: value for name, value in settings.items() if name not in sizes}
+
+
+def _fixed(config: TrainingConfig) -> dict[str, Any]:
+    """What must not differ, by the names that users know."""
+    network = {f"network.{name}": value for name, value in _network(config).items() if name != "dropout"}
+    return {name: getattr(config, name) for name in _TAKEN} | network
