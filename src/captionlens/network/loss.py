@@ -21,6 +21,9 @@ def caption_loss(
     label_smoothing: float = 0.0,
     doubly_stochastic: float = 0.0,
     attention_entropy: float = 0.0,
+    reinforce_weight: float = 0.0,
+    reinforce_entropy: float = 0.0,
+    baseline: Tensor | float = 0.0,
     caption_share: float = 1.0,
     word_share: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
@@ -30,12 +33,19 @@ def caption_loss(
     attention over a caption: the mean over captions of sum_i (1 - sum_t alpha_ti)^2 / L. The entropy of a word's
     attention, - sum_i alpha_i log alpha_i in nats, is the smaller the fewer places it looks at.
 
+    Hard attention has `reinforce_weight` and `reinforce_entropy`, the paper's lambda_r and lambda_e: see `reinforce`,
+    whose `baseline` it takes. The second is a wish for many places, and soft attention has none of both.
+
     With the shares of a `Batch`, the mean over all processes is the loss of the whole batch.
     """
     layer = teacher.output_words
-    loss, cross_entropy = smoothed_cross_entropy(
+    loss, cross_entropy, word_losses = _cross_entropies(
         teacher.hidden, layer.weight, layer.bias, teacher.targets, label_smoothing
     )
+    if teacher.chosen is not None:
+        if reinforce_weight:
+            loss = loss + reinforce_weight * reinforce(teacher, -word_losses, baseline)
+        attention_entropy -= reinforce_entropy
     if word_share != 1:
         loss, cross_entropy = word_share * loss, word_share * cross_entropy
     if doubly_stochastic:
@@ -47,6 +57,29 @@ def caption_loss(
         entropies = -(alpha * alpha.log()).sum(-1)  # (N,)
         loss = loss + word_share * attention_entropy * entropies.mean()
     return loss, cross_entropy
+
+
+def reinforce(teacher: Teacher, log_probs: Tensor, baseline: Tensor | float = 0.0) -> Tensor:
+    """What gives hard attention its gradient: that of the expected mean of `-log_probs`, estimated from one draw.
+
+    "Show, Attend and Tell", equation (12), after Williams, "Simple Statistical Gradient-following Algorithms for
+    Connectionist Reinforcement Learning", 1992: the mean over words of (baseline - reward) log alpha of the place that
+    was drawn, zero for words that saw the expected place. The reward of a place is the log-probability of its word and
+    of all that follow in the caption; what came before does not depend on it, and would only make the estimate less
+    certain. The value itself means nothing.
+
+    Args:
+        teacher: with `words` and `chosen`.
+        log_probs: of the N words, in nats (N,).
+        baseline: what a word's log-probability is expected to be.
+    """
+    words, chosen = teacher.words, teacher.chosen
+    if words is None or chosen is None:
+        raise ValueError("teacher forcing drew no places")
+    rewards = words.padded((log_probs.detach() - baseline)[:, None])  # (T, P, C, 1)
+    rewards = rewards.flip(0).cumsum(0).flip(0).flatten()[words.flat]  # (N,)
+    alpha = teacher.attention.gather(1, chosen.clamp(min=0)[:, None]).squeeze(1)  # (N,)
+    return -(rewards * alpha.clamp(min=1e-30).log())[chosen >= 0].sum() / len(chosen)
 
 
 def smoothed_cross_entropy(
@@ -65,17 +98,25 @@ def smoothed_cross_entropy(
         targets: (N,) numbers of the right words.
         smoothing: share of a target spread evenly over all V words, from 0 to 1.
     """
+    smoothed, plain, _ = _cross_entropies(hidden, weight, bias, targets, smoothing)
+    return smoothed, plain
+
+
+def _cross_entropies(
+    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `smoothed_cross_entropy`, and the plain one of each word (N,), without gradient too."""
     kind = hidden.device.type
     product = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
     if kernels is None or kind != "cpu" or product == torch.float16:
         logits = linear(hidden[: len(targets)], weight, bias)
         with torch.autocast(kind, enabled=False):
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            plain = cross_entropy(logits.detach(), targets)
-            return cross_entropy(logits, targets, label_smoothing=smoothing), plain
+            plain = cross_entropy(logits.detach(), targets, reduction="none")
+            return cross_entropy(logits, targets, label_smoothing=smoothing), plain.mean(), plain
     with torch.autocast(kind, enabled=False):
-        smoothed, plain = _CrossEntropy.apply(product, hidden, weight, bias, targets, smoothing)  # type: ignore[no-untyped-call]
-    return smoothed, plain
+        results: tuple[Tensor, Tensor, Tensor] = _CrossEntropy.apply(product, hidden, weight, bias, targets, smoothing)  # type: ignore[no-untyped-call]
+    return results
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -84,7 +125,7 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, product: torch.dtype, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         wide = torch.promote_types(product, torch.float32)
         ctx.types = hidden.dtype, weight.dtype, bias.dtype
         hidden, weight = hidden.detach().to(product), weight.detach().to(product)
@@ -95,12 +136,13 @@ class _CrossEntropy(torch.autograd.Function):
         kernels.cross_entropy(numbers.numpy(), bias_, targets.numpy(), bias_.dtype.type(smoothing), losses.numpy())
         ctx.save_for_backward(hidden, weight, logits)  # the gradient by now
         right, even = losses.mean(0)
-        ctx.mark_non_differentiable(right)
-        return (1 - smoothing) * right + smoothing * even, right
+        of_words = losses[:, 0]
+        ctx.mark_non_differentiable(right, of_words)
+        return (1 - smoothing) * right + smoothing * even, right, of_words
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, d_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, gradient = ctx.saved_tensors
         if d_loss != 1:  # nearly always 1: a pass over (R, V) saved
             gradient = gradient * d_loss.to(gradient.dtype)

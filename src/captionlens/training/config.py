@@ -35,6 +35,8 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     doubly_stochastic: float = 0.0  # weight of the regulariser of "Show, Attend and Tell", section 4.2.1
     attention_entropy: float = 0.0  # weight of the entropy of each word's attention
+    reinforce_weight: float = 1.0  # of hard attention: lambda_r of "Show, Attend and Tell", section 4.1
+    reinforce_entropy: float = 0.01  # likewise lambda_e, of the wish to look at many places
     average_decay: float = 0.0  # of the moving average of the weights that is validated and kept; 0: none
     seed: int = 1
     beam: int = 3  # of validation, and the default of the exported captioner
@@ -52,6 +54,8 @@ class TrainingConfig:
             ("vocabulary_size", self.vocabulary_size >= 1, "at least 1"),
             ("max_words", self.max_words >= 1, "at least 1"),
             ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("reinforce_weight", self.reinforce_weight >= 0, "at least 0"),
+            ("reinforce_entropy", self.reinforce_entropy >= 0, "at least 0"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("average_decay", 0 <= self.average_decay < 1, "in [0, 1)"),
             ("validation_photographs", self.validation_photographs >= 1, "at least 1"),
@@ -89,6 +93,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.1,
         "average_decay": 0.999,
         "length_penalty": 0.7,
+    },
+    # Xu et al., "Show, Attend and Tell", ICML 2015: Adam, batches of 64, early stopping (here: the best epoch is kept).
+    "show-attend-tell": {
+        "min_count": 3,
+        "learning_rate": 4e-4,
+        "doubly_stochastic": 1.0,
     },
 }
 

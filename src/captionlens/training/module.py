@@ -1,6 +1,7 @@
 """What Lightning drives: the loss of a batch, the optimiser, and the validation by captions."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -36,6 +37,8 @@ class CaptioningModule(pl.LightningModule):
         processes: that train together.
     """
 
+    baseline: Tensor  # of hard attention's gradient: what a word's log-probability is expected to be
+
     def __init__(
         self,
         network: CaptioningNetwork,
@@ -60,6 +63,8 @@ class CaptioningModule(pl.LightningModule):
         self.caption_total = 0  # captions trained on so far
         self._clock = 0.0
         self._losses: list[tuple[float, int]] = []  # validation loss and words of each batch
+        if network.config.attention_kind == "hard":
+            self.register_buffer("baseline", torch.tensor(-math.log(network.config.vocabulary)))
 
     @property
     def kept(self) -> CaptioningNetwork:
@@ -134,11 +139,17 @@ class CaptioningModule(pl.LightningModule):
             label_smoothing=self.config.label_smoothing,
             doubly_stochastic=self.config.doubly_stochastic,
             attention_entropy=self.config.attention_entropy,
+            reinforce_weight=self.config.reinforce_weight,
+            reinforce_entropy=self.config.reinforce_entropy,
+            baseline=self.baseline if teacher.chosen is not None else 0.0,
             caption_share=batch.caption_share,
             word_share=batch.word_share,
         )
         self.log("loss", cross_entropy, on_step=True, on_epoch=True, batch_size=batch.word_count, sync_dist=True)
         self.caption_total += batch.caption_count
+        if teacher.chosen is not None and batch.word_share:
+            # A moving average, as in "Show, Attend and Tell", section 4.1. Of several processes, the first's counts.
+            self.baseline.lerp_(-cross_entropy / batch.word_share, 0.1)
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
