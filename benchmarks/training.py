@@ -42,8 +42,8 @@ from captionlens.network.loss import caption_loss
 ENOUGH = 1000  # epochs: training ends when enough was measured
 # Whose own time belongs to what, by the beginning of the operation's name; the first that fits.
 PARTS = (
-    ("attention, forward and back", ("kernels.look",)),
-    ("GRU's elementwise part", ("kernels.move", "kernels.carry")),
+    ("attention, forward and back", ("kernels.look", "kernels.pick", "kernels.gate")),
+    ("the cell's elementwise part", ("kernels.move", "kernels.carry")),
     ("cross-entropy", ("kernels.cross", "aten::_log_softmax", "aten::nll_loss")),
     ("matrix products", ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")),
     ("reading and collating", ("reading",)),
@@ -213,19 +213,23 @@ def floor_of(job: Job) -> dict[str, float]:
     }
 
 
+def wrapped(kernels: Any, *names: str) -> Any:
+    """Compiled loops, each under its name in the profile."""
+    return SimpleNamespace(**{name: named(getattr(kernels, name), f"kernels.{name}") for name in names})
+
+
 def profile_step(job: Job, batches: int) -> dict[str, float]:
     """Milliseconds of each part of a step; the profiler itself makes the step a little slower."""
     read = job.training.collate
     job.training.collate = named(read, "reading")  # type: ignore[method-assign]
     kernels = recurrence.kernels, loss.kernels
     if kernels[0] is not None:
-        wrapped: Any = SimpleNamespace(
-            **{
-                name: named(getattr(kernels[0], name), f"kernels.{name}")
-                for name in ("look", "look_back", "move", "move_back", "carry_back", "cross_entropy")
-            }
+        of_cells = recurrence.cell_kernels
+        recurrence.kernels = loss.kernels = wrapped(
+            kernels[0], "look", "look_back", "gate_back", "pick", "cross_entropy"
         )
-        recurrence.kernels = loss.kernels = wrapped
+        moves = ("move", "move_back", "carry_back", "move_lstm", "move_lstm_back", "carry_lstm_back")
+        recurrence.cell_kernels = wrapped(of_cells, *moves)
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if job.device == "cuda" else [])
     profiler = profile(activities=activities)
     elapsed = 0.0
@@ -244,6 +248,8 @@ def profile_step(job: Job, batches: int) -> dict[str, float]:
         job.trainer(Watch(batches, segment), ENOUGH).fit(job.module())
     finally:
         recurrence.kernels, loss.kernels = kernels
+        if kernels[0] is not None:
+            recurrence.cell_kernels = of_cells
         job.training.collate = read  # type: ignore[method-assign]
     parts = dict.fromkeys([*(name for name, _ in PARTS), REST], 0.0)
     for event in profiler.key_averages():

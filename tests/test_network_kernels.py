@@ -39,6 +39,6 @@ def test_what_is_no_number_is_seen_in_the_states() -> None:
     words = Words.of(torch.tensor([[2]]))
     values = [torch.zeros(shape) for shape in ((1, 1, 3), (1, 4, 6), (1, 4, 5), (2, 9), (5,), (14, 3), (14,), (9, 6))]
     values[3][0, 0] = torch.nan
-    states, _, alphas = unroll(words, *values)
+    states, _, alphas, _ = unroll(words, *values)
     assert states[0].isnan().any()
     assert alphas[1].isnan().any()

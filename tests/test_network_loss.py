@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy, linear
 
 from captionlens.network import Teacher
 from captionlens.network.loss import caption_loss, smoothed_cross_entropy
+from captionlens.network.words import Words
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -107,7 +108,7 @@ def teacher(attention: list[list[float]]) -> Teacher:
         weights,
         sums,
         present,
-        present[None],
+        Words.of(torch.tensor([[1, 1, 0]])),
     )
 
 

@@ -1,11 +1,16 @@
 """Teacher forcing through time against plain autograd, and against the network word by word."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from captionlens.network import CaptioningNetwork, NetworkConfig, recurrence
+from captionlens.network import CaptioningNetwork, NetworkConfig
+from captionlens.network.cells import GATES, Cell, next_state
 from captionlens.network.dropout import CheapDropout
+from captionlens.network.plain import advance
 from captionlens.network.recurrence import Words, unroll, unroll_plainly
 
 LENGTHS = {
@@ -20,7 +25,8 @@ LENGTHS = {
 def arguments(
     lengths: list[list[int]],
     *,
-    gated: bool,
+    gate: str,
+    cell: str = "gru",
     asked: bool = False,
     filling: int = 0,
     memory: int = 6,
@@ -30,26 +36,28 @@ def arguments(
     torch.manual_seed(0)
     words = Words.of(torch.tensor(lengths))
     photographs, places, size, units = len(lengths), 4, 5, 3
-    stacked = size + 3 * units + (memory if gated else 0)
+    gates = GATES[cell] * units
+    stacked = size + gates + {"none": 0, "scalar": 1, "vector": memory}[gate]
     shapes = [
-        (photographs, 1, units), (photographs, places, memory), (photographs, places, size),
-        (len(words.flat) + filling, 3 * units + (size if asked else 0)), (size,),
-        (stacked, units), (stacked,), (3 * units, memory),
+        (photographs, 1, 2 * units if cell == "lstm" else units), (photographs, places, memory),
+        (photographs, places, size), (len(words.flat) + filling, gates + (size if asked else 0)), (size,),
+        (stacked, units), (stacked,), (gates, memory),
     ]  # fmt: skip
     return words, [torch.randn(shape, dtype=dtype).requires_grad_() for shape in shapes]
 
 
-def loss(words: Words, results: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def loss(words: Words, results: Sequence[Tensor | None]) -> Tensor:
     """Something of all results, the sums of the attention over time included."""
-    states, contexts, alphas = results
+    states, contexts, alphas, _ = results
+    assert states is not None and contexts is not None and alphas is not None
     weights = torch.linspace(-1, 2, states.numel(), dtype=states.dtype).view(states.shape)
     sums = words.padded(alphas).sum(0)
     return (weights * states).sum() + contexts.sin().sum() + (1 - sums).square().sum()
 
 
-def assert_equal_to_autograd(words: Words, values: list[Tensor]) -> None:
+def assert_equal_to_autograd(words: Words, values: list[Tensor], **hard: Any) -> None:
     """Results and gradients of `unroll` and `unroll_plainly` on the same values."""
-    fast, plain = unroll(words, *values), unroll_plainly(words, *values)
+    fast, plain = unroll(words, *values, **hard), unroll_plainly(words, *values, **hard)
     for one, other in zip(fast, plain, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
     gradients = torch.autograd.grad(loss(words, fast), values)
@@ -58,21 +66,83 @@ def assert_equal_to_autograd(words: Words, values: list[Tensor]) -> None:
         torch.testing.assert_close(one, other, rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize(("gated", "asked"), [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("gate", ["none", "scalar", "vector"])
+@pytest.mark.parametrize("asked", [False, True])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
-def test_results_and_gradients_are_those_of_plain_autograd(lengths: list[list[int]], gated: bool, asked: bool) -> None:
+def test_results_and_gradients_are_those_of_plain_autograd(
+    lengths: list[list[int]], asked: bool, gate: str, cell: str
+) -> None:
     for filling in (0, 3):
-        words, values = arguments(lengths, gated=gated, asked=asked, filling=filling)
+        words, values = arguments(lengths, gate=gate, cell=cell, asked=asked, filling=filling)
         assert_equal_to_autograd(words, values)
 
 
-@pytest.mark.parametrize(("gated", "asked"), [(False, False), (True, True)])
-def test_what_computes_a_word_can_be_compiled_whole_for_words_of_any_number(gated: bool, asked: bool) -> None:
-    # As on a card, but for the code that is made at last, which would need a compiler of C++ here.
-    word = torch.compile(recurrence._word, dynamic=True, fullgraph=True, backend="aot_eager")
+def draws(words: Words) -> Tensor:
+    """Of each word: some draw a place, some take the strongest, some see the expected one."""
+    torch.manual_seed(2)
+    kinds = torch.randint(4, (len(words.flat),))
+    return torch.where(kinds == 0, -1.0, torch.where(kinds == 1, 1.0, torch.rand(len(kinds))))
+
+
+@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("gate", ["none", "scalar", "vector"])
+@pytest.mark.parametrize("asked", [False, True])
+def test_hard_results_and_gradients_are_those_of_plain_autograd(asked: bool, gate: str, cell: str) -> None:
     for lengths in LENGTHS.values():
-        words, values = arguments(lengths, gated=gated, asked=asked)
-        compiled, plain = unroll_plainly(words, *values, word=word), unroll_plainly(words, *values)
+        words, values = arguments(lengths, gate=gate, cell=cell, asked=asked, filling=3)
+        assert_equal_to_autograd(words, values, hard=True, draws=draws(words))
+        assert_equal_to_autograd(words, values, hard=True)
+
+
+def test_hard_attention_draws_each_place_as_often_as_it_is_weighed() -> None:
+    words, values = arguments([[1] * 4000], gate="none")
+    torch.manual_seed(3)
+    for way in (unroll, unroll_plainly):
+        _, contexts, alphas, chosen = way(words, *values, hard=True, draws=torch.rand(4000, dtype=torch.float64))
+        assert chosen is not None
+        shares = torch.bincount(chosen, minlength=4) / 4000
+        # The words are alike but for what they are fed: all have one attention at the first word.
+        error = 4 * (alphas[0] * (1 - alphas[0]) / 4000).sqrt()  # four standard deviations
+        assert ((shares - alphas[0]).abs() < error).all()
+        torch.testing.assert_close(contexts, values[1][0, chosen])
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_a_cell_is_that_of_pytorch(cell: str) -> None:
+    torch.manual_seed(0)
+    ours, (context, embedded, state, memory) = Cell(cell, 4, 3, 5), (torch.randn(7, size) for size in (4, 3, 5, 5))
+    theirs = {"gru": torch.nn.GRUCell, "lstm": torch.nn.LSTMCell}[cell](4 + 3, 5)
+    with torch.no_grad():
+        theirs.weight_ih.copy_(torch.cat([ours.context_layer.weight, ours.embedding_layer.weight], 1))
+        theirs.weight_hh.copy_(ours.state_layer.weight)
+        theirs.bias_ih.copy_(ours.context_layer.bias)
+        theirs.bias_hh.copy_(ours.state_layer.bias)
+        inputs = ours.context_layer(context) + ours.embedding_layer(embedded)
+        whole = torch.cat([state, memory], -1) if cell == "lstm" else state
+        result = next_state(inputs, ours.state_layer(state), whole)
+        both = torch.cat([context, embedded], -1)
+        expected = torch.cat(theirs(both, (state, memory)), -1) if cell == "lstm" else theirs(both, state)
+    torch.testing.assert_close(result, expected)
+
+
+@pytest.mark.parametrize(
+    ("cell", "gate", "asked", "hard"),
+    [("gru", "none", False, False), ("gru", "vector", True, False), ("lstm", "scalar", True, True)],
+)
+def test_what_computes_a_word_can_be_compiled_whole_for_words_of_any_number(
+    cell: str, gate: str, asked: bool, hard: bool
+) -> None:
+    # As on a card, but for the code that is made at last, which would need a compiler of C++ here.
+    torch.compiler.reset()  # it keeps a few variants of a function, of all tests together
+    word = torch.compile(advance, dynamic=True, fullgraph=True, backend="aot_eager")
+    for lengths in LENGTHS.values():
+        words, values = arguments(lengths, cell=cell, gate=gate, asked=asked)
+        options: dict[str, Any] = {"hard": True, "draws": draws(words)} if hard else {}
+        compiled, plain = (
+            unroll_plainly(words, *values, **options, word=word),
+            unroll_plainly(words, *values, **options),
+        )
         gradients = torch.autograd.grad(loss(words, compiled), values)
         expected = torch.autograd.grad(loss(words, plain), values)
         for one, other in zip((*compiled, *gradients), (*plain, *expected), strict=True):
@@ -80,7 +150,7 @@ def test_what_computes_a_word_can_be_compiled_whole_for_words_of_any_number(gate
 
 
 def test_large_values_inside_the_attention_stay_finite() -> None:
-    words, values = arguments(LENGTHS["several"], gated=True)
+    words, values = arguments(LENGTHS["several"], gate="vector")
     with torch.no_grad():
         values[2][0] *= 30
         values[2][1, 0] = 500.0
@@ -97,14 +167,27 @@ def test_words_are_packed_by_time_photograph_slot() -> None:
     assert padded.sum(0).tolist() == [[6, 2], [0, 0], [3 + 6 + 8, 4 + 7]]
 
 
-def network(preset: str, **changes: object) -> CaptioningNetwork:
+BASE = {"initial_state": "mean", "gated_context": True, "deep_output": True}
+PAPER = BASE | {"scalar_gate": True, "cell": "lstm"}
+KINDS: dict[str, dict[str, Any]] = {
+    "tutorial": {},
+    "base": BASE,
+    "tutorial with word query": {"word_query": True},
+    "show-attend-tell": PAPER,
+    "zero LSTM": {"cell": "lstm"},
+    "hard": PAPER | {"attention_kind": "hard"},
+    "hard GRU": {"attention_kind": "hard", "word_query": True},
+    "sentinel": PAPER | {"sentinel": True, "word_query": True},
+    "sentinel of a GRU": BASE | {"sentinel": True},
+    "heads": PAPER | {"heads": 4},
+    "heads of a GRU": {"heads": 2, "word_query": True},
+}
+
+
+def network(kind: str, **changes: Any) -> CaptioningNetwork:
     torch.manual_seed(0)
-    base = {"initial_state": "mean", "gated_context": True, "deep_output": True}
     sizes = {"memory": 24, "embedding": 16, "units": 16, "attention": 32}
-    if preset.endswith("with word query"):
-        changes["word_query"] = True
-    options = (base if preset == "base" else {}) | sizes | changes
-    return CaptioningNetwork(NetworkConfig(30, 3, 3, 20, **options))  # type: ignore[arg-type]
+    return CaptioningNetwork(NetworkConfig(30, 3, 3, 20, **KINDS[kind] | sizes | changes))
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -117,18 +200,19 @@ def batch() -> tuple[Tensor, Tensor]:
     return torch.rand(3, 9, 20), captions
 
 
-@pytest.mark.parametrize("preset", ["tutorial", "base", "tutorial with word query"])
-def test_teaching_is_stepping_word_by_word(preset: str) -> None:
-    model = network(preset).eval()
+@pytest.mark.parametrize("kind", KINDS)
+def test_teaching_is_stepping_word_by_word(kind: str) -> None:
+    model = network(kind).eval()
     features, captions = batch()
     with torch.no_grad():
         teacher = model.teach(features, captions)
-        memory, keys, state = model.start(features)
-        state = state.expand(-1, 2, -1)
+        memory, keys, *state = model.start(features)
+        state = [part.expand(-1, 2, -1) for part in state]
         sums = torch.zeros(3, 2, 9)
         expected, targets = [], []
         for time in range(7):
-            log_probs, alpha, state = model.step(captions[:, :, time], memory, keys, state)
+            log_probs, alpha, *state = model.step(captions[:, :, time], memory, keys, *state)
+            torch.testing.assert_close(alpha.sum(-1), torch.ones(3, 2))
             there = captions[:, :, time + 1] != 0
             sums += alpha * there[..., None]
             expected.append(log_probs[there])
@@ -139,9 +223,9 @@ def test_teaching_is_stepping_word_by_word(preset: str) -> None:
     assert teacher.present.tolist() == [[True, True], [True, True], [True, False]]
 
 
-@pytest.mark.parametrize("preset", ["tutorial", "base", "tutorial with word query"])
-def test_half_precision_keeps_the_loss_and_the_direction_of_the_gradient(preset: str) -> None:
-    model = network(preset)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("hard")])
+def test_half_precision_keeps_the_loss_and_the_direction_of_the_gradient(kind: str) -> None:
+    model = network(kind)
     features, captions = batch()
     losses, gradients = [], []
     for enabled in (False, True):

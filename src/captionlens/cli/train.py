@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @data_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="RUN")
-@click.option("--preset", help="tutorial, base or self-critical [default: base].")
+@click.option("--preset", help="tutorial, show-attend-tell, base or self-critical [default: base].")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="Settings in a YAML file.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
 @click.option("--resume", is_flag=True, help="Go on with RUN as it was started, plus what --set changes.")

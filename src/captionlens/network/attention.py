@@ -1,4 +1,4 @@
-"""Additive attention over the places of a grid.
+"""Additive attention over the places of a grid: soft or hard, with one head or several.
 
 Bahdanau, Cho and Bengio, "Neural Machine Translation by Jointly Learning to Align and Translate", ICLR 2015,
 equation (6) and appendix A.1.2; over image features: Xu et al., "Show, Attend and Tell", ICML 2015.
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class AdditiveAttention(nn.Module):
-    """Weights of L places for each of K queries a photograph: softmax of v tanh(W memory + U query).
+    """The layers of an attention whose scores are v tanh(W memory + U query).
 
     Args:
         memory_size: M, the size of an encoded place.
@@ -28,20 +28,57 @@ class AdditiveAttention(nn.Module):
         keys: Tensor = self.memory_layer(memory)
         return keys
 
-    def forward(self, queries: Tensor, memory: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Attend to the memory.
 
-        Args:
-            queries: the decoder's states through `query_layer` (B, K, A), K of them a photograph.
-            memory: encoded places (B, L, M).
-            keys: of the memory (B, L, A).
+def scores_of(queries: Tensor, keys: Tensor, score: Tensor, heads: int) -> Tensor:
+    """What the softmax over places is taken of (B, K, heads, L), for K queries a photograph.
 
-        Returns:
-            The context vectors (B, K, M) and the attention (B, K, L), which sums to 1 over the places.
-        """
-        # The K captions of a photograph share its keys by broadcasting; nothing is copied.
-        hidden = torch.tanh(keys[:, None] + queries[:, :, None])  # (B, K, L, A)
-        scores = self.score_layer(hidden).squeeze(-1)  # (B, K, L)
-        alpha = scores.float().softmax(-1)  # (B, K, L)
-        context = torch.bmm(alpha.to(memory.dtype), memory)  # (B, K, M)
-        return context, alpha
+    Args:
+        queries: the decoder's states through `query_layer` (B, K, A).
+        keys: of the memory (B, L, A).
+        score: weights of the units (A,).
+        heads: each has A / heads of the units to itself.
+    """
+    # The K captions of a photograph share its keys by broadcasting; nothing is copied.
+    hidden = torch.tanh(keys[:, None] + queries[:, :, None])  # (B, K, L, A)
+    score = score.to(hidden.dtype)
+    if heads == 1:
+        return (hidden @ score)[:, :, None]
+    return (hidden * score).reshape(*hidden.shape[:3], heads, -1).sum(-1).transpose(2, 3)
+
+
+def attended(alpha: Tensor, memory: Tensor) -> Tensor:
+    """The expected places (B, K, M).
+
+    Args:
+        alpha: attention of each head (B, K, heads, L), which weighs M / heads of each place's values.
+        memory: encoded places (B, L, M).
+    """
+    heads = alpha.shape[2]
+    alpha = alpha.to(memory.dtype)
+    if heads == 1:
+        return torch.bmm(alpha[:, :, 0], memory)
+    values = memory.reshape(*memory.shape[:2], heads, -1).transpose(1, 2)  # (B, heads, L, M / heads)
+    return (alpha.transpose(1, 2) @ values).transpose(1, 2).flatten(-2)
+
+
+def chosen_places(alpha: Tensor, draws: Tensor | None) -> Tensor:
+    """One place for each attention (..., L): int64 (...), or -1 where the expected place is wanted.
+
+    Args:
+        alpha: weights that sum to 1.
+        draws: (...), evenly drawn from [0, 1) where a place is to be drawn, below 0 where none is, and 1 or more, or
+            no tensor at all, where it is to be the strongest.
+    """
+    strongest = alpha.argmax(-1)
+    if draws is None:
+        return strongest
+    passed = alpha.cumsum(-1)
+    drawn = (passed <= draws[..., None] * passed[..., -1:]).sum(-1).clamp(max=alpha.shape[-1] - 1)
+    return torch.where(draws < 0, -1, torch.where(draws < 1, drawn, strongest))
+
+
+def hard_weights(alpha: Tensor, chosen: Tensor) -> Tensor:
+    """All weight on the chosen place (..., L), without a gradient; `alpha` itself where `chosen` (...) is -1."""
+    places = torch.arange(alpha.shape[-1], device=alpha.device)
+    picked = (places == chosen[..., None]).to(alpha.dtype)
+    return torch.where(chosen[..., None] < 0, alpha, picked)

@@ -1,4 +1,4 @@
-"""The captioning network: an encoder of the places, additive attention, a GRU decoder, an output layer."""
+"""The captioning network: an encoder of the places, additive attention, a recurrent decoder, an output layer."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -7,9 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from captionlens.network.attention import AdditiveAttention
+from captionlens.network.cells import Cell
 from captionlens.network.config import NetworkConfig
 from captionlens.network.dropout import CheapDropout
-from captionlens.network.recurrence import Words, next_state, unroll
+from captionlens.network.plain import advance
+from captionlens.network.recurrence import unroll
+from captionlens.network.words import Words
 
 ROWS = 32  # the words of a batch are filled up to a multiple
 
@@ -21,8 +24,8 @@ class Teacher:
     `targets` (N,) and `attention` (N, L) are of the N words that are not padding, all captions together. `hidden`
     (R, X) is what `output_words` makes the words' logits of; its rows from N to R only fill up. `attention_sums`
     (P, C, L) is the attention of each caption's words summed over time, and `present` (P, C) tells the captions that
-    are there from those that only fill the batch. `there` (T, P, C) tells for each time of each caption whether it has
-    a word to predict: the N words are those, in that order.
+    are there from those that only fill the batch. With hard attention, `chosen` (N,) is the place each word looked at,
+    or -1 where it saw the expected one; `words` says which words the N are.
     """
 
     hidden: Tensor
@@ -31,7 +34,8 @@ class Teacher:
     attention: Tensor
     attention_sums: Tensor
     present: Tensor
-    there: Tensor
+    words: Words
+    chosen: Tensor | None = None
 
     @property
     def logits(self) -> Tensor:
@@ -44,18 +48,9 @@ class Layers(NamedTuple):
     """Weights that every word goes through, stacked: what reads the word before, and what reads the state."""
 
     word_weight: Tensor
+    word_bias: Tensor
     state_weight: Tensor
     state_bias: Tensor
-
-
-class GRUCell(nn.Module):
-    """A gated recurrent unit (Cho et al., EMNLP 2014, in the form of cuDNN: reset after the product)."""
-
-    def __init__(self, context_size: int, embedding_size: int, units: int) -> None:
-        super().__init__()
-        self.context_layer = nn.Linear(context_size, 3 * units)
-        self.embedding_layer = nn.Linear(embedding_size, 3 * units, bias=False)
-        self.state_layer = nn.Linear(units, 3 * units)
 
 
 class CaptioningNetwork(nn.Module):
@@ -77,15 +72,23 @@ class CaptioningNetwork(nn.Module):
         self.attention = AdditiveAttention(config.memory, config.units, config.attention)
         if config.word_query:
             self.word_query_layer = nn.Linear(config.embedding, config.attention, bias=False)
-        self.cell = GRUCell(context_size, config.embedding, config.units)
+        self.cell = Cell(config.cell, context_size, config.embedding, config.units)
         self.dropout = CheapDropout(config.dropout)
         if config.positions:
             self.row_embedding = nn.Parameter(torch.randn(config.rows, 1, config.memory) * 0.1)
             self.column_embedding = nn.Parameter(torch.randn(1, config.columns, config.memory) * 0.1)
         if config.initial_state == "mean":
             self.initial_layer = nn.Linear(config.memory, config.units)
+            if config.cell == "lstm":
+                self.initial_cell_layer = nn.Linear(config.memory, config.units)
+        if config.sentinel:
+            # Lu et al., "Knowing When to Look", CVPR 2017, equation (9), and what makes a key and a value of it.
+            self.sentinel_word_layer = nn.Linear(config.embedding, config.units, bias=False)
+            self.sentinel_state_layer = nn.Linear(config.units, config.units)
+            self.sentinel_key_layer = nn.Linear(config.units, config.attention, bias=False)
+            self.sentinel_value_layer = nn.Linear(config.units, context_size, bias=False)
         if config.gated_context:
-            self.gate_layer = nn.Linear(config.units, context_size)
+            self.gate_layer = nn.Linear(config.units, 1 if config.scalar_gate else context_size)
         if config.deep_output:
             hidden = config.embedding
             self.output_state = nn.Linear(config.units, hidden)
@@ -95,14 +98,15 @@ class CaptioningNetwork(nn.Module):
             self.output_state = nn.Linear(config.units, hidden)
         self.output_words = nn.Linear(hidden, config.vocabulary)
 
-    def start(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def start(self, features: Tensor) -> tuple[Tensor, ...]:
         """Encode photographs, once for all their captions.
 
         Args:
             features: grid features (B, L, D), of any floating type; with a tail, what that takes.
 
         Returns:
-            memory (B, L, M), keys (B, L, A), and the initial state (B, 1, H).
+            memory (B, L, M), keys (B, L, A), and the initial state (B, 1, H); of an LSTM the initial memory cell
+            (B, 1, H) too.
         """
         if not torch.is_autocast_enabled(features.device.type):  # which casts from half precision in one go
             features = features.to(self.encoder.weight.dtype)
@@ -113,36 +117,54 @@ class CaptioningNetwork(nn.Module):
             memory = memory + (self.row_embedding + self.column_embedding).flatten(0, 1)
         memory = self.dropout(memory)
         keys = self.attention.keys(memory)  # (B, L, A)
+        lstm = self.config.cell == "lstm"
         if self.config.initial_state == "mean":
-            state = torch.tanh(self.initial_layer(memory.mean(1, keepdim=True)).float())
+            # "Show, Attend and Tell", section 3.1.2: layers of their own for the hidden state and the memory cell.
+            mean = memory.mean(1, keepdim=True)
+            layers = [self.initial_layer, self.initial_cell_layer] if lstm else [self.initial_layer]
+            state = [torch.tanh(layer(mean).float()) for layer in layers]
         else:
-            state = torch.zeros(memory.shape[0], 1, self.config.units, device=memory.device)
-        return memory, keys, state
+            zeros = torch.zeros(memory.shape[0], 1, self.config.units, device=memory.device)
+            state = [zeros, zeros.clone()] if lstm else [zeros]
+        return memory, keys, *state
 
     def layers(self) -> Layers:
         """What `step` makes of the weights before it uses them; made once, it serves for many words."""
-        return Layers(self._word_layers(), *self._state_layers())
+        return Layers(self._word_layers(), self._word_bias(), *self._state_layers())
 
     def step(
-        self, tokens: Tensor, memory: Tensor, keys: Tensor, state: Tensor, *, layers: Layers | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One word further, for K captions a photograph.
+        self, tokens: Tensor, memory: Tensor, keys: Tensor, *state: Tensor, layers: Layers | None = None
+    ) -> tuple[Tensor, ...]:
+        """One word further, for K captions a photograph. With hard attention the strongest place is looked at.
 
         Args:
             tokens: the words before (B, K).
             memory: (B, L, M), keys: (B, L, A), both as `start` gave them.
-            state: (B, K, H).
+            state: (B, K, H), and the memory cell of an LSTM (B, K, H).
             layers: as `layers` gives them; by default they are made anew.
 
         Returns:
-            log-probabilities of the next word (B, K, V), the attention (B, K, L), the next state (B, K, H).
+            log-probabilities of the next word (B, K, V), the attention (B, K, L), the next state as it was given.
         """
         layers = layers or self.layers()
         embedded = self.embedding(tokens)  # (B, K, E)
-        from_word = nn.functional.linear(embedded, layers.word_weight)
-        state, context, alpha = self._advance(from_word, memory, keys, state, (layers.state_weight, layers.state_bias))
-        logits = self.output_words(self._before_words(state, context, embedded))  # (B, K, V)
-        return logits.float().log_softmax(-1), alpha, state
+        from_word = nn.functional.linear(embedded, layers.word_weight, layers.word_bias)
+        moved, context, alpha, _ = advance(
+            torch.cat(state, -1),
+            from_word,
+            memory,
+            keys,
+            self.attention.score_layer.weight[0],
+            layers.state_weight,
+            layers.state_bias,
+            self.cell.context_layer.weight,
+            hard=self.config.attention_kind == "hard",
+            heads=self.config.heads,
+            sentinel=self._sentinel_layers(),
+        )
+        state = moved.split(self.config.units, -1)
+        logits = self.output_words(self._before_words(state[0], context, embedded))  # (B, K, V)
+        return logits.float().log_softmax(-1), alpha, *state
 
     def teach(self, features: Tensor, captions: Tensor, inputs: Tensor | None = None) -> Teacher:
         """Teacher forcing: every word predicted from the true words before it, or from those of `inputs`.
@@ -153,7 +175,7 @@ class CaptioningNetwork(nn.Module):
                 empty (all 0) rows. Fastest if a photograph's captions go from the longest to the shortest.
             inputs: (P, C, T), read as the words before instead of `captions`.
         """
-        memory, keys, first = self.start(features)
+        memory, keys, *first = self.start(features)
         lengths = (captions[:, :, 1:] != 0).sum(-1)  # (P, C) words to predict
         words = Words.of(lengths)
         by_time = captions.permute(2, 0, 1)  # (T, P, C)
@@ -164,31 +186,62 @@ class CaptioningNetwork(nn.Module):
         before = nn.functional.pad(before, (0, -len(before) % ROWS))  # (R,)
         embedded = self.dropout(self.embedding(before))  # (R, E)
         # What does not depend on the state is computed for all words at once.
-        query_size = self.config.attention if self.config.word_query else 0
-        bias = nn.functional.pad(self.cell.context_layer.bias, (query_size, 0))
-        from_words = nn.functional.linear(embedded, self._word_layers(), bias)
-        states, contexts, alphas = unroll(
+        from_words = nn.functional.linear(embedded, self._word_layers(), self._word_bias())
+        hard = self.config.attention_kind == "hard"
+        states, contexts, alphas, chosen = unroll(
             words,
-            first,
+            torch.cat(first, -1),
             memory,
             keys,
             from_words,
             self.attention.score_layer.weight[0],
             *self._state_layers(),
             self.cell.context_layer.weight,
+            hard=hard,
+            draws=self._draws(words) if hard and self.training else None,
+            heads=self.config.heads,
+            sentinel=self._sentinel_layers(),
         )
         hidden = self._before_words(states, contexts, embedded)  # (R, X)
         sums = words.padded(alphas).sum(0)
-        return Teacher(hidden, self.output_words, targets, alphas, sums, lengths > 0, words.there)
+        return Teacher(hidden, self.output_words, targets, alphas, sums, lengths > 0, words, chosen)
+
+    @staticmethod
+    def _draws(words: Words) -> Tensor:
+        """What decides for each word (N,) where hard attention looks; see `attention.chosen_places`.
+
+        Half of the captions see the expected places, which makes the gradient less random ("Show, Attend and Tell",
+        section 4.1).
+        """
+        draws = torch.rand(len(words.flat), device=words.flat.device)
+        slots = words.photographs * words.captions
+        expected = torch.rand(slots, device=draws.device) < 0.5
+        return torch.where(expected[words.flat % slots], -1.0, draws)
 
     def _word_layers(self) -> Tensor:
         """Weights of all layers that read the word before, stacked."""
-        weight: Tensor = self.cell.embedding_layer.weight
-        return torch.cat([self.word_query_layer.weight, weight]) if self.config.word_query else weight
+        weights = [self.cell.embedding_layer.weight]
+        if self.config.sentinel:
+            weights.insert(0, self.sentinel_word_layer.weight)
+        if self.config.word_query:
+            weights.insert(0, self.word_query_layer.weight)
+        return torch.cat(weights) if len(weights) > 1 else weights[0]
+
+    def _word_bias(self) -> Tensor:
+        """The bias of the cell's inputs, beside zeros for the other layers that read the word before."""
+        others = self.config.attention if self.config.word_query else 0
+        others += self.config.units if self.config.sentinel else 0
+        return nn.functional.pad(self.cell.context_layer.bias, (others, 0))
+
+    def _sentinel_layers(self) -> tuple[Tensor, Tensor] | None:
+        """Weights that make a key and a value of the sentinel."""
+        return (self.sentinel_key_layer.weight, self.sentinel_value_layer.weight) if self.config.sentinel else None
 
     def _state_layers(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of all layers that read the state, stacked: one product a word instead of three."""
         layers = [self.attention.query_layer, self.cell.state_layer]
+        if self.config.sentinel:
+            layers.append(self.sentinel_state_layer)
         if self.config.gated_context:
             layers.append(self.gate_layer)
         weight = torch.cat([layer.weight for layer in layers])
@@ -198,30 +251,6 @@ class CaptioningNetwork(nn.Module):
             dtype = torch.get_autocast_dtype(weight.device.type)
             return weight.to(dtype), bias.to(dtype)
         return weight, bias
-
-    def _advance(
-        self,
-        from_word: Tensor,
-        memory: Tensor,
-        keys: Tensor,
-        state: Tensor,
-        layers: tuple[Tensor, Tensor],
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Look, then move: the next state (B, K, H), the context (B, K, M), the attention (B, K, L)."""
-        weight, bias = layers
-        from_state = nn.functional.linear(state.to(weight.dtype), weight, bias)
-        sizes = [self.config.attention, 3 * self.config.units]
-        if self.config.gated_context:
-            sizes.append(self.config.memory)
-        query, recurrent, *gate = torch.split(from_state, sizes, -1)
-        if self.config.word_query:
-            from_query, from_word = torch.split(from_word, sizes[:2], -1)
-            query = query + from_query
-        context, alpha = self.attention(query, memory, keys)
-        if gate:
-            context = torch.sigmoid(gate[0]) * context
-        state = next_state(self.cell.context_layer(context) + from_word, recurrent, state)
-        return state, context, alpha
 
     def _before_words(self, state: Tensor, context: Tensor, embedded: Tensor) -> Tensor:
         """What the logits of the next word are made of (..., X)."""

@@ -164,10 +164,10 @@ def look(
         keys: exp(2 key) of each place (P, L, A).
         memory: encoded places (P, L, M).
         score: weights (A,).
-        from_state: query, cell and gate from the state (n, A + 3H [+ M]).
-        from_words: what the words before give to the query, if it is asked for, and the cell (N, [A +] 3H).
+        from_state: query, cell and gate from the state (n, A + G [+ 1 or M]); G is 3H in a GRU, 4H in an LSTM.
+        from_words: what the words before give to the query, if it is asked for, and the cell (N, [A +] G).
         queries, alphas, looked, gates, contexts: results: exp(2 query) (N, A), attention (N, L), contexts before the
-            gate (N, M), the gate (N, M) or (N, 0), contexts (N, M).
+            gate (N, M), the gate (N, M), (N, 1) or (N, 0), contexts (N, M).
     """
     places, size = keys.shape[1:]
     width = memory.shape[2]
@@ -175,6 +175,7 @@ def look(
     zero, one, two, limit = number(0), number(1), number(2), number(40)
     gate_begin = from_state.shape[1] - gates.shape[1]
     asked = from_words.shape[1] > gate_begin - size
+    one_gate = gates.shape[1] == 1 and width > 1
     for i in prange(len(from_state)):
         row = begin + i
         photograph = photographs[row]
@@ -204,10 +205,95 @@ def look(
             weight = alpha[place]
             for m in range(width):
                 context[m] += weight * memory[photograph, place, m]
-        if gates.shape[1]:
+        if one_gate:
+            gate = one / (one + _exp(-from_state[i, gate_begin]))
+            gates[row, 0] = gate
+            for m in range(width):
+                contexts[row, m] = gate * context[m]
+        elif gates.shape[1]:
             for m in range(width):
                 gates[row, m] = one / (one + _exp(-from_state[i, gate_begin + m]))
                 contexts[row, m] = gates[row, m] * context[m]
+
+
+@_compiled
+def pick(
+    begin: int,
+    end: int,
+    photographs: Any,
+    memory: Any,
+    draws: Any,
+    alphas: Any,
+    gates: Any,
+    chosen: Any,
+    looked: Any,
+    contexts: Any,
+) -> None:
+    """Hard attention, after `look`: contexts of one place for words whose draw asks for it.
+
+    Args:
+        begin, end: the rows of the words in all arrays (N, ...).
+        photographs, memory, alphas, gates: as in `look`.
+        draws: of each word (N,): in [0, 1) a place is drawn with it, from 1 on it is the strongest place, and below 0
+            the expected context stays.
+        chosen: result (N,): the place, or -1.
+        looked, contexts: results of `look`, replaced.
+    """
+    places = alphas.shape[1]
+    width = memory.shape[2]
+    number = alphas.dtype.type
+    for row in prange(begin, end):
+        alpha = alphas[row]
+        place = -1
+        if draws[row] >= 1:
+            place = 0
+            for other in range(places):
+                if alpha[other] > alpha[place]:
+                    place = other
+        elif draws[row] >= 0:
+            total = number(0)
+            for other in range(places):
+                total += alpha[other]
+            passed = number(0)
+            target = draws[row] * total
+            place = places - 1
+            for other in range(places):
+                passed += alpha[other]
+                if passed > target:
+                    place = other
+                    break
+        chosen[row] = place
+        if place >= 0:
+            seen = memory[photographs[row], place]
+            for m in range(width):
+                looked[row, m] = seen[m]
+                if gates.shape[1] == width:
+                    contexts[row, m] = gates[row, m] * seen[m]
+                elif gates.shape[1]:
+                    contexts[row, m] = gates[row, 0] * seen[m]
+
+
+@_compiled
+def gate_back(begin: int, gates: Any, looked: Any, d_context: Any, d_contexts: Any, d_from_state: Any) -> None:
+    """The gradients of a gate that is one number for all of a context, of n words that follow `begin`.
+
+    Args:
+        begin: the first word's row.
+        gates, looked: as `look` made them, (N, 1) and (N, M).
+        d_context, d_contexts: as in `look_back`; from gradients of the contexts they become those before the gate.
+        d_from_state: result (N, A + G + 1); this sets the gate's part.
+    """
+    width = looked.shape[1]
+    number = gates.dtype.type
+    zero, one = number(0), number(1)
+    for i in prange(len(d_context)):
+        row = begin + i
+        gate, d_gate = gates[row, 0], zero
+        for m in range(width):
+            d_gate += (d_context[i, m] + d_contexts[row, m]) * looked[row, m]
+            d_context[i, m] *= gate
+            d_contexts[row, m] *= gate
+        d_from_state[row, d_from_state.shape[1] - 1] = d_gate * gate * (one - gate)
 
 
 @_compiled
@@ -220,6 +306,7 @@ def look_back(
     alphas: Any,
     looked: Any,
     gates: Any,
+    chosen: Any,
     d_context: Any,
     d_contexts: Any,
     d_alphas: Any,
@@ -233,9 +320,11 @@ def look_back(
     Args:
         starts: the row where each photograph's words begin, and the end of the last (P + 1,).
         keys, memory, score, queries, alphas, looked, gates: as `look` was given them and made them.
+            A gate that is one number is `gate_back`'s, and `gates` (N, 0) here.
+        chosen: of `pick` (N,), or empty if all attention is soft.
         d_context: gradients of the contexts (n, M) by way of the cell; `d_contexts` (N, M) and `d_alphas` (N, L) are
             those from outside.
-        d_from_state: result (N, A + 3H [+ M]); this sets the query's and the gate's part.
+        d_from_state: result (N, A + G [+ 1 or M]); this sets the query's and the gate's part.
         d_looked: result (N, M), of the contexts before the gate.
         d_keys, d_score: (P, L, A) and (P, A), added to: gradients of keys and score, short of factors that do not
             depend on the word, 4 score and -2.
@@ -254,12 +343,14 @@ def look_back(
                     gate = gates[row, m]
                     d_from_state[row, gate_begin + m] = d_seen[m] * looked[row, m] * gate * (one - gate)
                     d_seen[m] *= gate
+            soft = len(chosen) == 0 or chosen[row] < 0  # a place that was picked tells the attention nothing
             d_scores = np.empty_like(alphas[row])
             mean = zero
             for place in range(places):
                 total = d_alphas[row, place]
-                for m in range(width):
-                    total += d_seen[m] * memory[photograph, place, m]
+                if soft:
+                    for m in range(width):
+                        total += d_seen[m] * memory[photograph, place, m]
                 d_scores[place] = total
                 mean += alphas[row, place] * total
             query, d_query = queries[row], d_from_state[row, :size]
@@ -277,92 +368,6 @@ def look_back(
                     d_keys[photograph, place, a] += d_inside
             for a in range(size):
                 d_query[a] *= four * score[a]
-
-
-@_compiled
-def move(
-    begin: int, size: int, moved: Any, from_state: Any, from_words: Any, before: Any, cell: Any, states: Any
-) -> None:
-    """The GRU's next states of n words that follow `begin`.
-
-    Args:
-        begin: the first word's row in all arrays (N, ...).
-        size: A, where the cell's part of `from_state` begins.
-        moved: the context through its layer (n, 3H).
-        from_state, from_words: as in `look`.
-        before: the states before (N, H).
-        cell: result (N, 4H): reset, update, candidate and the state's part in the candidate.
-        states: result (N, H).
-    """
-    units = states.shape[1]
-    number = states.dtype.type
-    one, two = number(1), number(2)
-    skip = from_words.shape[1] - 3 * units
-    for i in prange(len(moved)):
-        row = begin + i
-        for h in range(units):
-            reset = moved[i, h] + from_words[row, skip + h] + from_state[i, size + h]
-            reset = one / (one + _exp(-reset))
-            update = moved[i, units + h] + from_words[row, skip + units + h] + from_state[i, size + units + h]
-            update = one / (one + _exp(-update))
-            new_state = from_state[i, size + 2 * units + h]
-            candidate = moved[i, 2 * units + h] + from_words[row, skip + 2 * units + h] + reset * new_state
-            candidate = one - two / (one + _exp(two * candidate))  # tanh
-            cell[row, h] = reset
-            cell[row, units + h] = update
-            cell[row, 2 * units + h] = candidate
-            cell[row, 3 * units + h] = new_state
-            states[row, h] = candidate + update * (before[row, h] - candidate)
-
-
-@_compiled
-def move_back(
-    begin: int, end: int, size: int, before: Any, cell: Any, d_states: Any, d_inputs: Any, d_from_state: Any
-) -> None:
-    """The gradients of `move` for the words from `begin` to `end`.
-
-    Args:
-        begin, end: rows.
-        size, before, cell: as in `move`.
-        d_states: gradients of the states (N, H).
-        d_inputs: result (N, 3H), of what context and word give to the cell.
-        d_from_state: result (N, A + 3H [+ M]); this sets the cell's part.
-    """
-    units = before.shape[1]
-    number = before.dtype.type
-    one = number(1)
-    for row in prange(begin, end):
-        for h in range(units):
-            reset, update = cell[row, h], cell[row, units + h]
-            candidate, new_state = cell[row, 2 * units + h], cell[row, 3 * units + h]
-            d_state = d_states[row, h]
-            d_candidate = d_state * (one - update) * (one - candidate * candidate)
-            d_reset = d_candidate * new_state * reset * (one - reset)
-            d_update = d_state * (before[row, h] - candidate) * update * (one - update)
-            d_inputs[row, h] = d_reset
-            d_inputs[row, units + h] = d_update
-            d_inputs[row, 2 * units + h] = d_candidate
-            d_from_state[row, size + h] = d_reset
-            d_from_state[row, size + units + h] = d_update
-            d_from_state[row, size + 2 * units + h] = d_candidate * reset
-
-
-@_compiled
-def carry_back(begin: int, previous: Any, cell: Any, carried: Any, d_states: Any) -> None:
-    """What n words that follow `begin` give back to the states before them, added to those states' gradients.
-
-    Args:
-        begin: the first word's row.
-        previous: the row of the word that each follows (n,).
-        cell: as in `move`.
-        carried: gradients by way of the layers that read the state (n, H).
-        d_states: gradients of the states (N, H).
-    """
-    units = d_states.shape[1]
-    for i in prange(len(carried)):
-        row = begin + i
-        for h in range(units):
-            d_states[previous[i], h] += carried[i, h] + d_states[row, h] * cell[row, units + h]
 
 
 @_compiled

@@ -24,6 +24,9 @@ def caption_loss(
     attention_supervision: float = 0.0,
     phrases: Tensor | None = None,
     coverages: Tensor | None = None,
+    reinforce_weight: float = 0.0,
+    reinforce_entropy: float = 0.0,
+    baseline: Tensor | float = 0.0,
     caption_share: float = 1.0,
     word_share: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
@@ -36,12 +39,19 @@ def caption_loss(
     words. (Liu, Mao, Sha and Yuille, "Attention Correctness in Neural Image Captioning", AAAI 2017, ask for attention
     spread evenly over the boxes; this leaves it where in them.)
 
+    Hard attention has `reinforce_weight` and `reinforce_entropy`, the paper's lambda_r and lambda_e: see `reinforce`,
+    whose `baseline` it takes. The second is a wish for many places, and soft attention has none of both.
+
     With the shares of a `Batch`, the mean over all processes is the loss of the whole batch.
     """
     layer = teacher.output_words
-    loss, cross_entropy = smoothed_cross_entropy(
+    loss, cross_entropy, word_losses = _cross_entropies(
         teacher.hidden, layer.weight, layer.bias, teacher.targets, label_smoothing
     )
+    if teacher.chosen is not None:
+        if reinforce_weight:
+            loss = loss + reinforce_weight * reinforce(teacher, -word_losses, baseline)
+        attention_entropy -= reinforce_entropy
     if word_share != 1:
         loss, cross_entropy = word_share * loss, word_share * cross_entropy
     if doubly_stochastic:
@@ -66,11 +76,34 @@ def _outside(teacher: Teacher, phrases: Tensor, coverages: Tensor) -> Tensor:
         phrases: of each token the row of `coverages` that is its phrase's, or -1 (P, C, T).
         coverages: how much of each place the boxes of a phrase cover, from 0 to 1 (n, L).
     """
-    steps = len(teacher.there)
-    of_word = phrases.permute(2, 0, 1)[1 : steps + 1][teacher.there]  # (N,)
+    there = teacher.words.there  # (T, P, C)
+    of_word = phrases.permute(2, 0, 1)[1 : len(there) + 1][there]  # (N,)
     boxed = of_word >= 0
     inside = (teacher.attention[boxed] * coverages[of_word[boxed]]).sum(-1)
     return -inside.clamp(min=1e-6).log()
+
+
+def reinforce(teacher: Teacher, log_probs: Tensor, baseline: Tensor | float = 0.0) -> Tensor:
+    """What gives hard attention its gradient: that of the expected mean of `-log_probs`, estimated from one draw.
+
+    "Show, Attend and Tell", equation (12), after Williams, "Simple Statistical Gradient-following Algorithms for
+    Connectionist Reinforcement Learning", 1992: the mean over words of (baseline - reward) log alpha of the place that
+    was drawn, zero for words that saw the expected place. The reward of a place is the log-probability of its word and
+    of all that follow in the caption; what came before does not depend on it, and would only make the estimate less
+    certain. The value itself means nothing.
+
+    Args:
+        teacher: with `words` and `chosen`.
+        log_probs: of the N words, in nats (N,).
+        baseline: what a word's log-probability is expected to be.
+    """
+    words, chosen = teacher.words, teacher.chosen
+    if chosen is None:
+        raise ValueError("teacher forcing drew no places")
+    rewards = words.padded((log_probs.detach() - baseline)[:, None])  # (T, P, C, 1)
+    rewards = rewards.flip(0).cumsum(0).flip(0).flatten()[words.flat]  # (N,)
+    alpha = teacher.attention.gather(1, chosen.clamp(min=0)[:, None]).squeeze(1)  # (N,)
+    return -(rewards * alpha.clamp(min=1e-30).log())[chosen >= 0].sum() / len(chosen)
 
 
 def smoothed_cross_entropy(
@@ -96,20 +129,35 @@ def smoothed_cross_entropy(
         importance: of each word (N,), of any sign: multiplies its part in the first mean, which still divides by N.
             None: 1 for all.
     """
+    smoothed, plain, _ = _cross_entropies(hidden, weight, bias, targets, smoothing, importance)
+    return smoothed, plain
+
+
+def _cross_entropies(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    smoothing: float,
+    importance: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `smoothed_cross_entropy`, and the plain one of each word (N,), without gradient too."""
     kind = hidden.device.type
     product = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
     if kernels is None or kind != "cpu" or product == torch.float16:
         logits = linear(hidden[: len(targets)], weight, bias)
         with torch.autocast(kind, enabled=False):
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            plain = cross_entropy(logits.detach(), targets)
-            if importance is not None:
-                losses = cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
-                return (importance.to(losses.dtype) * losses).mean(), plain
-            return cross_entropy(logits, targets, label_smoothing=smoothing), plain
+            words = cross_entropy(logits.detach(), targets, reduction="none")
+            if importance is None:
+                return cross_entropy(logits, targets, label_smoothing=smoothing), words.mean(), words
+            losses = cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+            return (importance.to(losses.dtype) * losses).mean(), words.mean(), words
     with torch.autocast(kind, enabled=False):
-        smoothed, plain = _CrossEntropy.apply(product, hidden, weight, bias, targets, smoothing, importance)  # type: ignore[no-untyped-call]
-    return smoothed, plain
+        results: tuple[Tensor, Tensor, Tensor] = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
+            product, hidden, weight, bias, targets, smoothing, importance
+        )
+    return results
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -125,7 +173,7 @@ class _CrossEntropy(torch.autograd.Function):
         targets: Tensor,
         smoothing: float,
         importance: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         wide = torch.promote_types(product, torch.float32)
         ctx.types = hidden.dtype, weight.dtype, bias.dtype
         hidden, weight = hidden.detach().to(product), weight.detach().to(product)
@@ -139,15 +187,16 @@ class _CrossEntropy(torch.autograd.Function):
         )
         ctx.save_for_backward(hidden, weight, logits)  # the gradient by now
         right, even = losses.mean(0)
-        ctx.mark_non_differentiable(right)
+        of_words = losses[:, 0]
+        ctx.mark_non_differentiable(right, of_words)
         if importance is None:
-            return (1 - smoothing) * right + smoothing * even, right
+            return (1 - smoothing) * right + smoothing * even, right, of_words
         weighted = factors @ losses / len(targets)  # (2,)
-        return (1 - smoothing) * weighted[0] + smoothing * weighted[1], right
+        return (1 - smoothing) * weighted[0] + smoothing * weighted[1], right, of_words
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, d_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, gradient = ctx.saved_tensors
         if d_loss != 1:  # nearly always 1: a pass over (R, V) saved
             gradient = gradient * d_loss.to(gradient.dtype)

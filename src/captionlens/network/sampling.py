@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from captionlens.network.captioner import CaptioningNetwork, GRUCell
+from captionlens.network.captioner import CaptioningNetwork
+from captionlens.network.config import NetworkConfig
 
 try:
-    from captionlens.network import kernels
+    from captionlens.network import cell_kernels, kernels
 except ImportError:  # Numba comes a little later than each new Python
     kernels = None  # type: ignore[assignment]
 
@@ -62,7 +63,7 @@ def sample(
     # Autocast would remember the casts it makes of weights, and they have no gradient here.
     with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind), cache_enabled=False):
         memory, keys, *states = network.start(features)
-        packed = kernels is not None and kind == "cpu" and isinstance(network.cell, GRUCell)
+        packed = kernels is not None and kind == "cpu" and _can_be_packed(network.config)
         words = (_PackedWords if packed else _Words)(network, memory, keys, forbidden)
         photographs = len(memory)
         rows = torch.arange(photographs * count, device=features.device)  # captions that have not ended
@@ -104,6 +105,12 @@ def draw_words(logits: Tensor) -> tuple[Tensor, Tensor]:
     return words.squeeze(-1), log_probs.squeeze(-1)
 
 
+def _can_be_packed(config: NetworkConfig) -> bool:
+    """Whether `_PackedWords` knows this kind of network."""
+    soft = config.attention_kind == "soft" and config.heads == 1 and not config.sentinel
+    return soft and config.cell == "gru" and not config.scalar_gate
+
+
 class _Words:
     """One word further for any captions of any photographs, by `CaptioningNetwork.step`."""
 
@@ -129,7 +136,6 @@ class _PackedWords:
     """The same as `_Words` on a processor: the attention of all captions in one pass, with no copies of the grids."""
 
     def __init__(self, network: CaptioningNetwork, memory: Tensor, keys: Tensor, forbidden: Sequence[int]) -> None:
-        config = network.config
         self.network = network
         self.wide = network.output_words.weight.dtype
         product = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.wide
@@ -137,8 +143,6 @@ class _PackedWords:
         self.keys = keys.to(self.wide).clamp(-40, 40).mul_(2).exp_()  # see `kernels.look`
         self.product = product
         self.layers = [weights.to(product) for weights in network.layers()]
-        query_size = config.attention if config.word_query else 0
-        self.word_bias = nn.functional.pad(network.cell.context_layer.bias, (query_size, 0)).to(product)
         self.context_weight = network.cell.context_layer.weight.to(product)
         self.output_weight = network.output_words.weight.to(product)
         self.output_bias = without(network.output_words, forbidden)
@@ -148,10 +152,10 @@ class _PackedWords:
         """See `_Words`."""
         (state,) = states
         network, config, wide = self.network, self.network.config, self.wide
-        word_weight, state_weight, state_bias = self.layers
+        word_weight, word_bias, state_weight, state_bias = self.layers
         with torch.autocast("cpu", enabled=False):
             embedded = network.embedding(tokens)
-            from_words = linear(embedded.to(self.product), word_weight, self.word_bias).to(wide)
+            from_words = linear(embedded.to(self.product), word_weight, word_bias).to(wide)
             from_state = linear(state.to(self.product), state_weight, state_bias).to(wide)
             count = len(tokens)
             queries = state.new_empty(count, config.attention)
@@ -172,7 +176,7 @@ class _PackedWords:
             )
             moved = linear(contexts.to(self.product), self.context_weight).to(wide)
             cell, after = state.new_empty(count, 4 * config.units), torch.empty_like(state)
-            kernels.move(
+            cell_kernels.move(
                 0,
                 config.attention,
                 *(tensor.numpy() for tensor in (moved, from_state, from_words, state.contiguous(), cell, after)),

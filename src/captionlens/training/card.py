@@ -21,6 +21,14 @@ def terms_of(dataset: str) -> str:
     return "Not stated. The terms of its data set decide what it may be used for."
 
 
+def _attention(network: dict[str, Any]) -> str:
+    """The attention in words, from a network's settings; those of older models know fewer."""
+    kind = "hard additive attention" if network.get("attention_kind") == "hard" else "additive attention"
+    heads = f" in {network['heads']} heads" if network.get("heads", 1) > 1 else ""
+    sentinel = " with a visual sentinel" if network.get("sentinel") else ""
+    return f"{kind} of {network['attention']} units{heads}{sentinel}"
+
+
 def model_card(config: dict[str, Any], notes: str = "") -> str:
     """A README for a model directory, from the content of its config.json, with `notes` (Markdown) at its end."""
     network, training, best = config["network"], config["training"], config["best_epoch"]
@@ -44,7 +52,7 @@ caption = captionlens.load("path/to/this/directory").caption("photo.jpg")
 
 - Backbone: `{config["backbone"]}` with ImageNet weights, {_tuning(training)}; {network["channels"]} channels at each
   place.
-- Network: preset `{training["preset"]}`: additive attention of {network["attention"]} units, GRU of
+- Network: preset `{training["preset"]}`: {_attention(network)}, {network.get("cell", "gru").upper()} of
   {network["units"]} units, embedding {network["embedding"]}, {network["vocabulary"]} words.
 - Weights in half precision; inference in ONNX Runtime, in single precision.
 

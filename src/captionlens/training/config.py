@@ -46,6 +46,8 @@ class TrainingConfig:
     attention_supervision: float = 0.0  # weight of the wish that a word looks into the boxes of its phrase
     mirror: bool = False  # one training photograph in two is seen in a mirror
     mirror_words: str = "left right"  # pairs of words that then trade places
+    reinforce_weight: float = 1.0  # of hard attention: lambda_r of "Show, Attend and Tell", section 4.1
+    reinforce_entropy: float = 0.01  # likewise lambda_e, of the wish to look at many places
     average_decay: float = 0.0  # of the moving average of the weights that is validated and kept; 0: none
     seed: int = 1
     beam: int = 3  # of validation, and the default of the exported captioner
@@ -67,6 +69,8 @@ class TrainingConfig:
             ("learning_rate", self.learning_rate > 0, "above 0"),
             ("finetune_blocks", self.finetune_blocks >= 0, "at least 0"),
             ("finetune_learning_rate", self.finetune_learning_rate > 0, "above 0"),
+            ("reinforce_weight", self.reinforce_weight >= 0, "at least 0"),
+            ("reinforce_entropy", self.reinforce_entropy >= 0, "at least 0"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("scheduled_sampling", 0 <= self.scheduled_sampling <= 1, "in [0, 1]"),
             ("average_decay", 0 <= self.average_decay < 1, "in [0, 1)"),
@@ -126,6 +130,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "gradient_clip": 1.0,
         "average_decay": 0.999,
         "length_penalty": 0.7,
+    },
+    # Xu et al., "Show, Attend and Tell", ICML 2015: Adam, batches of 64, early stopping (here: the best epoch is kept).
+    "show-attend-tell": {
+        "min_count": 3,
+        "learning_rate": 4e-4,
+        "doubly_stochastic": 1.0,
     },
 }
 

@@ -38,6 +38,8 @@ class CaptioningModule(pl.LightningModule):
         processes: that train together.
     """
 
+    baseline: Tensor  # of hard attention's gradient: what a word's log-probability is expected to be
+
     def __init__(
         self,
         network: CaptioningNetwork,
@@ -64,6 +66,8 @@ class CaptioningModule(pl.LightningModule):
         self.caption_total = 0  # captions trained on so far
         self._clock = 0.0
         self._losses: list[tuple[float, int]] = []  # validation loss and words of each batch
+        if network.config.attention_kind == "hard":
+            self.register_buffer("baseline", torch.tensor(-math.log(network.config.vocabulary)))
 
     @property
     def kept(self) -> CaptioningNetwork:
@@ -162,11 +166,17 @@ class CaptioningModule(pl.LightningModule):
             attention_supervision=self.config.attention_supervision,
             phrases=batch.phrases,
             coverages=batch.coverages,
+            reinforce_weight=self.config.reinforce_weight,
+            reinforce_entropy=self.config.reinforce_entropy,
+            baseline=self.baseline if teacher.chosen is not None else 0.0,
             caption_share=batch.caption_share,
             word_share=batch.word_share,
         )
         self.log("loss", cross_entropy, on_step=True, on_epoch=True, batch_size=batch.word_count, sync_dist=True)
         self.caption_total += batch.caption_count
+        if teacher.chosen is not None and batch.word_share:
+            # A moving average, as in "Show, Attend and Tell", section 4.1. Of several processes, the first's counts.
+            self.baseline.lerp_(-cross_entropy / batch.word_share, 0.1)
         return loss
 
     def _inputs(self, batch: Batch) -> Tensor | None:

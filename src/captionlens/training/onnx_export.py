@@ -33,7 +33,7 @@ class StartGraph(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """See `CaptioningNetwork.start`."""
         return self.network.start(features)
 
@@ -45,9 +45,9 @@ class StepGraph(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, tokens: Tensor, memory: Tensor, keys: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, tokens: Tensor, memory: Tensor, keys: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """See `CaptioningNetwork.step`."""
-        return self.network.step(tokens, memory, keys, state)
+        return self.network.step(tokens, memory, keys, *state)
 
 
 class BackboneGraph(nn.Module):
@@ -86,8 +86,9 @@ def export_graphs(network: CaptioningNetwork, backbone: Backbone, folder: Path, 
     images = torch.zeros(2, 3, size, size)
     features = torch.zeros(2, config.places, config.channels)
     with torch.inference_mode():
-        memory, keys, _ = network.start(features)
-    states = torch.zeros(2, 3, config.units)
+        memory, keys, *state = network.start(features)
+    examples = [torch.zeros(2, 3, config.units) for _ in state]
+    states = [f"state_{index}" for index in range(len(state))]
     tokens = torch.ones(2, 3, dtype=torch.long)
     memory, keys = torch.zeros_like(memory), torch.zeros_like(keys)
     _export(BackboneGraph(backbone), (images,), ["images"], ["features"], folder, "backbone", places, weights.name)
@@ -95,7 +96,7 @@ def export_graphs(network: CaptioningNetwork, backbone: Backbone, folder: Path, 
         StartGraph(network),
         (features,),
         ["features"],
-        ["memory", "keys", "state_0"],
+        ["memory", "keys", *states],
         folder,
         "start",
         places,
@@ -103,9 +104,9 @@ def export_graphs(network: CaptioningNetwork, backbone: Backbone, folder: Path, 
     )
     _export(
         StepGraph(network),
-        (tokens, memory.clone(), keys.clone(), states),
-        ["tokens", "memory", "keys", "state_0"],
-        ["log_probs", "attention", "next_state_0"],
+        (tokens, memory.clone(), keys.clone(), *examples),
+        ["tokens", "memory", "keys", *states],
+        ["log_probs", "attention", *(f"next_{name}" for name in states)],
         folder,
         "step",
         places,
@@ -125,10 +126,12 @@ def _export(
 ) -> None:
     photographs = torch.export.Dim("photographs")
     hypotheses = torch.export.Dim("hypotheses")
-    beams = ("tokens", "state_0")
-    shapes = tuple(
-        {0: photographs, 1: hypotheses} if name == "step" and key in beams else {0: photographs} for key in inputs
-    )
+    shapes = [
+        {0: photographs} if name != "step" or key in ("memory", "keys") else {0: photographs, 1: hypotheses}
+        for key in inputs
+    ]
+    if name == "step":
+        shapes = [*shapes[:3], tuple(shapes[3:])]  # the states are one argument of the forward
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's exporter about itself
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision's operators are not needed

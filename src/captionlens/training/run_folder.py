@@ -26,6 +26,7 @@ from captionlens.training.config import SELF_CRITICAL, TrainingConfig, make_conf
 # Settings that may change when a run goes on; all others decide what the weights mean.
 _CHANGEABLE = frozenset(
     {"epochs", "gradient_clip", "label_smoothing", "doubly_stochastic", "attention_entropy"}
+    | {"reinforce_weight", "reinforce_entropy"}
     | {"beam", "length_penalty", "validation_photographs"}
 )
 

@@ -39,17 +39,17 @@ class TorchNetwork:
         if not isinstance(features, Tensor):
             features = torch.from_numpy(features)
         self._layers = self.network.layers()
-        memory, keys, state = self.network.start(features.to(self.device))
-        return State((memory, keys), (state,))
+        memory, keys, *recurrent = self.network.start(features.to(self.device))
+        return State((memory, keys), tuple(recurrent))
 
     @torch.inference_mode()
     def step(self, tokens: NDArray[np.int64], state: State) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:
         """One word further; see `runtime.decoding.Network`."""
         memory, keys = state.memory
         words = torch.from_numpy(tokens).to(self.device)
-        log_probs, alpha, recurrent = self.network.step(words, memory, keys, *state.recurrent, layers=self._layers)
+        log_probs, alpha, *recurrent = self.network.step(words, memory, keys, *state.recurrent, layers=self._layers)
         return (
             log_probs.float().cpu().numpy(),
             alpha.float().cpu().numpy(),
-            State((memory, keys), (recurrent,)),
+            State((memory, keys), tuple(recurrent)),
         )

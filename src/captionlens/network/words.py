@@ -1,0 +1,51 @@
+"""The words of a batch of captions, packed: by time, photograph, slot."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The N words of a batch in the order in which they are computed: by time, photograph, slot.
+
+    `slots[t]` are the caption slots (photograph times C plus caption) that have a word at time t, and
+    `kept[t]` says which words of time t - 1 these follow; `flat` (N,) numbers all words by time * P C + slot.
+    `starts` (T P + 1,) is where the words of each time and photograph begin, and N.
+    """
+
+    photographs: int
+    captions: int
+    there: Tensor  # (T, P, C)
+    flat: Tensor
+    slots: tuple[Tensor, ...]
+    kept: tuple[Tensor, ...]
+    starts: Tensor
+
+    @classmethod
+    def of(cls, lengths: Tensor) -> "Words":
+        """The words of captions of these lengths (P, C)."""
+        photographs, captions = lengths.shape
+        times = torch.arange(int(lengths.max()), device=lengths.device)
+        there = lengths > times[:, None, None]  # (T, P, C)
+        flat = there.flatten().nonzero().squeeze(1)
+        time, slot = flat // lengths.numel(), flat % lengths.numel()
+        place = there.flatten(1).cumsum(1) - 1  # (T, P C) number among the words of its time
+        kept = place[(time - 1).clamp(min=0), slot]
+        counts = there.sum((1, 2)).tolist()
+        starts = nn.functional.pad(there.sum(-1).flatten().cumsum(0), (1, 0))
+        return cls(
+            photographs,
+            captions,
+            there,
+            flat,
+            torch.split(slot, counts),
+            torch.split(kept, counts),
+            starts,
+        )
+
+    def padded(self, rows: Tensor) -> Tensor:
+        """One row a word (N, X) to (T, P, C, X), zero where there is no word."""
+        shape = (*self.there.shape, rows.shape[-1])
+        return rows.new_zeros(self.there.numel(), rows.shape[-1]).index_copy(0, self.flat, rows).view(shape)
