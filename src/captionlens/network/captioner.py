@@ -162,7 +162,7 @@ class CaptioningNetwork(nn.Module):
             heads=self.config.heads,
             sentinel=self._sentinel_layers(),
         )
-        state = moved.split(self.config.units, -1)
+        state = torch.split(moved, self.config.units, -1)
         logits = self.output_words(self._before_words(state[0], context, embedded))  # (B, K, V)
         return logits.float().log_softmax(-1), alpha, *state
 

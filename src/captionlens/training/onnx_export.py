@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxscript.optimizer
@@ -126,7 +127,7 @@ def _export(
 ) -> None:
     photographs = torch.export.Dim("photographs")
     hypotheses = torch.export.Dim("hypotheses")
-    shapes = [
+    shapes: list[Any] = [
         {0: photographs} if name != "step" or key in ("memory", "keys") else {0: photographs, 1: hypotheses}
         for key in inputs
     ]
