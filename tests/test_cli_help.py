@@ -40,7 +40,7 @@ ALL = commands(main)
 def test_all_commands_are_there() -> None:
     assert {
         (), ("caption",), ("data", "check"), ("data", "download"), ("data", "scenes"), ("extract",), ("train",),
-        ("evaluate",), ("score",), ("export",), ("model", "show"), ("model", "check"),
+        ("evaluate",), ("score",), ("export",), ("model", "show"), ("model", "check"), ("model", "calibrate"),
     } <= set(ALL)  # fmt: skip
 
 

@@ -59,9 +59,9 @@ def test_json_lines():
 def test_csv():
     rows = list(csv.DictReader(io.StringIO(written("csv", [DOG, FAILED, CHINESE]), newline="")))
     assert rows == [
-        {"path": DOG.path, "caption": "a dog", "log_prob": "-1.25", "error": ""},
-        {"path": "x.jpg", "caption": "", "log_prob": "", "error": "x.jpg: truncated file"},
-        {"path": CHINESE.path, "caption": "狗", "log_prob": "-2.0", "error": ""},
+        {"path": DOG.path, "caption": "a dog", "log_prob": "-1.25", "error": "", "confidence": ""},
+        {"path": "x.jpg", "caption": "", "log_prob": "", "error": "x.jpg: truncated file", "confidence": ""},
+        {"path": CHINESE.path, "caption": "狗", "log_prob": "-2.0", "error": "", "confidence": ""},
     ]
 
 

@@ -33,6 +33,12 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--top-p", type=float, default=1.0, help="With --sample: the likeliest words of mass P.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="With --sample.")
 @click.option("--max-words", type=click.IntRange(min=1), help="Longer captions are cut.")
+@click.option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1),
+    metavar="X",
+    help="From 0 to 1: a less confident caption is not shown.",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="0: one a core.")
 @click.option(
@@ -71,6 +77,7 @@ def caption(
     top_p: float,
     seed: int,
     max_words: int | None,
+    min_confidence: float | None,
     batch_size: int,
     threads: int,
     format_: str,
@@ -87,6 +94,9 @@ def caption(
 
     PATH is a photograph, a folder of photographs, or - for an image on stdin. Captions go to stdout; a
     photograph that cannot be read is named on stderr, the others go on, and the exit code is 1.
+
+    With --min-confidence, a caption that is less likely to be right is replaced by a sentence that says so; no
+    sidecar and no figure shows it.
     """
     from tqdm import tqdm
 
@@ -101,6 +111,10 @@ def caption(
     changes: dict[str, Any] = {"beam": beam, "max_words": max_words}
     given = {name: value for name, value in changes.items() if value is not None}
     captioner = load(model, threads=threads)
+    if min_confidence is not None and captioner.calibration is None:
+        raise click.UsageError(
+            f"--min-confidence needs a calibrated model; {captioner.name} is not (captionlens model calibrate)"
+        )
     options = replace(captioner.options, **given, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     sources, empty = _gather(paths, filelist, recursive)
     for problem in empty:
@@ -108,7 +122,7 @@ def caption(
     many = len(sources) != 1 or filelist is not None or any(Path(path).is_dir() for path in paths)
     if explain is not None:
         explain.mkdir(parents=True, exist_ok=True)
-    failed = 0
+    failed = withheld = 0
     figures: set[str] = set()
     with ExitStack() as stack:
         stream = stack.enter_context(_stream(output))
@@ -117,11 +131,14 @@ def caption(
         bar = stack.enter_context(tqdm(total=len(sources), desc="captions", unit="photo", disable=hidden))
 
         def work() -> Iterator["Caption"]:
-            nonlocal failed
+            nonlocal failed, withheld
             for result in _captions(captioner, sources, batch_size, options):
                 bar.update()
+                if min_confidence is not None and result.confidence is not None:
+                    result = replace(result, withheld=result.confidence < min_confidence)
+                withheld += result.withheld
                 problem = str(result.error) if result.error else None
-                if problem is None and faithfulness:
+                if problem is None and faithfulness and not result.withheld:
                     try:
                         result = captioner.examine(result)
                     except CaptionlensError as error:  # the photograph has gone since
@@ -129,7 +146,7 @@ def caption(
                 writer.write(result)
                 if problem is None and sidecar is not None:
                     problem = _write_sidecar(result, sidecar, on_existing)
-                if problem is None and explain is not None:
+                if problem is None and explain is not None and not result.withheld:
                     problem = _write_figure(result, explain, figures)
                 if problem is not None:
                     failed += 1
@@ -145,6 +162,9 @@ def caption(
         else:
             for _ in work():
                 pass
+    if withheld and not quiet:
+        told = f"{withheld} of {len(sources)} captions are below the confidence {min_confidence:g} and not shown"
+        click.echo(f"captionlens: {told}", err=True)
     if failed:
         click.echo(f"captionlens: {failed} of {len(sources)} photographs failed", err=True)
     if failed or empty:
@@ -273,6 +293,10 @@ def _entry(result: "Caption") -> "ReportEntry":
     from captionlens.errors import CaptionlensError
 
     name = os.path.basename(result.path or "-")  # noqa: PTH119 (a name may end in a slash)
+    from captionlens.outputs.formats import NOT_SURE
+
+    if result.withheld:
+        return ReportEntry(name, error=NOT_SURE)
     try:
         image = result.image()
     except CaptionlensError as error:

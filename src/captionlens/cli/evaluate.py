@@ -113,6 +113,8 @@ def evaluate(
         write_references(references, {image_id(record): record.captions for record in records})
     click.echo(score_table(done.scores))
     left_out = []
+    if "confidence" in done.report:
+        click.echo(_confidence_line(done.report["confidence"]))
     if grounding is not None:
         click.echo(_grounding_table(done.report["grounding"]))
         left_out += [("grounding", entry) for entry in done.report["grounding"]["left_out"]]
@@ -123,6 +125,18 @@ def evaluate(
         click.echo(f"captionlens: {part}: {entry['message']}", err=True)
     if done.failed or left_out:
         context.exit(1)
+
+
+def _confidence_line(confidence: dict[str, Any]) -> str:
+    """Calibration errors before and after, and CIDEr-D of the least and the most confident tenth, times 100."""
+    words, captions, rank = confidence["words"], confidence["captions"], confidence["spearman"]
+    return (
+        f"confidence: error of words {100 * words['before']:.1f} -> {100 * words['after']:.1f}, "
+        f"of captions {100 * captions['before']:.1f} -> {100 * captions['after']:.1f}; "
+        f"CIDEr-D of the least confident tenth {100 * confidence['least_confident_tenth']:.1f}, "
+        f"of the most confident {100 * confidence['most_confident_tenth']:.1f}"
+        + ("" if rank is None else f", rank correlation {rank:.2f}")
+    )
 
 
 def _grounding_table(grounding: dict[str, Any]) -> str:

@@ -1,10 +1,12 @@
-"""`captionlens model`: what a model directory is, and whether it is whole."""
+"""`captionlens model`: what a model directory is, whether it is whole, and how sure it may be."""
 
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from captionlens.cli.options import data_options, show_dataset
 
 if TYPE_CHECKING:
     from captionlens.runtime.model_directory import ModelDirectory
@@ -14,7 +16,7 @@ _FOLDER = click.Path(path_type=Path)
 
 @click.group()
 def model() -> None:
-    """Show or check a model directory."""
+    """Show, check or calibrate a model directory."""
 
 
 @model.command()
@@ -49,6 +51,51 @@ def check(folder: Path | None, quiet: bool) -> None:
         click.echo(f"{folder or PACKAGED_MODEL}: {captioner.name} is whole")
 
 
+@model.command()
+@click.argument("folder", metavar="MODEL", type=_FOLDER)
+@data_options
+@click.option("--split", default="val", show_default=True, help="Photographs that it was not trained on.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="0: one a core.")
+@click.option("--quiet", is_flag=True, help="No progress and no messages.")
+@click.pass_context
+def calibrate(
+    context: click.Context,
+    folder: Path,
+    dataset: str,
+    layout: str | None,
+    max_captions: int | None,
+    seed: int,
+    split: str,
+    batch_size: int,
+    threads: int,
+    quiet: bool,
+) -> None:
+    """Fit the confidence of MODEL to DATASET, which it was trained on, and keep it in MODEL.
+
+    The train split tells which photographs it knows, the other split how often its words are right. The table
+    shows the expected calibration error, times 100, before and after; after is cross-validated.
+    """
+    from captionlens.runtime.captioner import load
+    from captionlens.runtime.model_directory import add_calibration
+    from captionlens.scoring.calibrate import calibrate as run
+    from captionlens.training.card import with_confidence
+
+    captioner = load(folder, threads=threads)
+    read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
+    done = run(captioner, read, split=split, batch_size=batch_size, progress=not quiet)
+    for _, message in done.failed:
+        click.echo(f"captionlens: {message}", err=True)
+    record = done.calibration.record
+    card = with_confidence((folder / "README.md").read_text("utf-8"), record)
+    add_calibration(folder, done.calibration, card)
+    click.echo(f"{'calibration error':<18}{'before':>8}{'after':>8}")
+    for name, ece in record["ece"].items():
+        click.echo(f"{name:<18}{100 * ece['before']:>8.1f}{100 * ece['after']:>8.1f}")
+    if done.failed:
+        context.exit(1)
+
+
 def _describe(model: "ModelDirectory") -> dict[str, str]:
     from captionlens.errors import ModelError
 
@@ -66,6 +113,18 @@ def _describe(model: "ModelDirectory") -> dict[str, str]:
             "trained on": config["trained_on"] or "not recorded",
             "validation": f"CIDEr-D {100 * best['val_cider']:.1f} (epoch {best['epoch']:.0f})",
             "decoding": f"beam {model.decoding.beam}, length penalty {model.decoding.length_penalty:g}",
+            "confidence": _confidence(model),
         }
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(model.folder / "config.json", f"lacks or garbles a setting ({error})") from error
+
+
+def _confidence(model: "ModelDirectory") -> str:
+    if model.calibration is None:
+        return "not calibrated"
+    record = model.calibration.record
+    ece = {name: f"{100 * both['before']:.1f} -> {100 * both['after']:.1f}" for name, both in record["ece"].items()}
+    return (
+        f"calibrated on {record['photographs']:,} photographs of {record['dataset']}, split {record['split']}; "
+        f"error of words {ece['words']}, of captions {ece['captions']}"
+    )

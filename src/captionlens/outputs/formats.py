@@ -5,8 +5,11 @@
 | `text` | the caption; with several photographs `path<TAB>caption` | nothing |
 | `json` | an element of one array, see `Caption.to_dict` | an element with `error` |
 | `jsonl` | the same object on a line of its own | a line with `error` |
-| `csv` | a row `path,caption,log_prob,error` | a row with only path and error |
+| `csv` | a row `path,caption,log_prob,error,confidence` | a row with only path and error |
 | `coco` | `{"image_id": ..., "caption": ...}` in one array | nothing: the format has no place for it |
+
+Of a caption that is withheld for its low confidence, `text` shows NOT_SURE, `json` and `jsonl` null for the caption and
+the caption under `withheld`, `csv` no caption, and `coco` nothing.
 """
 
 import csv
@@ -21,6 +24,7 @@ from captionlens.errors import OptionError
 from captionlens.runtime.caption import Caption
 
 FORMATS = ("text", "json", "jsonl", "csv", "coco")
+NOT_SURE = "[not sure: this captioner does not know this kind of photograph]"
 _STDIN = "-"  # what stands for the path of a photograph without one
 
 
@@ -86,7 +90,7 @@ class _Text:
     def write(self, caption: Caption) -> None:
         if caption.error is not None:
             return
-        line = caption.text
+        line = NOT_SURE if caption.withheld else caption.text
         if self._many:
             path = re.sub(r"[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], caption.path or _STDIN)
             line = f"{path}\t{line}"
@@ -113,7 +117,7 @@ class _Array:
     def write(self, caption: Caption) -> None:
         if not self._coco:
             element = caption.to_dict(attention=self._attention)
-        elif caption.error is None:
+        elif caption.error is None and not caption.withheld:
             element = {"image_id": coco_image_id(caption.path), "caption": caption.text}
         else:
             return
@@ -131,15 +135,16 @@ class _Csv:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._rows = csv.writer(stream, lineterminator="\n")
-        self._rows.writerow(("path", "caption", "log_prob", "error"))
+        self._rows.writerow(("path", "caption", "log_prob", "error", "confidence"))
 
     def write(self, caption: Caption) -> None:
         path = _encodable(caption.path or "", self._stream)
         if caption.error is not None:
-            self._rows.writerow((path, "", "", _encodable(str(caption.error), self._stream)))
+            self._rows.writerow((path, "", "", _encodable(str(caption.error), self._stream), ""))
         else:
-            text = _encodable(caption.text, self._stream)
-            self._rows.writerow((path, text, round(caption.log_prob, 6), ""))
+            text = "" if caption.withheld else _encodable(caption.text, self._stream)
+            confidence = "" if caption.confidence is None else round(caption.confidence, 4)
+            self._rows.writerow((path, text, round(caption.log_prob, 6), "", confidence))
         self._stream.flush()
 
 

@@ -45,7 +45,7 @@ def write_sidecar(
             Overwriting an XMP file replaces only the caption and keeps every other property in it.
 
     Returns:
-        The sidecar's path, or None where one existed and was left alone.
+        The sidecar's path, or None where one existed and was left alone or the caption is withheld.
 
     Raises:
         OptionError: `kind` or `on_existing` is not known.
@@ -58,6 +58,8 @@ def write_sidecar(
     path = sidecar_path(photo_path, kind)
     if caption.error is not None:
         raise caption.error
+    if caption.withheld:
+        return None
     try:
         # A link that leads nowhere is something there, too.
         exists = path.exists() or path.is_symlink()

@@ -20,6 +20,7 @@ class Word:
     text: str
     probability: float  # the network's probability of this word after the words before it, in [0, 1]
     faithfulness: Faithfulness | None = None  # whether it depended on the picture, see `Captioner.examine`
+    confidence: float | None = None  # calibrated probability that people would say it of this photograph
 
 
 def _no_attention() -> NDArray[np.float32]:
@@ -40,6 +41,8 @@ class Caption:
     path: str | None = None
     model: str = ""
     error: CaptionlensError | None = None
+    confidence: float | None = None  # expected idf-weighted share of right words; None: the model is not calibrated
+    withheld: bool = False  # its confidence is below what the caller asked for: outputs do not show the caption
     source: ImageSource | None = field(default=None, repr=False)  # what overlay() and figure() draw upon
 
     def image(self) -> Image.Image:
@@ -82,13 +85,14 @@ class Caption:
             if word.faithfulness is not None:
                 entry["depends_on_picture"] = word.faithfulness.depends_on_picture
                 entry["faithfulness"] = {name: round(p, 6) for name, p in asdict(word.faithfulness).items()}
+            if word.confidence is not None:
+                entry["confidence"] = round(word.confidence, 4)
             if attention:
                 entry["attention"] = [[round(float(cell), 6) for cell in row] for row in map_]
             words.append(entry)
-        return {
-            "path": self.path,
-            "caption": self.text,
-            "log_prob": round(self.log_prob, 6),
-            "words": words,
-            "model": self.model,
-        }
+        result: dict[str, Any] = {"path": self.path, "caption": self.text}
+        if self.withheld:  # whoever takes "caption" without a look at the rest must not get a wrong one
+            result |= {"caption": None, "withheld": self.text}
+        if self.confidence is not None:
+            result["confidence"] = round(self.confidence, 4)
+        return result | {"log_prob": round(self.log_prob, 6), "words": words, "model": self.model}

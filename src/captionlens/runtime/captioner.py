@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from captionlens.attention.faithfulness import Faithfulness, attended_cells, blank
 from captionlens.errors import CaptionlensError, OptionError, UnreadableImage
 from captionlens.runtime.caption import Caption, Word
+from captionlens.runtime.confidence import Calibration
 from captionlens.runtime.decoding import DecodingOptions, Hypothesis, Network, decode, force
 from captionlens.runtime.images import ImageSource, Preprocessing, describe_source
 from captionlens.runtime.model_directory import ModelDirectory
@@ -44,6 +45,7 @@ def load(path: str | Path | None = None, *, threads: int = 0) -> "Captioner":
         grid=model.grid,
         name=model.name,
         options=model.decoding,
+        calibration=model.calibration,
     )
 
 
@@ -57,6 +59,7 @@ class Captioner:
         grid: rows and columns of its attention.
         name: of the model, given with every caption.
         options: how captions are searched for unless a call says otherwise.
+        calibration: of its confidence; without one, captions have none.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Captioner:
         grid: tuple[int, int],
         name: str,
         options: DecodingOptions,
+        calibration: Calibration | None = None,
     ) -> None:
         self.network = network
         self.vocabulary = vocabulary
@@ -75,6 +79,7 @@ class Captioner:
         self.grid = grid
         self.name = name
         self.options = options
+        self.calibration = calibration
 
     def caption(self, source: ImageSource, options: DecodingOptions | None = None) -> Caption:
         """The caption of one photograph.
@@ -198,15 +203,40 @@ class Captioner:
         self, features: NDArray[Any], *, options: DecodingOptions | None = None, first: int = 0
     ) -> list[Caption]:
         """Captions of grid features (B, L, D), as a feature store keeps them."""
-        return [
-            self._to_caption(hypothesis)
-            for hypothesis in decode(self.network, features, options or self.options, first=first)
-        ]
+        hypotheses = decode(self.network, features, options or self.options, first=first)
+        novelty = self._novelty(features)
+        return [self._to_caption(h, None, strange) for h, strange in zip(hypotheses, novelty, strict=True)]
+
+    def encode_many(
+        self, sources: Iterable[ImageSource], *, batch_size: int = 16
+    ) -> Iterator[NDArray[np.float32] | UnreadableImage]:
+        """Grid features (L, D) of many photographs, lazily and in order, or the error that kept one from being read."""
+        for batch in self._read_ahead(iter(sources), batch_size):
+            good = [pixels for _, pixels in batch if not isinstance(pixels, UnreadableImage)]
+            features = iter(self.network.encode(self.preprocessing.normalise(np.stack(good))) if good else ())
+            for _, pixels in batch:
+                yield pixels if isinstance(pixels, UnreadableImage) else next(features)
 
     def _caption_stream(
         self, sources: Iterator[ImageSource], batch_size: int, options: DecodingOptions
     ) -> Iterator[Caption]:
         first = 0
+        for batch in self._read_ahead(sources, batch_size):
+            good = [(photo, pixels) for photo, pixels in batch if not isinstance(pixels, UnreadableImage)]
+            captions = iter(
+                self._caption_batch([photo for photo, _ in good], [p for _, p in good], options, first) if good else ()
+            )
+            for photograph, pixels in batch:
+                if isinstance(pixels, UnreadableImage):
+                    yield Caption("", path=photograph.name, model=self.name, error=pixels)
+                else:
+                    yield next(captions)
+            first += len(good)
+
+    def _read_ahead(
+        self, sources: Iterator[ImageSource], batch_size: int
+    ) -> Iterator[list[tuple["_Photograph", NDArray[np.uint8] | UnreadableImage]]]:
+        """Photographs batch by batch, each with its pixels or its error."""
         ahead: deque[tuple[_Photograph, Future[NDArray[np.uint8]]]] = deque()
         with ThreadPoolExecutor(4, thread_name_prefix="decode") as pool:
             while True:
@@ -216,19 +246,7 @@ class Captioner:
                 batch = [ahead.popleft() for _ in range(min(batch_size, len(ahead)))]
                 if not batch:
                     return
-                read = [(photograph, _result(future)) for photograph, future in batch]
-                good = [(photo, pixels) for photo, pixels in read if not isinstance(pixels, UnreadableImage)]
-                captions = iter(
-                    self._caption_batch([photo for photo, _ in good], [p for _, p in good], options, first)
-                    if good
-                    else ()
-                )
-                for photograph, pixels in read:
-                    if isinstance(pixels, UnreadableImage):
-                        yield Caption("", path=photograph.name, model=self.name, error=pixels)
-                    else:
-                        yield next(captions)
-                first += len(good)
+                yield [(photograph, _result(future)) for photograph, future in batch]
 
     def _caption_batch(
         self,
@@ -239,12 +257,28 @@ class Captioner:
     ) -> list[Caption]:
         features = self.network.encode(self.preprocessing.normalise(np.stack(pixels)))
         hypotheses = decode(self.network, features, options, first=first)
-        return [self._to_caption(h, photo) for h, photo in zip(hypotheses, photographs, strict=True)]
+        novelty = self._novelty(features)
+        return [
+            self._to_caption(h, photo, strange)
+            for h, strange, photo in zip(hypotheses, novelty, photographs, strict=True)
+        ]
 
-    def _to_caption(self, hypothesis: Hypothesis, photograph: "_Photograph | None" = None) -> Caption:
+    def _novelty(self, features: Any) -> Sequence[float]:
+        """Of photographs with grid features (B, L, D)."""
+        if self.calibration is None:
+            return [0.0] * len(features)
+        novelty: list[float] = self.calibration.novelty(np.asarray(features)).tolist()
+        return novelty
+
+    def _to_caption(self, hypothesis: Hypothesis, photograph: "_Photograph | None", novelty: float) -> Caption:
         tokens = self.vocabulary.decode(hypothesis.tokens)
+        of_words: Sequence[float | None] = [None] * len(tokens)
+        of_caption: float | None = None
+        if self.calibration is not None:
+            of_words, of_caption = self.calibration.confidence(hypothesis.tokens, hypothesis.log_probs, novelty)
         words = tuple(
-            Word(token, float(np.exp(log_prob))) for token, log_prob in zip(tokens, hypothesis.log_probs, strict=True)
+            Word(token, float(np.exp(log_prob)), confidence)
+            for token, log_prob, confidence in zip(tokens, hypothesis.log_probs, of_words, strict=True)
         )
         return Caption(
             self.vocabulary.text(tokens),
@@ -253,6 +287,7 @@ class Captioner:
             attention=hypothesis.attention.reshape(len(words), *self.grid),
             path=None if photograph is None else photograph.name,
             model=self.name,
+            confidence=of_caption,
             source=None if photograph is None else photograph.source,
         )
 

@@ -6,18 +6,22 @@
     model.safetensors          its weights, half precision
     onnx/*.onnx                backbone, start and step; their weights are those of model.safetensors
     README.md                  the model card
+    confidence.json            where it was calibrated: how sure it may be
     manifest.json              SHA-256 of each of the files above
 
 Nothing in it is ever unpickled or executed.
 """
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from captionlens.errors import ModelError, OptionError
-from captionlens.files import sha256, write_text
+from captionlens.files import sha256, sync_folder, write_text
+from captionlens.runtime import confidence
+from captionlens.runtime.confidence import Calibration
 from captionlens.runtime.decoding import DecodingOptions
 from captionlens.runtime.images import Preprocessing
 from captionlens.runtime.vocabulary import Vocabulary
@@ -33,6 +37,7 @@ FILES = (
     *(f"onnx/{graph}.onnx" for graph in GRAPHS),
     "README.md",
 )
+OPTIONAL = (confidence.NAME,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class ModelDirectory:
     decoding: DecodingOptions
     preprocessing: Preprocessing
     vocabulary: Vocabulary
+    calibration: Calibration | None  # of its confidence, where it was calibrated
 
     @classmethod
     def open(cls, folder: str | Path) -> "ModelDirectory":
@@ -55,7 +61,7 @@ class ModelDirectory:
             ModelError: it is not; the message names the file and what is wrong with it.
         """
         folder = Path(folder)
-        check_manifest(folder)
+        digests = check_manifest(folder)
         config = _read_json(folder / "config.json")
         if config.get("format") != FORMAT:
             found = config.get("format")
@@ -65,7 +71,7 @@ class ModelDirectory:
             name = str(config["name"])
             rows, columns = (int(side) for side in config["grid"])
             decoding = DecodingOptions(**config["decoding"])
-            words = int(config["network"]["vocabulary"])
+            words, channels = (int(config["network"][size]) for size in ("vocabulary", "channels"))
             path = folder / "preprocessor_config.json"
             preprocessing = Preprocessing.from_dict(_read_json(path))
         except (KeyError, TypeError, ValueError, OptionError) as error:
@@ -76,7 +82,12 @@ class ModelDirectory:
                 folder / "tokenizer.json",
                 f"has {len(vocabulary)} words, config.json says {words}: not of one model",
             )
-        return cls(folder, name, config, (rows, columns), decoding, preprocessing, vocabulary)
+        calibration = None
+        if confidence.NAME in digests:
+            calibration = Calibration.load(
+                folder / confidence.NAME, weights=digests[WEIGHTS], vocabulary=words, channels=channels
+            )
+        return cls(folder, name, config, (rows, columns), decoding, preprocessing, vocabulary, calibration)
 
     def graph(self, name: str) -> Path:
         """Path of one of GRAPHS."""
@@ -90,12 +101,55 @@ class ModelDirectory:
 
 def write_manifest(folder: Path) -> None:
     """Record the SHA-256 of every file; written last, it makes a directory whole."""
-    digests = {name: sha256(folder / name) for name in FILES}
+    there = (*FILES, *(name for name in OPTIONAL if (folder / name).exists()))
+    digests = {name: sha256(folder / name) for name in there}
     write_text(folder / "manifest.json", json.dumps({"sha256": digests}, indent=2) + "\n")
 
 
-def check_manifest(folder: Path) -> None:
+def add_calibration(model: Path, calibration: Calibration, card: str) -> None:
+    """Give a model directory its calibration; it is changed whole or not at all.
+
+    Args:
+        model: a whole model directory; an earlier calibration is replaced.
+        calibration: of this model.
+        card: the new content of its README.md.
+
+    Raises:
+        ModelError: the calibration does not fit the model.
+        OSError: the folder beside it or its content cannot be written.
+    """
+    model = model.resolve()
+    draft = model.with_name(f".{model.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        shutil.copytree(model, draft)
+        calibration.save(draft / confidence.NAME, weights=sha256(draft / WEIGHTS))
+        write_text(draft / "README.md", card)
+        write_manifest(draft)
+        ModelDirectory.open(draft)
+        put_in_place(draft, model)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def put_in_place(draft: Path, model: Path) -> None:
+    """Rename the finished draft of a model directory to the model's place; an earlier model there is removed."""
+    sync_folder(draft)
+    old = model.with_name(f".{model.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if model.exists():
+        model.rename(old)
+    draft.rename(model)
+    sync_folder(model.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def check_manifest(folder: Path) -> dict[str, str]:
     """Compare every file with the manifest.
+
+    Returns:
+        The SHA-256 of each file.
 
     Raises:
         ModelError: the first file that is missing or was changed.
@@ -105,13 +159,14 @@ def check_manifest(folder: Path) -> None:
     if not (folder / "manifest.json").exists():
         raise ModelError(folder, "is not a model directory (no manifest.json)")
     digests = _read_json(folder / "manifest.json").get("sha256")
-    if not isinstance(digests, dict) or set(digests) != set(FILES):
+    if not isinstance(digests, dict) or set(digests) - set(OPTIONAL) != set(FILES):
         raise ModelError(folder / "manifest.json", "does not list the files of a model directory")
-    for name in FILES:
+    for name in digests:
         if not (folder / name).is_file():
             raise ModelError(folder / name, "is missing")
         if sha256(folder / name) != digests[name]:
             raise ModelError(folder / name, "is not the file the manifest names (damaged, or of another model)")
+    return digests
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from captionlens.files import write_text
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.decoding import DecodingOptions
+from captionlens.scoring.calibration import confidence_report
 from captionlens.scoring.faithfulness import content_words, function_words, named_nouns
 from captionlens.scoring.faithfulness import summarise as summarise_faithfulness
 from captionlens.scoring.grounding import score_own, score_reference, summarise
@@ -98,12 +99,34 @@ def evaluate(
         "left_out": scores.left_out,
         "captions": [{"image_id": image_id(records[number]), "caption": text} for number, text in texts.items()],
     }
+    confidence = _confidence(captioner, candidates, references, scores)
+    if confidence is not None:
+        report["confidence"] = confidence
     if phrases is not None:
         report["grounding"] = _grounding(captioner, records, candidates, phrases, intervals, progress)
     if faithfulness:
         examined = dict(islice(candidates.items(), faithfulness_photographs))
         report["faithfulness"] = _faithfulness(captioner, records, examined, phrases, intervals, progress)
     return Evaluation(report, scores, tuple(failed))
+
+
+def _confidence(
+    captioner: Captioner,
+    captions: dict[int, Caption],
+    references: dict[int, tuple[str, ...]],
+    scores: Scores,
+) -> dict[str, Any] | None:
+    """How good the confidence is, see `scoring.calibration`; None where the model has none, or nothing was said."""
+    spoken = [number for number, caption in captions.items() if caption.words]
+    if captioner.calibration is None or not spoken:
+        return None
+    numbers = [captioner.vocabulary.encode(captions[number].text)[1:-1] for number in spoken]
+    return confidence_report(
+        [captions[number] for number in spoken],
+        [references[number] for number in spoken],
+        [captioner.calibration.idf[of_caption] for of_caption in numbers],
+        [scores.per_photograph["CIDEr-D"][number] for number in spoken],
+    )
 
 
 def _grounding(

@@ -86,6 +86,33 @@ def _section(text: str) -> str:
     return f"\n{text.strip()}\n" if text.strip() else ""
 
 
+_CONFIDENCE = "## How sure it is"
+
+
+def with_confidence(card: str, record: dict[str, Any]) -> str:
+    """A card with a section about its confidence, in place of an earlier one.
+
+    Args:
+        card: the card's text.
+        record: of the calibration.
+    """
+    before, _, after = card.partition(f"\n{_CONFIDENCE}\n")
+    _, next_heading, rest = after.partition("\n## ")
+    ece = record["ece"]
+    return f"""{before.rstrip()}
+
+{_CONFIDENCE}
+
+Its confidence was fitted to {record["photographs"]:,} photographs of {record["dataset"]}, split {record["split"]}.
+It falls for photographs unlike the {record["train_photographs"]:,} of the training split.
+
+| calibration error, times 100 | before | after, cross-validated |
+| --- | --- | --- |
+| words | {100 * ece["words"]["before"]:.1f} | {100 * ece["words"]["after"]:.1f} |
+| captions | {100 * ece["captions"]["before"]:.1f} | {100 * ece["captions"]["after"]:.1f} |
+{next_heading}{rest}"""
+
+
 def _evaluation(evaluation: dict[str, Any] | None, *, chose_epoch: bool) -> str:
     """A table of scores, or how to get one."""
     if evaluation is None:

@@ -15,10 +15,10 @@ from torch import nn
 
 from captionlens.errors import ModelError, RunError, UnreadableImage
 from captionlens.features.backbones import Backbone
-from captionlens.files import sync_folder, write_bytes, write_text
+from captionlens.files import write_bytes, write_text
 from captionlens.network import CaptioningNetwork
 from captionlens.runtime.decoding import DecodingOptions, Network, decode, force
-from captionlens.runtime.model_directory import FORMAT, WEIGHTS, ModelDirectory, write_manifest
+from captionlens.runtime.model_directory import FORMAT, WEIGHTS, ModelDirectory, put_in_place, write_manifest
 from captionlens.runtime.onnx_network import OnnxNetwork
 from captionlens.runtime.vocabulary import PAD, START, Vocabulary
 from captionlens.training.card import model_card, terms_of
@@ -88,7 +88,7 @@ def export_run(
         notes=notes,
         examples=examples,
     )
-    _put_in_place(draft, model)
+    put_in_place(draft, model)
     log.info("wrote the model to %s", model)
     return model
 
@@ -258,15 +258,3 @@ def _halves(network: CaptioningNetwork, backbone: Backbone) -> dict[str, torch.T
 
 def _write_json(path: Path, content: object) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def _put_in_place(draft: Path, model: Path) -> None:
-    """Rename the finished draft to the model's place; an earlier model there is removed."""
-    sync_folder(draft)
-    old = model.with_name(f".{model.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if model.exists():
-        model.rename(old)
-    draft.rename(model)
-    sync_folder(model.parent)
-    shutil.rmtree(old, ignore_errors=True)
