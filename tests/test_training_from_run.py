@@ -49,9 +49,9 @@ def test_self_critical_run_learns_and_tells_its_reward(first: Path, second: Path
     with (second / "history.csv").open() as file:
         assert [row.keys() for row in csv.DictReader(file)] == [{"epoch", "reward", "val_loss", "val_cider"}] * 3
     rewards = [row["reward"] for row in history]
-    assert rewards[-1] > 1.2 * rewards[0] > 0
+    assert min(rewards[1:]) > 1.1 * rewards[0] > 0
     before = json.loads((first / "best.json").read_text())["val_cider"]
-    assert max(row["val_cider"] for row in history) > before
+    assert max(row["val_cider"] for row in history) > 2 * before
     config = yaml.safe_load((second / "config.yaml").read_text())
     assert config["data"]["from_run"] == str(first)
     assert config["training"]["network"]["units"] == 64
