@@ -19,8 +19,8 @@ class Word:
 
     text: str
     probability: float  # the network's probability of this word after the words before it, in [0, 1]
-    faithfulness: Faithfulness | None = None  # whether it depended on the picture, see `Captioner.examine`
     confidence: float | None = None  # calibrated probability that people would say it of this photograph
+    faithfulness: Faithfulness | None = None  # whether it depended on the picture, see `Captioner.examine`
 
 
 def _no_attention() -> NDArray[np.float32]:
