@@ -18,9 +18,12 @@ SMALL_CAPTIONER = [
 ]
 
 
-def run_cli(*arguments: str | Path, code: int = 0, **settings: object) -> subprocess.CompletedProcess[str]:
+def run_cli(
+    *arguments: str | Path, code: int = 0, timeout: float = 600, **settings: object
+) -> subprocess.CompletedProcess[str]:
     """`captionlens ARGUMENTS`; fails with its output where the exit code is not `code`."""
-    done = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=600, **settings)
+    command = [*COMMAND, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **settings)
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

@@ -14,6 +14,10 @@ from captionlens.datasets.scenes import read_scenes
 from captionlens.datasets.scenes_truth import caption_is_true, shape_words
 from helpers_cli import run_cli
 
+# Training is slow where the processor does not multiply bfloat16 itself.
+SECONDS = 1800
+pytestmark = pytest.mark.timeout(SECONDS + 600)
+
 IMAGES = 6000
 TRAIN = [
     "--backbone=efficientnet_lite2",
@@ -47,7 +51,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "scenes"
-    run_cli("train", scenes, "-o", folder, *TRAIN)
+    run_cli("train", scenes, "-o", folder, *TRAIN, timeout=SECONDS)
     return folder
 
 
@@ -108,7 +112,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     run_cli("data", "scenes", folder / "scenes", "--images", IMAGES, "--seed", 7, "--quiet")
     began = time.perf_counter()
-    run_cli("train", folder / "scenes", "-o", folder / "run", *TRAIN, *sys.argv[2:])
+    run_cli("train", folder / "scenes", "-o", folder / "run", *TRAIN, *sys.argv[2:], timeout=SECONDS)
     seconds = time.perf_counter() - began
     true, inside, pictures, words = measure(folder / "scenes", folder / "run" / "model")
     sys.stdout.write(
