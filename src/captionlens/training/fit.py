@@ -76,6 +76,9 @@ def train(
     config = run.config
     # A wrong word is refused before the work, not after the features.
     kind, numbers = processes.from_first(lambda: _devices(devices, precision, processes))
+    if processes.count > 1:
+        # The first downloads weights that are missing, and tells what is wrong, before all read them.
+        processes.from_first(lambda: starting_backbone(run).name)
     backbone = starting_backbone(run)
     grid = store_index(backbone)
     pl.seed_everything(config.seed, verbose=False)
