@@ -9,7 +9,12 @@ from captionlens.runtime.caption import Word
 from captionlens.scoring.faithfulness import content_words, function_words, named_nouns, summarise
 
 DOG, RUNS, A = Faithfulness(0.8, 0.2, 0.7), Faithfulness(0.5, 0.5, 0.4), Faithfulness(0.9, 0.88, 0.89)
-WORDS = (Word("a", 0.9, A), Word("dog", 0.8, DOG), Word("runs", 0.5, RUNS), Word("grass", 0.5))
+WORDS = (
+    Word("a", 0.9, faithfulness=A),
+    Word("dog", 0.8, faithfulness=DOG),
+    Word("runs", 0.5, faithfulness=RUNS),
+    Word("grass", 0.5),
+)
 
 
 def test_which_words_count() -> None:
