@@ -22,12 +22,13 @@ IMAGES = 6000
 TRAIN = [
     "--backbone=efficientnet_lite2",
     "--set=min_count=1",
-    "--set=epochs=9",
+    "--set=epochs=7",
     "--set=batch_captions=50",
     "--set=label_smoothing=0",
     "--set=beam=1",
     "--set=keep=last",
     "--set=attention_entropy=0.015",
+    "--set=attention_supervision=0.3",
     "--set=network.positions=true",
     "--set=network.word_query=true",
     "--set=network.initial_state=zero",
@@ -51,7 +52,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "scenes"
-    run_cli("train", scenes, "-o", folder, *TRAIN, timeout=SECONDS)
+    run_cli("train", scenes, "-o", folder, "--boxes", scenes, *TRAIN, timeout=SECONDS)
     return folder
 
 
@@ -112,7 +113,8 @@ def main() -> None:
     folder = Path(sys.argv[1])
     run_cli("data", "scenes", folder / "scenes", "--images", IMAGES, "--seed", 7, "--quiet")
     began = time.perf_counter()
-    run_cli("train", folder / "scenes", "-o", folder / "run", *TRAIN, *sys.argv[2:], timeout=SECONDS)
+    scenes = folder / "scenes"
+    run_cli("train", scenes, "-o", folder / "run", "--boxes", scenes, *TRAIN, *sys.argv[2:], timeout=SECONDS)
     seconds = time.perf_counter() - began
     true, inside, pictures, words = measure(folder / "scenes", folder / "run" / "model")
     sys.stdout.write(
