@@ -14,29 +14,35 @@ def cells(*numbers: int, shape: tuple[int, int] = (2, 3)) -> list[list[bool]]:
 
 
 def test_the_fewest_strongest_cells_and_as_many_of_the_weakest() -> None:
-    strongest, weakest = attended_cells(np.array([[0.3, 0.05, 0.25], [0.02, 0.2, 0.18]], np.float32))
+    strongest, weakest = attended_cells(np.array([[0.3, 0.05, 0.25], [0.02, 0.2, 0.18]], np.float32), 0.5)
     assert strongest.tolist() == cells(0, 2)  # 0.55; one cell alone holds 0.3
     assert weakest.tolist() == cells(3, 1)
-    strongest, weakest = attended_cells(np.array([[0.01, 0.04, 0.02], [0.9, 0.03, 0.0]], np.float32))
+    strongest, weakest = attended_cells(np.array([[0.01, 0.04, 0.02], [0.9, 0.03, 0.0]], np.float32), 0.5)
     assert strongest.tolist() == cells(3)
     assert weakest.tolist() == cells(5)
+
+
+def test_nine_tenths_unless_told_otherwise() -> None:
+    strongest, weakest = attended_cells(np.array([[0.6, 0.01, 0.31], [0.02, 0.03, 0.03]], np.float32))
+    assert strongest.tolist() == cells(0, 2)  # 0.91
+    assert weakest.tolist() == cells(1, 3)
 
 
 def test_exactly_half_is_enough() -> None:
     map_ = np.array([[0.17, 0.29, 0.01], [0.16, 0.21, 0.16]], np.float32)
     assert map_.astype(float)[[0, 1], [1, 1]].sum() < map_.astype(float).sum() / 2  # by less than the floats can say
     for scale in (1, 7):  # a share: whatever the sum is
-        assert attended_cells(scale * map_)[0].tolist() == cells(1, 4)
+        assert attended_cells(scale * map_, 0.5)[0].tolist() == cells(1, 4)
 
 
 def test_the_first_cell_wins_a_tie_and_none_is_in_both() -> None:
-    strongest, weakest = attended_cells(np.full((2, 3), 1 / 6, np.float32))
+    strongest, weakest = attended_cells(np.full((2, 3), 1 / 6, np.float32), 0.5)
     assert strongest.tolist() == cells(0, 1, 2)
     assert weakest.tolist() == cells(3, 4, 5)
-    strongest, weakest = attended_cells(np.full((3, 3), 1 / 9, np.float32))  # half of it takes five of nine cells
+    strongest, weakest = attended_cells(np.full((3, 3), 1 / 9, np.float32), 0.5)  # half of it takes five of nine cells
     assert strongest.tolist() == cells(0, 1, 2, 3, shape=(3, 3))
     assert weakest.tolist() == cells(4, 5, 6, 7, shape=(3, 3))
-    for mask in attended_cells(np.ones((1, 1), np.float32)):
+    for mask in attended_cells(np.ones((1, 1), np.float32), 0.5):
         assert not mask.any()
 
 
@@ -45,7 +51,7 @@ def test_no_fewer_cells_would_do(seed: int) -> None:
     """Against all sets of cells there are."""
     random = np.random.default_rng(seed)
     map_ = random.dirichlet(np.full(9, 0.5)).reshape(3, 3)
-    strongest, weakest = attended_cells(map_)
+    strongest, weakest = attended_cells(map_, 0.5)
     count = int(strongest.sum())
     assert map_[strongest].sum() >= 0.5
     assert all(sum(chosen) < 0.5 for chosen in combinations(map_.ravel(), count - 1))

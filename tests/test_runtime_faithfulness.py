@@ -57,9 +57,9 @@ def captioner(network: OneCell) -> Captioner:
 
 def looking_at(*cells: int) -> NDArray[np.float32]:
     """Maps (words, 5, 5), each with nearly all of it in one cell and least of all in the last cell but that."""
-    maps = np.full((len(cells), 25), 0.01, np.float32)
+    maps = np.full((len(cells), 25), 0.001, np.float32)
     for row, cell in zip(maps, cells, strict=True):
-        row[24 if cell != 24 else 23] = 0.005
+        row[24 if cell != 24 else 23] = 0.0005
         row[cell] = 0.0
         row[cell] = 1 - row.sum()
     return maps.reshape(-1, *GRID)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
 import yaml
 
 from captionlens.errors import OptionError, RunError
@@ -23,7 +24,8 @@ from helpers_cli import COMMAND, SMALL_CAPTIONER, run_cli, wait_for
 
 SELF_CRITICAL = [
     *("--preset=self-critical", "--set=epochs=3", "--set=beam=1", "--set=learning_rate=2e-3", "--set=samples=4"),
-    *("--set=average_decay=0.9", "--set=batch_captions=20"),  # five photographs, or one at an end
+    *("--set=average_decay=0.9", "--set=starting_temperature=1", "--set=network.dropout=0.1"),
+    "--set=batch_captions=20",  # five photographs, or one at an end
 ]
 
 
@@ -111,6 +113,7 @@ def test_two_processes_train_on_the_whole_batch(first: Path, second: Path, small
         ({"network": {"deep_output": False}}, r"network\.deep_output is True"),
         ({"vocabulary_size": 5000}, "vocabulary_size is 60"),
         ({"min_count": 2}, "min_count is 1"),
+        ({"image_size": 320}, "image_size is None"),
         ({"backbone": "inception_v3"}, "backbone is 'efficientnet_lite0'"),
     ],
 )
@@ -123,6 +126,23 @@ def test_contradictions_are_refused(changes: dict[str, object], message: str, fi
     assert (data.from_run, data.features) == (str(first), None)  # another data set has features of its own
     with pytest.raises(OptionError, match="the backbone's weights are the usual ones"):
         begin_from(open_run(first), DataSettings("x", backbone_weights="other.h5"), "base", {})
+
+
+def test_words_start_as_likely_as_the_temperature_makes_them(first: Path) -> None:
+    def kept(temperature: float) -> tuple[np.ndarray, np.ndarray]:
+        network = CaptioningNetwork(
+            open_run(first).config.network_config(vocabulary=31, rows=7, columns=7, channels=1280)
+        )
+        load_starting_weights(network, first, temperature)
+        features = torch.rand(2, 49, 1280, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            teacher = network.eval().teach(features, torch.tensor([[[1, 5, 6, 2]], [[1, 7, 8, 2]]]))
+            return teacher.logits.numpy(), teacher.attention.numpy()
+
+    (cold, looked), (warm, also_looked) = kept(0.5), kept(1.0)
+    assert np.ptp(warm) > 1
+    np.testing.assert_allclose(cold, 2 * warm, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(looked, also_looked)
 
 
 def test_a_run_without_weights_is_no_start(first: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from captionlens.errors import OptionError
 
-SHARE = 0.5  # of a word's attention that is blanked out
+SHARE = 0.9  # of a word's attention that is blanked out
 LEAST_FALL = 0.1  # of a word's probability that must go for the word to depend on the picture
 
 

@@ -12,6 +12,7 @@ from captionlens.cli.options import data_options, show_dataset
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="STORE")
 @click.option("--backbone", default="efficientnet_lite2", show_default=True, help="Or inception_v3, timm:NAME.")
 @click.option("--backbone-weights", type=click.Path(path_type=Path), help="A file of published weights.")
+@click.option("--image-size", type=click.IntRange(min=32), help="Pixels a side. [default: the backbone's own]")
 @click.option("--mirrored", is_flag=True, help="Also every photograph seen in a mirror, for the setting mirror.")
 @click.option("--devices", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
@@ -25,6 +26,7 @@ def extract(
     output: Path,
     backbone: str,
     backbone_weights: Path | None,
+    image_size: int | None,
     mirrored: bool,
     devices: str,
     quiet: bool,
@@ -38,7 +40,7 @@ def extract(
     from captionlens.features.extract import extract as run
 
     device = accelerator(devices)
-    network = load_backbone(backbone, backbone_weights)
+    network = load_backbone(backbone, backbone_weights, image_size)
     read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
     done = run(read.records, output, network, device=device, progress=not quiet)
     for error in done.unreadable:
@@ -46,7 +48,7 @@ def extract(
     parts = [("photographs", done)]
     if mirrored:
         # The backbone was fused on the way, and its fingerprint is that of the weights as loaded.
-        network = load_backbone(backbone, backbone_weights)
+        network = load_backbone(backbone, backbone_weights, image_size)
         parts.append(("mirrored", run(read.records, output, network, device=device, mirrored=True, progress=not quiet)))
     if not quiet:
         for name, part in parts:

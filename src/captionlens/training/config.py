@@ -26,7 +26,9 @@ class TrainingConfig:
     preset: str = "tutorial"
     objective: str = "cross-entropy"  # or "self-critical": the CIDEr-D of sampled captions, from a trained captioner
     samples: int = 5  # captions drawn for each photograph by "self-critical"
+    starting_temperature: float = 1.0  # divides the logits of the captioner that a run starts from
     backbone: str = DEFAULT_BACKBONE
+    image_size: int | None = None  # pixels a side the backbone is shown; None: as it was trained
     vocabulary_size: int = 5000
     min_count: int = 1  # rarer words become <unk>
     max_words: int = 50  # longer captions are cut
@@ -60,10 +62,12 @@ class TrainingConfig:
             ("preset", self.preset in PRESETS, f"one of {', '.join(PRESETS)}"),
             ("objective", self.objective in ("cross-entropy", SELF_CRITICAL), f"cross-entropy or {SELF_CRITICAL}"),
             ("samples", self.samples >= 2, "at least 2"),  # each is compared with the others
+            ("starting_temperature", self.starting_temperature > 0, "above 0"),
             ("schedule", self.schedule in ("constant", "one-cycle", "linear"), "constant, one-cycle or linear"),
             ("keep", self.keep in ("best", "last"), "best or last"),
             ("epochs", self.epochs >= 1, "at least 1"),
             ("batch_captions", self.batch_captions >= 1, "at least 1"),
+            ("image_size", self.image_size is None or self.image_size >= 32, "at least 32"),
             ("vocabulary_size", self.vocabulary_size >= 1, "at least 1"),
             ("max_words", self.max_words >= 1, "at least 1"),
             ("learning_rate", self.learning_rate > 0, "above 0"),
@@ -128,8 +132,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-5,
         "schedule": "linear",
         "gradient_clip": 1.0,
-        "average_decay": 0.999,
-        "length_penalty": 0.7,
+        "average_decay": 0.99,
+        "starting_temperature": 0.6,
     },
     # Xu et al., "Show, Attend and Tell", ICML 2015: Adam, batches of 64, early stopping (here: the best epoch is kept).
     "show-attend-tell": {

@@ -112,7 +112,7 @@ def train(
     tail = backbone.split(config.finetune_blocks)[1] if config.finetune_blocks else None
     network = make_network(config, vocabulary, grid, tail)
     if run.data.from_run and not run.checkpoint:
-        load_starting_weights(network, Path(run.data.from_run))
+        load_starting_weights(network, Path(run.data.from_run), config.starting_temperature)
     module = _module(config, network, vocabulary, training_data, validation_data, usable, processes)
     keeper = _fit(run, module, usable, kind=kind, precision=numbers, progress=progress)
     fitted = time.perf_counter()

