@@ -93,9 +93,12 @@ def test_best_or_last_epoch_is_kept(keep: str, epoch: int, finished: Path, small
 
 
 def test_exported_again_the_model_is_the_same(finished: Path, tmp_path: Path) -> None:
-    run_cli("export", finished, "-o", tmp_path / "model", "--quiet")
+    run_cli("export", finished, "-o", tmp_path / "model", "--beam=4", "--quiet")
     for name in ("model.safetensors", "tokenizer.json", "onnx/step.onnx"):
         assert (tmp_path / "model" / name).read_bytes() == (finished / "model" / name).read_bytes(), name
+    configs = [json.loads((model / "config.json").read_text()) for model in (tmp_path / "model", finished / "model")]
+    assert [config["decoding"].pop("beam") for config in configs] == [4, configs[1]["training"]["beam"]]
+    assert configs[0] == configs[1]
     assert "is whole" in run_cli("model", "check", tmp_path / "model").stdout
 
 

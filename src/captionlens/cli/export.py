@@ -12,6 +12,7 @@ from captionlens.cli import show_messages
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="MODEL")
 @click.option("--name", help="Of the model; by default captionlens- and the preset.")
 @click.option("--licence", help="Under which the model may be used; by default the data set's known terms.")
+@click.option("--beam", type=click.IntRange(min=1), help="The captioner's own; by default that of RUN's validation.")
 @click.option("--report", type=click.Path(path_type=Path), help="Of evaluate: its scores go into the model card.")
 @click.option("--notes", type=click.Path(path_type=Path), help="Markdown for the end of the model card.")
 @click.option("--quiet", is_flag=True, help="No messages.")
@@ -20,6 +21,7 @@ def export(
     output: Path,
     name: str | None,
     licence: str | None,
+    beam: int | None,
     report: Path | None,
     notes: Path | None,
     quiet: bool,
@@ -33,4 +35,4 @@ def export(
     show_messages(quiet)
     scores = read_report(report) if report is not None else None
     text = read_text(notes) if notes is not None else ""
-    export_run(open_run(run), output, name=name, licence=licence, report=scores, notes=text)
+    export_run(open_run(run), output, name=name, licence=licence, beam=beam, report=scores, notes=text)

@@ -38,6 +38,7 @@ def export_run(
     *,
     name: str | None = None,
     licence: str | None = None,
+    beam: int | None = None,
     report: Mapping[str, Any] | None = None,
     notes: str = "",
     examples: Sequence[Path] = (),
@@ -52,6 +53,7 @@ def export_run(
         model: the directory to write, by default `model` in the run folder; an earlier export is replaced.
         name: of the model, by default "captionlens-" and the preset.
         licence: under which the model may be used, for its card; by default the data set's known terms.
+        beam: that the captioner searches with unless a call says otherwise; by default that of the run's validation.
         report: of `captionlens evaluate`, whose scores the card then shows.
         notes: in Markdown, at the end of the card: what else users should know.
         examples: photographs to compare both networks on; made-up ones where there are none.
@@ -74,7 +76,7 @@ def export_run(
         backbone,
         name=name,
         decoding=DecodingOptions(
-            beam=run.config.beam,
+            beam=run.config.beam if beam is None else beam,
             length_penalty=run.config.length_penalty,
             max_words=min(run.config.max_words, 30),
         ),
