@@ -182,6 +182,9 @@ def test_objective_and_length_of_a_linear_schedule_are_kept(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        ({"starting_temperature": 0}, "starting_temperature must be above 0"),
+        ({"image_size": 31}, "image_size must be at least 32, got 31"),
+        ({"image_size": 320, "backbone": "inception_v3"}, "inception_v3 takes photographs of one size only"),
         ({"objective": "reward"}, "objective must be cross-entropy or self-critical, got 'reward'"),
         ({"samples": 1}, "samples must be at least 2"),
         ({"schedule": "cosine"}, "schedule must be constant, one-cycle or linear"),

@@ -12,7 +12,7 @@ from captionlens.cli.options import data_options, show_dataset
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="STORE")
 @click.option("--backbone", default="efficientnet_lite2", show_default=True, help="Or inception_v3, timm:NAME.")
 @click.option("--backbone-weights", type=click.Path(path_type=Path), help="A file of published weights.")
-@click.option("--image-size", type=click.IntRange(min=32), help="Pixels a side. [default: the backbone's own]")
+@click.option("--image-size", type=int, help="Pixels a side. [default: the backbone's own]")
 @click.option("--mirrored", is_flag=True, help="Also every photograph seen in a mirror, for the setting mirror.")
 @click.option("--devices", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")

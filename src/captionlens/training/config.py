@@ -10,6 +10,7 @@ import yaml
 from captionlens.datasets.mirroring import mirror_pairs
 from captionlens.errors import FileError, OptionError
 from captionlens.features.backbones import DEFAULT as DEFAULT_BACKBONE
+from captionlens.features.backbones import check_image_size
 from captionlens.network.config import PRESETS as NETWORK_PRESETS
 from captionlens.network.config import NetworkConfig
 from captionlens.runtime.decoding import DecodingOptions
@@ -67,7 +68,6 @@ class TrainingConfig:
             ("keep", self.keep in ("best", "last"), "best or last"),
             ("epochs", self.epochs >= 1, "at least 1"),
             ("batch_captions", self.batch_captions >= 1, "at least 1"),
-            ("image_size", self.image_size is None or self.image_size >= 32, "at least 32"),
             ("vocabulary_size", self.vocabulary_size >= 1, "at least 1"),
             ("max_words", self.max_words >= 1, "at least 1"),
             ("learning_rate", self.learning_rate > 0, "above 0"),
@@ -85,6 +85,7 @@ class TrainingConfig:
         for name, fits, wanted in checks:
             if not fits:
                 raise OptionError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
+        check_image_size(self.backbone, self.image_size)
         DecodingOptions(beam=self.beam, length_penalty=self.length_penalty)  # refuses what makes no sense
         unknown = set(self.network) - _NETWORK_KEYS
         if unknown:

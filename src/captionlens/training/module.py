@@ -191,7 +191,7 @@ class CaptioningModule(pl.LightningModule):
         drawn = draw(
             self.network, batch.features, batch.keys, rewards, count=config.samples, max_words=config.max_words
         )
-        self.network.train()  # six thousand photographs are learnt by heart without dropout
+        self.network.train()  # with dropout, else few photographs are learnt by heart
         loss = self_critical_loss(self.network.teach(batch.features, drawn.captions), drawn)
         present = batch.caption_share > 0  # else this process's photograph counts nothing
         own = torch.tensor([drawn.word_count, drawn.rewards.numel(), float(drawn.rewards.sum())], dtype=torch.float64)

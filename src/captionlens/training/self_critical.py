@@ -69,7 +69,7 @@ def draw(
     """Draw captions as the network would say them, and reward them.
 
     Args:
-        network: in evaluation mode: without dropout, the gradient is that of the captions' own distribution.
+        network: in evaluation mode: captions are drawn without dropout.
         features: grid features (P, L, D).
         keys: of the photographs.
         rewards: of the training set.

@@ -76,11 +76,11 @@ def load_starting_weights(network: CaptioningNetwork, source: Path, temperature:
         own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(TAIL)}
         others = {name: tensor for name, tensor in kept.items() if not name.startswith(TAIL)}
         network.load_state_dict(own | others)
-        with torch.no_grad():
-            for tensor in network.output_words.parameters():
-                tensor.div_(temperature)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise RunError(path, f"cannot be started from ({error})") from error
+    with torch.no_grad():
+        for tensor in network.output_words.parameters():
+            tensor.div_(temperature)
 
 
 def _network(config: TrainingConfig) -> dict[str, Any]:

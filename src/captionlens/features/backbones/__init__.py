@@ -9,7 +9,25 @@ from captionlens.features.backbones.base import Backbone
 DEFAULT = "efficientnet_lite2"
 NAMES = (*efficientnet_lite.SIZES, "inception_v3", "timm:NAME")
 
-__all__ = ["DEFAULT", "NAMES", "Backbone", "load_backbone"]
+__all__ = ["DEFAULT", "NAMES", "Backbone", "check_image_size", "load_backbone"]
+
+_SMALLEST_IMAGE = 32  # pixels a side: one place
+
+
+def check_image_size(name: str, image_size: int | None) -> None:
+    """Refuse a size that a backbone cannot be shown photographs at; None is its own.
+
+    Raises:
+        OptionError: the size is too small, or the backbone takes photographs of one size only.
+    """
+    if image_size is None:
+        return
+    if image_size < _SMALLEST_IMAGE:
+        raise OptionError(f"image_size must be at least {_SMALLEST_IMAGE}, got {image_size}")
+    if name not in efficientnet_lite.SIZES:
+        raise OptionError(
+            f"{name} takes photographs of one size only: image_size is for the EfficientNet-Lite networks"
+        )
 
 
 def load_backbone(name: str = DEFAULT, weights: Path | None = None, image_size: int | None = None) -> Backbone:
@@ -26,14 +44,9 @@ def load_backbone(name: str = DEFAULT, weights: Path | None = None, image_size: 
         MissingExtra: the backbone's package is not installed.
         WeightsError: the weights are missing or do not fit.
     """
-    if image_size is not None and image_size < 32:
-        raise OptionError(f"image_size must be at least 32, got {image_size}")
+    check_image_size(name, image_size)
     if name in efficientnet_lite.SIZES:
         return efficientnet_lite.load(name, weights, image_size)
-    if image_size is not None:
-        raise OptionError(
-            f"{name} takes photographs of one size only: image_size is for the EfficientNet-Lite networks"
-        )
     if name == "inception_v3":
         from captionlens.features.backbones import inception_v3
 
