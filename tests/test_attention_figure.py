@@ -31,10 +31,10 @@ def test_photograph_first_then_each_map_at_its_word():
     assert x > width / 2
 
 
-def test_labels_and_probabilities_are_written():
+def test_labels_and_certainties_are_written():
     plain = attention_figure(GREY, ["", ""], maps(2))
     words = attention_figure(GREY, ["dog", ""], maps(2))
-    both = attention_figure(GREY, ["dog", ""], maps(2), probabilities=[0.9, 0.1])
+    both = attention_figure(GREY, ["dog", ""], maps(2), certainties=[0.9, 0.1])
     titled = attention_figure(GREY, ["dog", ""], maps(2), title="a dog")
     assert plain.size == words.size == both.size
     assert titled.height > words.height
@@ -60,7 +60,7 @@ def test_columns_are_obeyed():
 
 @pytest.mark.parametrize("size", [(4000, 40), (40, 4000), (1, 1), (1, 900)])
 def test_odd_shapes_of_photographs(size):
-    figure = attention_figure(Image.new("L", size), ["a", "dog"], maps(2), probabilities=[1.0, 0.0])
+    figure = attention_figure(Image.new("L", size), ["a", "dog"], maps(2), certainties=[1.0, 0.0])
     assert max(figure.size) < 2000
 
 
@@ -70,7 +70,7 @@ def test_odd_shapes_of_photographs(size):
     ids=ascii,
 )
 def test_any_word_is_drawn(word):
-    attention_figure(GREY, [word], maps(1), probabilities=[0.5], title=word * 3)
+    attention_figure(GREY, [word], maps(1), certainties=[0.5], title=word * 3)
 
 
 def test_text_is_fitted_to_its_width():
@@ -100,8 +100,8 @@ def test_long_titles_wrap():
 def test_what_does_not_fit_together_is_refused():
     with pytest.raises(ValueError, match="2 words need as many maps, got 1"):
         attention_figure(GREY, ["a", "b"], maps(1))
-    with pytest.raises(ValueError, match="as many probabilities, got 1"):
-        attention_figure(GREY, ["a", "b"], maps(2), probabilities=[1.0])
+    with pytest.raises(ValueError, match="as many certainties, got 1"):
+        attention_figure(GREY, ["a", "b"], maps(2), certainties=[1.0])
     with pytest.raises(OptionError, match="columns"):
         attention_figure(GREY, [], maps(0), columns=0)
     with pytest.raises(OptionError, match="tile"):

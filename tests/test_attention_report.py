@@ -22,8 +22,8 @@ def entry(name="photo.jpg", words=("a", "dog"), image=None, **more):
     for number in range(len(words)):
         attention[number].flat[5 * number % 12] = 0.9
     image = image or Image.new("RGB", (600, 450), (80, 120, 90))
-    probabilities = list(np.linspace(0.99, 0.05, len(words)))
-    return ReportEntry(name, image, list(words), probabilities, attention, **more)
+    certainties = list(np.linspace(0.99, 0.05, len(words)))
+    return ReportEntry(name, image, list(words), certainties, attention, **more)
 
 
 class Elements(HTMLParser):
@@ -101,11 +101,11 @@ def test_words_that_did_not_depend_on_the_picture_are_marked():
     assert a["class"].split() == ["word", "p4", "unseen"]
     assert a["title"] == "did not depend on the picture"
     told = a["data-told"].split(" · ")
-    assert told[-2] == "97% without what it looked at, 98% without as much elsewhere"
+    assert told[-2] == "probability 99%, 97% without what it looked at, 98% without as much elsewhere"
     assert told[-1] == "did not depend on the picture"
     assert dog["class"].split() == ["word", "p0"]
     assert "title" not in dog
-    assert dog["data-told"].endswith(" · 1% without what it looked at, 4% without as much elsewhere")
+    assert dog["data-told"].endswith(" · probability 5%, 1% without what it looked at, 4% without as much elsewhere")
     assert "Grey and dotted: did not depend on the picture." in elements.text
     plain = html_report([entry()])
     assert "did not depend" not in plain
@@ -135,7 +135,7 @@ def test_an_empty_report_is_a_report():
 def test_entries_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="neither a photograph nor an error"):
         ReportEntry("a.jpg")
-    with pytest.raises(ValueError, match="1 words, 0 probabilities and 0 maps"):
+    with pytest.raises(ValueError, match="1 words, 0 certainties and 0 maps"):
         ReportEntry("a.jpg", Image.new("RGB", (4, 4)), ["dog"])
     with pytest.raises(ValueError, match="2 words, 1 examined"):
         entry(faithfulness=[Faithfulness(0.5, 0.5, 0.5)])

@@ -20,7 +20,7 @@ def attention_figure(
     words: Sequence[str],
     attention: NDArray[np.float32],
     *,
-    probabilities: Sequence[float] | None = None,
+    certainties: Sequence[float] | None = None,
     columns: int | None = None,
     title: str | None = None,
     style: Style = "heat",
@@ -32,7 +32,7 @@ def attention_figure(
         image: the photograph, of any mode.
         words: the caption's words, N of them; none gives the photograph alone.
         attention: maps (N, R, C) >= 0.
-        probabilities: of each word, in [0, 1]; shown small beside the word.
+        certainties: how sure the network is of each word, in [0, 1]; shown small beside the word.
         columns: pictures in a row; without it as many as give even rows of a handy width.
         title: a line or more above it all.
         style: how maps are drawn, see `heatmap.overlay`.
@@ -43,7 +43,7 @@ def attention_figure(
 
     Raises:
         OptionError: the style is not known, or `columns` or `tile` is too small.
-        ValueError: there are not as many maps or probabilities as words, or a map is none.
+        ValueError: there are not as many maps or certainties as words, or a map is none.
     """
     heatmap.check_style(style)
     if columns is not None and columns < 1:
@@ -52,8 +52,8 @@ def attention_figure(
         raise OptionError(f"tile must be at least 16 pixels, got {tile}")
     if len(attention) != len(words):
         raise ValueError(f"{len(words)} words need as many maps, got {len(attention)}")
-    if probabilities is not None and len(probabilities) != len(words):
-        raise ValueError(f"{len(words)} words need as many probabilities, got {len(probabilities)}")
+    if certainties is not None and len(certainties) != len(words):
+        raise ValueError(f"{len(words)} words need as many certainties, got {len(certainties)}")
 
     photo = image.convert("RGB").resize(_picture_size(image.size, tile), Image.Resampling.LANCZOS, reducing_gap=3.0)
     count = len(words) + 1
@@ -84,9 +84,9 @@ def attention_figure(
         # The photograph is already as small as its place: the overlay must not reduce it again.
         marked = heatmap.overlay(photo, attention[place - 1], style=style, max_side=max(photo.size))
         canvas.paste(marked, (left, top))
-        probability = None if probabilities is None else probabilities[place - 1]
+        certainty = None if certainties is None else certainties[place - 1]
         text_left = margin + column * (cell_width + gap) if photo.width < cell_width else left
-        _write_label(draw, words[place - 1], probability, (text_left, top), cell_width, text_size)
+        _write_label(draw, words[place - 1], certainty, (text_left, top), cell_width, text_size)
     return canvas
 
 
@@ -107,17 +107,17 @@ def _even_columns(count: int, cell_width: float) -> int:
 def _write_label(
     draw: ImageDraw.ImageDraw,
     word: str,
-    probability: float | None,
+    certainty: float | None,
     corner: tuple[int, int],
     width: int,
     size: int,
 ) -> None:
-    """The word above its picture, whose upper left corner is `corner`, and the probability at the right."""
+    """The word above its picture, whose upper left corner is `corner`, and the certainty at the right."""
     left, top = corner
     baseline = top - round(size * 0.45)
     room = float(width)
-    if probability is not None:
-        percent, font = fonts.fit(f"{probability:.0%}", max(9, round(size * 0.72)), width)
+    if certainty is not None:
+        percent, font = fonts.fit(f"{certainty:.0%}", max(9, round(size * 0.72)), width)
         draw.text((left + width, baseline), percent, _FAINT, font, anchor="rs")
         room -= font.getlength(percent) + size * 0.5
     text, font = fonts.fit(word, size, room)

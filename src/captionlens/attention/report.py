@@ -32,14 +32,14 @@ class ReportEntry:
     """One photograph of a report, or the error that kept it from having a caption.
 
     Raises:
-        ValueError: there is neither a photograph nor an error, or not as many maps or probabilities as words, or
+        ValueError: there is neither a photograph nor an error, or not as many maps or certainties as words, or
             some words were examined and others not.
     """
 
     name: str  # as shown: the path, say
     image: Image.Image | None = None
     words: list[str] = field(default_factory=list)
-    probabilities: list[float] = field(default_factory=list)  # one a word, in [0, 1]
+    certainties: list[float] = field(default_factory=list)  # how sure the network is, one a word, in [0, 1]
     attention: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 1, 1), np.float32))  # (N, R, C)
     faithfulness: list[Faithfulness] = field(default_factory=list)  # one a word, or none where not examined
     references: list[str] | tuple[str, ...] = ()  # what people wrote
@@ -49,10 +49,10 @@ class ReportEntry:
     def __post_init__(self) -> None:
         if self.error is None and self.image is None:
             raise ValueError(f"the report's entry {self.name!r} has neither a photograph nor an error")
-        if not len(self.words) == len(self.probabilities) == len(self.attention):
+        if not len(self.words) == len(self.certainties) == len(self.attention):
             raise ValueError(
                 f"the report's entry {self.name!r} has {len(self.words)} words, "
-                f"{len(self.probabilities)} probabilities and {len(self.attention)} maps"
+                f"{len(self.certainties)} certainties and {len(self.attention)} maps"
             )
         if len(self.faithfulness) not in (0, len(self.words)):
             raise ValueError(
@@ -178,7 +178,7 @@ def _words(entry: ReportEntry) -> str:
         return '<p class="told">The caption has no words.</p>\n'
     rows, columns = entry.attention.shape[1:]
     faithfulness: Sequence[Faithfulness | None] = entry.faithfulness or [None] * len(entry.words)
-    words = "\n".join(map(_word, entry.words, entry.probabilities, entry.attention, faithfulness))
+    words = "\n".join(map(_word, entry.words, entry.certainties, entry.attention, faithfulness))
     return (
         '<div class="caption" role="toolbar" aria-label="Words of the caption" '
         f'data-rows="{rows}" data-columns="{columns}">\n{words}\n</div>\n'
@@ -188,21 +188,21 @@ def _words(entry: ReportEntry) -> str:
     )
 
 
-def _word(word: str, probability: float, map_: NDArray[np.float32], faithfulness: Faithfulness | None) -> str:
+def _word(word: str, certainty: float, map_: NDArray[np.float32], faithfulness: Faithfulness | None) -> str:
     """A word as a button that carries its map: a byte a cell, and the peak over the uniform weight."""
     where = heatmap.whereabouts(map_)
     top = float(map_.max())
     cells = np.rint(map_ / top * 255).astype(np.uint8) if top > 0 else np.zeros(map_.shape, np.uint8)
-    told = f"{word} · {probability:.0%} sure · looked {'' if where == 'all over' else 'most at the '}{where}"
+    told = f"{word} · {certainty:.0%} sure · looked {'' if where == 'all over' else 'most at the '}{where}"
     mark = ""
     if faithfulness is not None:
-        told += f" · {faithfulness.blanked:.0%} without what it looked at"
+        told += f" · probability {faithfulness.probability:.0%}, {faithfulness.blanked:.0%} without what it looked at"
         told += f", {faithfulness.control:.0%} without as much elsewhere"
         if not faithfulness.depends_on_picture:
             told += f" · {_UNSEEN}"
             mark = f' unseen" title="{_UNSEEN}'
     return (
-        f'<button type="button" class="word p{min(4, int(probability * 5))}{mark}" data-told="{_text(told)}" '
+        f'<button type="button" class="word p{min(4, int(certainty * 5))}{mark}" data-told="{_text(told)}" '
         f'data-map="{base64.b64encode(cells.tobytes()).decode()}" data-peak="{top * map_.size:.4g}">'
         f"<span>{_text(word)}</span></button>"
     )

@@ -305,7 +305,7 @@ def _entry(result: "Caption") -> "ReportEntry":
         name,
         image=image,
         words=[word.text for word in result.words],
-        probabilities=[word.probability for word in result.words],
+        certainties=[word.certainty for word in result.words],
         attention=result.attention,
         faithfulness=[word.faithfulness for word in result.words if word.faithfulness is not None],
     )

@@ -22,6 +22,11 @@ class Word:
     confidence: float | None = None  # calibrated probability that people would say it of this photograph
     faithfulness: Faithfulness | None = None  # whether it depended on the picture, see `Captioner.examine`
 
+    @property
+    def certainty(self) -> float:
+        """What figures and reports show: the confidence, or the probability where the model is not calibrated."""
+        return self.probability if self.confidence is None else self.confidence
+
 
 def _no_attention() -> NDArray[np.float32]:
     return np.zeros((0, 1, 1), np.float32)
@@ -72,7 +77,7 @@ class Caption:
             self.image(),
             [word.text for word in self.words],
             self.attention,
-            probabilities=[word.probability for word in self.words],
+            certainties=[word.certainty for word in self.words],
         )
 
     def to_dict(self, *, attention: bool = False) -> dict[str, Any]:
