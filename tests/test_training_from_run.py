@@ -58,6 +58,11 @@ def test_self_critical_run_learns_and_tells_its_reward(first: Path, second: Path
     assert config["data"]["from_run"] == str(first)
     assert config["training"]["network"]["units"] == 64
     assert config["training"]["vocabulary_size"] == 60
+    model = json.loads((second / "model" / "config.json").read_text())
+    assert model["training_before"] == [open_run(first).config.to_dict()]
+    card = (second / "model" / "README.md").read_text()
+    assert "| setting | step 1 | step 2 |\n| --- | --- | --- |\n" in card
+    assert "| objective | cross-entropy | self-critical |" in card
     assert (second / "tokenizer.json").read_bytes() == (first / "tokenizer.json").read_bytes()
     assert (second / "loss.png").stat().st_size > 0
     assert not (second / "features").exists()
@@ -159,7 +164,9 @@ def test_a_run_without_weights_is_no_start(first: Path, tmp_path: Path) -> None:
 
 def test_self_critical_training_needs_a_start(small_scenes: Path, tmp_path: Path) -> None:
     done = run_cli("train", small_scenes, "-o", tmp_path / "run", "--preset=self-critical", code=2)
-    assert "name its run with --from RUN" in done.stderr
+    assert "objective self-critical goes on with a trained captioner: name its run with --from RUN" in done.stderr
+    done = run_cli("train", small_scenes, "-o", tmp_path / "run", "--set=starting_temperature=0.5", code=2)
+    assert "starting_temperature is of a captioner to start from: name its run with --from RUN" in done.stderr
     assert not (tmp_path / "run").exists()
     done = run_cli("train", small_scenes, "-o", tmp_path / "run", "--from", tmp_path / "none", code=1)
     assert "is not a run folder" in done.stderr

@@ -32,12 +32,8 @@ def _attention(network: dict[str, Any]) -> str:
 def model_card(config: dict[str, Any], notes: str = "") -> str:
     """A README for a model directory, from the content of its config.json, with `notes` (Markdown) at its end."""
     network, training, best = config["network"], config["training"], config["best_epoch"]
+    steps = [*config.get("training_before", ()), training]
     rows, columns = config["grid"]
-    settings = "\n".join(
-        f"| {name.replace('_', ' ')} | {value} |"
-        for name, value in training.items()
-        if name not in ("preset", "backbone", "network")
-    )
     return f"""# {config["name"]}
 
 Captions photographs in one sentence and tells for every word where it looked: a grid of {rows} x {columns} places.
@@ -52,7 +48,7 @@ caption = captionlens.load("path/to/this/directory").caption("photo.jpg")
 
 - Backbone: `{config["backbone"]}` with ImageNet weights, {_tuning(training)}; {network["channels"]} channels at each
   place.
-- Network: preset `{training["preset"]}`: {_attention(network)}, {network.get("cell", "gru").upper()} of
+- Network: preset `{steps[0]["preset"]}`: {_attention(network)}, {network.get("cell", "gru").upper()} of
   {network["units"]} units, embedding {network["embedding"]}, {network["vocabulary"]} words.
 - Weights in half precision; inference in ONNX Runtime, in single precision.
 
@@ -64,9 +60,7 @@ captions show, their mistakes and prejudices included.
 Licence: {config["licence"]} The backbone's weights have terms of their own: EfficientNet-Lite's are under the Apache
 License 2.0.
 
-| setting | value |
-| --- | --- |
-{settings}
+{_settings(steps)}
 
 ## How good it is
 
@@ -75,6 +69,16 @@ trained (times 100, beam {training.get("beam", 1)}).
 
 {_evaluation(config.get("evaluation"), chose_epoch=training.get("keep", "best") == "best")}
 {_section(notes)}"""
+
+
+def _settings(steps: list[dict[str, Any]]) -> str:
+    """A table of settings, a column for each step of the training."""
+    names = ["value"] if len(steps) == 1 else [f"step {number}" for number in range(1, len(steps) + 1)]
+    rows = [["setting", *names], ["---"] * (1 + len(steps))]
+    for name in steps[-1]:
+        if name not in ("backbone", "network") and (name != "preset" or len(steps) > 1):
+            rows.append([name.replace("_", " "), *(str(step.get(name, "")) for step in steps)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _tuning(training: dict[str, Any]) -> str:

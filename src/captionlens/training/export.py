@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from captionlens.errors import ModelError, RunError, UnreadableImage
+from captionlens.errors import CaptionlensError, ModelError, RunError, UnreadableImage
 from captionlens.features.backbones import Backbone
 from captionlens.files import write_bytes, write_text
 from captionlens.network import CaptioningNetwork
@@ -23,7 +23,7 @@ from captionlens.runtime.onnx_network import OnnxNetwork
 from captionlens.runtime.vocabulary import PAD, START, Vocabulary
 from captionlens.training.card import model_card, terms_of
 from captionlens.training.onnx_export import export_graphs
-from captionlens.training.run_folder import RunFolder
+from captionlens.training.run_folder import RunFolder, open_run
 from captionlens.training.seam import TorchNetwork
 from captionlens.training.tuning import TAIL, tuned_backbone
 
@@ -84,6 +84,7 @@ def export_run(
             "trained_on": run.data.dataset_name,
             "licence": licence or terms_of(run.data.dataset_name),
             "training": run.config.to_dict(),
+            "training_before": _steps_before(run),
             "best_epoch": json.loads((run.path / "best.json").read_text()),
             "evaluation": _evaluation(report) if report else None,
         },
@@ -117,7 +118,7 @@ def write_model(
         name: of the model.
         decoding: how it searches unless a call says otherwise; beam, length penalty and most words are kept.
         history: what it was trained on and how, for config.json and the model card: `trained_on`, `training`
-            and `best_epoch`, and its `licence`.
+            and `best_epoch`, its `licence`, and where it was trained in several steps, `training_before`.
         notes: in Markdown, at the end of the model card.
         examples: photographs to compare both networks on; made-up ones where there are none.
 
@@ -149,6 +150,19 @@ def write_model(
     write_text(folder / "README.md", model_card(config, notes))
     write_manifest(folder)
     check_export(network, backbone, folder, decoding, examples)
+
+
+def _steps_before(run: RunFolder) -> list[dict[str, Any]]:
+    """Settings of the runs that this one goes on from, the first first, as far as they are still there."""
+    steps: list[dict[str, Any]] = []
+    while run.data.from_run:
+        try:
+            run = open_run(Path(run.data.from_run))
+        except CaptionlensError as error:
+            log.warning("the model does not tell of an earlier step of its training: %s", error)
+            break
+        steps.insert(0, run.config.to_dict())
+    return steps
 
 
 def _evaluation(report: Mapping[str, Any]) -> dict[str, Any]:

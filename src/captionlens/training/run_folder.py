@@ -105,10 +105,13 @@ def start_run(path: Path, data: DataSettings, config: TrainingConfig) -> RunFold
         OptionError: a setting needs data, or a captioner to start from, that is not named.
         RunError: the folder holds something else; the message says what differs.
     """
-    if config.attention_supervision and data.boxes is None:
-        raise OptionError("attention_supervision needs the boxes of the training photographs: name them with --boxes")
+    for name in ("attention_supervision", "blanking"):
+        if getattr(config, name) and data.boxes is None:
+            raise OptionError(f"{name} needs the boxes of the training photographs: name them with --boxes")
     if config.objective == SELF_CRITICAL and data.from_run is None:
         raise OptionError(f"objective {SELF_CRITICAL} goes on with a trained captioner: name its run with --from RUN")
+    if config.starting_temperature != 1 and data.from_run is None:
+        raise OptionError("starting_temperature is of a captioner to start from: name its run with --from RUN")
     if (path / "config.yaml").exists():
         before = open_run(path)
         differences = _differences(before, data, config)
