@@ -139,7 +139,7 @@ def train(options: argparse.Namespace, device: torch.device, parts: dict[str, fl
                 break
             with timed(parts, "forward"):
                 with torch.autocast(device.type, torch.bfloat16):
-                    loss, cross_entropy = caption_loss(network.teach(batch.features, batch.captions.to(device)))
+                    loss, cross_entropy, _ = caption_loss(network.teach(batch.features, batch.captions.to(device)))
                 losses.append(cross_entropy.detach())
             with timed(parts, "backward"):
                 loss.backward()

@@ -9,6 +9,10 @@ pytest_plugins = ["fixtures_inception"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# Test processes side by side share the cores, and so do the commands they start.
+if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

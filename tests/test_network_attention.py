@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 
 from captionlens.errors import OptionError
 from captionlens.network import CaptioningNetwork, NetworkConfig
-from captionlens.network.loss import caption_loss
+from captionlens.network.loss import caption_loss, follow
 from captionlens.network.plain import advance
 
 UNITS, SIZE, MEMORY, PLACES = 5, 8, 6, 4
@@ -98,9 +98,18 @@ def hard_network() -> CaptioningNetwork:
     return network.train()
 
 
-@pytest.mark.parametrize("baseline", [0.0, -1.5])
+def test_baseline_follows_the_log_probabilities_of_each_word() -> None:
+    baseline, expected = torch.full((4,), -2.0), [-2.0] * 4
+    for targets, log_probs in [([1, 2, 1], [-1.0, -4.0, -1.0]), ([2, 2], [-3.0, -3.0])]:
+        follow(baseline, torch.tensor(targets), torch.tensor(log_probs))
+        for word, log_prob in zip(targets, log_probs, strict=True):
+            expected[word] += 0.1 * (log_prob - expected[word])
+    torch.testing.assert_close(baseline, torch.tensor(expected))
+
+
+@pytest.mark.parametrize("baseline", [0.0, -1.5, [0.3, -2.0]])
 def test_gradient_of_hard_attention_is_that_of_the_expected_loss(
-    baseline: float, monkeypatch: pytest.MonkeyPatch
+    baseline: float | list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = hard_network()
     features, captions = torch.rand(1, 3, 5), torch.tensor([[[1, 4, 2]]])  # two words, three places: nine outcomes
@@ -121,7 +130,7 @@ def test_gradient_of_hard_attention_is_that_of_the_expected_loss(
         probability = teacher.attention[0, outcome[0]] * teacher.attention[1, outcome[1]]
         log_probs = teacher.logits.log_softmax(-1).gather(1, teacher.targets[:, None])
         expected_loss = expected_loss - probability * log_probs.mean()
-        loss, _ = caption_loss(teacher, reinforce_weight=1, baseline=baseline)
+        loss, _, _ = caption_loss(teacher, reinforce_weight=1, baseline=torch.tensor(baseline))
         for estimate, part in zip(estimates, gradients(loss, weights), strict=True):
             estimate += probability.detach() * part
         total += probability.item()
@@ -162,8 +171,8 @@ def test_half_of_the_captions_see_the_expected_place_and_what_is_drawn_follows_t
 def test_entropy_of_hard_attention_is_wished_for() -> None:
     network = hard_network()
     teacher = network.teach(torch.rand(1, 3, 5), torch.tensor([[[1, 4, 2]]]))
-    loss, _ = caption_loss(teacher, reinforce_entropy=0.5)
-    without, _ = caption_loss(teacher)
+    loss, _, _ = caption_loss(teacher, reinforce_entropy=0.5)
+    without, _, _ = caption_loss(teacher)
     entropy = torch.distributions.Categorical(teacher.attention).entropy().mean()
     torch.testing.assert_close(loss, without - 0.5 * entropy)
 

@@ -118,7 +118,7 @@ def teacher(attention: list[list[float]]) -> Teacher:
 
 def test_entropy_of_the_attention_is_in_nats_and_its_gradient_sharpens() -> None:
     taught = teacher([[0.25, 0.25, 0.25, 0.25], [1.0, 0.0, 0.0, 0.0]])
-    loss, plain = caption_loss(taught, attention_entropy=0.5)
+    loss, plain, _ = caption_loss(taught, attention_entropy=0.5)
     assert plain.item() == pytest.approx(math.log(7))
     assert loss.item() == pytest.approx(math.log(7) + 0.5 * math.log(4) / 2)
     taught = teacher([[0.4, 0.2, 0.2, 0.2], [0.7, 0.1, 0.1, 0.1]])
@@ -132,7 +132,7 @@ def test_entropy_of_the_attention_is_in_nats_and_its_gradient_sharpens() -> None
 
 
 def test_doubly_stochastic_loss_is_that_of_the_captions_that_are_there() -> None:
-    loss, plain = caption_loss(teacher([[0.5, 0.5], [1.0, 0.0]]), doubly_stochastic=2.0)
+    loss, plain, _ = caption_loss(teacher([[0.5, 0.5], [1.0, 0.0]]), doubly_stochastic=2.0)
     # ((1/2)^2 + (1/2)^2) / 2 and (0 + 1) / 2, their mean, twice.
     assert (loss - plain).item() == pytest.approx(2 * (0.25 + 0.5) / 2)
 
@@ -142,13 +142,13 @@ def test_supervision_is_the_log_of_the_attention_in_the_boxes_of_words_that_have
     # Two captions with one word each and an empty slot (1, 3, T): the second word belongs to no phrase.
     phrases = torch.tensor([[[-1, 1, -1], [-1, -1, -1], [-1, -1, -1]]])
     coverages = torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.5, 1.0, 0.0, 0.0]], dtype=torch.float64)
-    loss, plain = caption_loss(taught, attention_supervision=0.3, phrases=phrases, coverages=coverages)
+    loss, plain, _ = caption_loss(taught, attention_supervision=0.3, phrases=phrases, coverages=coverages)
     assert plain.item() == pytest.approx(math.log(7))
     assert loss.item() == pytest.approx(math.log(7) - 0.3 * math.log(0.5 * 0.5 + 0.3) / 2)
     (gradient,) = torch.autograd.grad(loss, taught.attention)
     assert gradient[0].argmin() == 1  # where the box covers most, attention is wanted most
     assert (gradient[1] == 0).all()
-    unsupervised, _ = caption_loss(taught, phrases=phrases, coverages=coverages)
+    unsupervised, _, _ = caption_loss(taught, phrases=phrases, coverages=coverages)
     assert unsupervised.item() == pytest.approx(math.log(7))
 
 
@@ -156,9 +156,9 @@ def test_supervision_pulls_attention_that_misses_its_box() -> None:
     scores = torch.tensor([[0.0, 40.0], [0.0, 0.0]], dtype=torch.float64).requires_grad_()
     taught = replace(teacher([[0.5, 0.5], [0.5, 0.5]]), attention=scores.softmax(-1))
     phrases = torch.tensor([[[-1, 0], [-1, -1], [-1, -1]]])
-    loss, _ = caption_loss(taught, attention_supervision=1.0, phrases=phrases, coverages=torch.tensor([[1.0, 0.0]]))
+    loss, _, _ = caption_loss(taught, attention_supervision=1.0, phrases=phrases, coverages=torch.tensor([[1.0, 0.0]]))
     assert math.isfinite(loss.item())
     taught = replace(taught, attention=(scores / 10).softmax(-1))
-    loss, _ = caption_loss(taught, attention_supervision=1.0, phrases=phrases, coverages=torch.tensor([[1.0, 0.0]]))
+    loss, _, _ = caption_loss(taught, attention_supervision=1.0, phrases=phrases, coverages=torch.tensor([[1.0, 0.0]]))
     (gradient,) = torch.autograd.grad(loss, scores)
     assert gradient[0, 0] < 0 < gradient[0, 1]

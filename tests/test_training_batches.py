@@ -16,12 +16,12 @@ from captionlens.runtime.vocabulary import END, PAD, START, Vocabulary
 from captionlens.training.batches import (
     Batch,
     CaptionedPhotographs,
-    CaptionTargets,
     LengthBatches,
     ResidentGrids,
     training_loader,
 )
 from captionlens.training.distributed import Processes
+from captionlens.training.targets import CaptionTargets
 
 PHOTOGRAPHS = 60
 

@@ -14,6 +14,12 @@ from captionlens.cli.options import data_options, show_dataset
 @click.option("--backbone-weights", type=click.Path(path_type=Path), help="A file of published weights.")
 @click.option("--image-size", type=int, help="Pixels a side. [default: the backbone's own]")
 @click.option("--mirrored", is_flag=True, help="Also every photograph seen in a mirror, for the setting mirror.")
+@click.option(
+    "--blanked",
+    type=click.Path(path_type=Path),
+    metavar="BOXES",
+    help="Also every photograph with one of the phrases of BOXES blanked out, for the setting blanking.",
+)
 @click.option("--devices", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
 @click.pass_context
@@ -28,6 +34,7 @@ def extract(
     backbone_weights: Path | None,
     image_size: int | None,
     mirrored: bool,
+    blanked: Path | None,
     devices: str,
     quiet: bool,
 ) -> None:
@@ -50,6 +57,13 @@ def extract(
         # The backbone was fused on the way, and its fingerprint is that of the weights as loaded.
         network = load_backbone(backbone, backbone_weights, image_size)
         parts.append(("mirrored", run(read.records, output, network, device=device, mirrored=True, progress=not quiet)))
+    if blanked is not None:
+        from captionlens.training.blanking import blanked_cells, blanked_reader
+        from captionlens.training.targets import targets_reader
+
+        network = load_backbone(backbone, backbone_weights, image_size)
+        cells = blanked_cells(blanked_reader(targets_reader(blanked, *network.grid)))
+        parts.append(("blanked", run(read.records, output, network, device=device, blanked=cells, progress=not quiet)))
     if not quiet:
         for name, part in parts:
             click.echo(

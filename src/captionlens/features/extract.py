@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from captionlens.attention.faithfulness import blank
 from captionlens.datasets.records import Record
 from captionlens.errors import OptionError, UnreadableImage
 from captionlens.features.backbones.base import Backbone, has_fast_bfloat16
@@ -68,6 +69,7 @@ def extract(
     bfloat16: bool | None = None,
     decoders: int | None = None,
     mirrored: bool = False,
+    blanked: Callable[[Record], NDArray[np.bool_] | None] | None = None,
     progress: bool = True,
 ) -> Extraction:
     """Put the grids of all photographs that are not in the store yet into it.
@@ -84,6 +86,8 @@ def extract(
         decoders: threads that read and resize photographs, by default one for each core: ahead of a network on a
             card, and by turns with a network on the processor, where each would slow the other down.
         mirrored: put in the grids of the photographs seen in a mirror, beside those of the photographs themselves.
+        blanked: put in the grids of the photographs with the cells (R, C) blanked out that it gives of each; those
+            of which it gives None are left out. See `attention.faithfulness.blank`.
         progress: show a bar on a terminal.
 
     Raises:
@@ -91,16 +95,22 @@ def extract(
     """
     store = FeatureStore.create(folder, store_index(backbone))
     missing: list[tuple[str, Record]] = []
+    without: dict[str, NDArray[np.bool_]] = {}  # by key, cells that are blanked out
     unreadable: list[UnreadableImage] = []
     seen: set[str] = set()
     for record in records:
+        cells = blanked(record) if blanked is not None else None
+        if blanked is not None and cells is None:
+            continue
         try:
-            key = photograph_key(record, mirrored=mirrored)
+            key = photograph_key(record, mirrored=mirrored, blanked=cells)
         except OSError as error:
             unreadable.append(UnreadableImage(record.image, error.strerror or str(error)))
             continue
         if key not in store and key not in seen:
             missing.append((key, record))
+            if cells is not None:
+                without[key] = cells
         seen.add(key)
     already = len(seen) - len(missing)
     if bfloat16 is None:
@@ -125,7 +135,9 @@ def extract(
             good = [(key, pixels) for key, pixels in batch if not isinstance(pixels, UnreadableImage)]
             unreadable.extend(pixels for _, pixels in batch if isinstance(pixels, UnreadableImage))
             if good:
-                pixels = np.stack([pixels for _, pixels in good])  # (B, H, W, 3)
+                pixels = np.stack(
+                    [blank(pixels, without[key]) if key in without else pixels for key, pixels in good]
+                )  # (B, H, W, 3)
                 grids.append(network(np.ascontiguousarray(pixels[:, :, ::-1]) if mirrored else pixels))
                 keys.extend(key for key, _ in good)
             extracted += len(good)

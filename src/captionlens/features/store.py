@@ -43,16 +43,19 @@ class StoreIndex:
         return self.rows * self.columns * self.channels * 2
 
 
-def photograph_key(record: Record, *, mirrored: bool = False) -> str:
+def photograph_key(record: Record, *, mirrored: bool = False, blanked: NDArray[np.bool_] | None = None) -> str:
     """The key of a photograph's grid: its id and the size of its file, so that a changed file is seen.
 
     The photograph seen in a mirror has a grid of its own: what a convolutional network makes of it is not the
-    mirrored grid.
+    mirrored grid. So has the photograph without some cells (R, C), `blanked`.
 
     Raises:
         OSError: the file is not there.
     """
-    return f"{record.source_id}:{record.image.stat().st_size}" + (":mirrored" if mirrored else "")
+    key = f"{record.source_id}:{record.image.stat().st_size}"
+    if blanked is not None:
+        key += f":without-{np.packbits(blanked).tobytes().hex()}"
+    return key + (":mirrored" if mirrored else "")
 
 
 class FeatureStore:

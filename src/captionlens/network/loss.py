@@ -1,6 +1,6 @@
 """The loss of teacher forcing; cross-entropy over a vocabulary with label smoothing and its gradient in one pass."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,15 @@ try:
     from captionlens.network import kernels
 except ImportError:  # Numba comes a little later than each new Python
     kernels = None  # type: ignore[assignment]
+
+
+class CaptionLoss(NamedTuple):
+    """What `caption_loss` gives: `total` is minimised; `cross_entropy`, the mean over words, is reported, without
+    gradient; `of_words` (N,) is the cross-entropy of each word in nats, without gradient."""
+
+    total: Tensor
+    cross_entropy: Tensor
+    of_words: Tensor
 
 
 def caption_loss(
@@ -29,8 +38,8 @@ def caption_loss(
     baseline: Tensor | float = 0.0,
     caption_share: float = 1.0,
     word_share: float = 1.0,
-) -> tuple[Tensor, Tensor]:
-    """The loss that is minimised, and the plain cross-entropy that is reported, both per word.
+) -> CaptionLoss:
+    """The loss that is minimised, and the plain cross-entropy, both per word.
 
     The regulariser of "Show, Attend and Tell" (equation 14) asks that every place gets one word's worth of
     attention over a caption: the mean over captions of sum_i (1 - sum_t alpha_ti)^2 / L. The entropy of a word's
@@ -65,7 +74,7 @@ def caption_loss(
     if attention_supervision and phrases is not None and coverages is not None:
         strayed = _outside(teacher, phrases, coverages)
         loss = loss + word_share * attention_supervision * strayed.sum() / len(teacher.targets)
-    return loss, cross_entropy
+    return CaptionLoss(loss, cross_entropy, word_losses)
 
 
 def _outside(teacher: Teacher, phrases: Tensor, coverages: Tensor) -> Tensor:
@@ -95,7 +104,8 @@ def reinforce(teacher: Teacher, log_probs: Tensor, baseline: Tensor | float = 0.
     Args:
         teacher: with `words` and `chosen`.
         log_probs: of the N words, in nats (N,).
-        baseline: what a word's log-probability is expected to be.
+        baseline: what the log-probability of a word, or of each word (N,), is expected to be. It may depend on the
+            word: that does not depend on the place that was drawn.
     """
     words, chosen = teacher.words, teacher.chosen
     if chosen is None:
@@ -104,6 +114,22 @@ def reinforce(teacher: Teacher, log_probs: Tensor, baseline: Tensor | float = 0.
     rewards = rewards.flip(0).cumsum(0).flip(0).flatten()[words.flat]  # (N,)
     alpha = teacher.attention.gather(1, chosen.clamp(min=0)[:, None]).squeeze(1)  # (N,)
     return -(rewards * alpha.clamp(min=1e-30).log())[chosen >= 0].sum() / len(chosen)
+
+
+def follow(baseline: Tensor, targets: Tensor, log_probs: Tensor) -> None:
+    """Move the baseline of `reinforce` a tenth of the way towards each word's log-probability, as one after the other.
+
+    A moving average, as in "Show, Attend and Tell", section 4.1, but of each word of the vocabulary: most of what
+    makes a caption likelier than another are its words, "a" or "saxophone", and not where was looked for them.
+
+    Args:
+        baseline: (V,), changed.
+        targets: words (N,).
+        log_probs: theirs, in nats (N,).
+    """
+    counts = torch.bincount(targets, minlength=len(baseline))  # (V,)
+    means = torch.zeros_like(baseline).index_add_(0, targets, log_probs.detach()) / counts.clamp(min=1)
+    baseline.lerp_(means, 1 - 0.9**counts)
 
 
 def smoothed_cross_entropy(

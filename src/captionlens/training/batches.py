@@ -16,7 +16,9 @@ from captionlens.datasets.records import Record
 from captionlens.errors import OptionError
 from captionlens.features.store import photograph_key
 from captionlens.runtime.vocabulary import PAD, Vocabulary
+from captionlens.training.blanking import BlankedPhrase
 from captionlens.training.distributed import ALONE, Processes
+from captionlens.training.targets import CaptionTargets
 
 POOL = 32  # batches' worth of photographs that are shuffled together before sorting by length
 
@@ -37,6 +39,7 @@ class Batch:
         phrases: of each token the row of `coverages` that is its phrase's, or -1 (P, C, T); with boxes only.
         coverages: how much of each place the boxes of a phrase cover, from 0 to 1 (n, L) float32; with boxes only.
         keys: of the photographs here.
+        blanked: those photographs that have something blanked out; None: there are none.
     """
 
     features: Tensor
@@ -48,11 +51,27 @@ class Batch:
     phrases: Tensor | None = None
     coverages: Tensor | None = None
     keys: tuple[str, ...] = ()
+    blanked: "BlankedBatch | None" = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same with its tensors on a device."""
-        tensors = {name: getattr(self, name) for name in ("features", "captions", "phrases", "coverages")}
-        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None})
+        names = ("features", "captions", "phrases", "coverages", "blanked")
+        parts = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class BlankedBatch:
+    """B photographs with something blanked out: `features` (B, L, D) float16 and `captions` (B, C, T) int64, padded
+    with 0; `wanted` (B, C, T) int64 is what `blanking` wants of each token."""
+
+    features: Tensor
+    captions: Tensor
+    wanted: Tensor
+
+    def to(self, device: torch.device) -> "BlankedBatch":
+        """The same on a device."""
+        return BlankedBatch(self.features.to(device), self.captions.to(device), self.wanted.to(device))
 
 
 class Grids(Protocol):
@@ -87,24 +106,9 @@ class ResidentGrids:
         return self.grids[torch.tensor([self.rows[key] for key in keys], device=self.grids.device)]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CaptionTargets:
-    """Where the words of a caption should look.
-
-    Attributes:
-        phrase_of_word: of each word (words,) the number of its phrase, or -1.
-        coverages: how much of each place the boxes of a phrase cover, from 0 to 1 (phrases, rows, columns).
-    """
-
-    phrase_of_word: NDArray[np.int64]
-    coverages: NDArray[np.float32]
-
-    def mirrored(self) -> "CaptionTargets":
-        """The same of the mirrored photograph."""
-        return CaptionTargets(self.phrase_of_word, self.coverages[:, :, ::-1])
-
-
 Item = tuple[str, list[list[int]]]  # the key of a photograph's grid, and its captions as numbers, longest first
+# The key of a grid, captions as numbers, and what is wanted of their words.
+_Blanked = tuple[str, list[list[int]], list[NDArray[np.int64] | None]]
 
 
 class CaptionedPhotographs(Dataset[Item]):
@@ -117,6 +121,7 @@ class CaptionedPhotographs(Dataset[Item]):
         max_words: longer captions are cut.
         mirror: words that trade places in a mirror, see `datasets.mirroring`; None: no photograph is mirrored.
         targets: of a photograph, one for each of its captions, or None for a caption of which nothing is known.
+        blanked: of a photograph, what is blanked out in the grid that the store has of it without something.
     """
 
     def __init__(
@@ -128,12 +133,14 @@ class CaptionedPhotographs(Dataset[Item]):
         *,
         mirror: Mapping[str, str] | None = None,
         targets: Callable[[Record], Sequence[CaptionTargets | None]] | None = None,
+        blanked: Callable[[Record], BlankedPhrase | None] | None = None,
     ) -> None:
         self.store = store
         self.missing = 0
         self.items: list[Item] = []
         self.mirrored: list[Item] = []  # of the same photographs
         self.targets: dict[str, list[CaptionTargets | None]] = {}  # by key, in the order of the captions
+        self.blanked: dict[str, _Blanked] = {}  # by key
         for record in records:
             try:
                 key = photograph_key(record)
@@ -148,8 +155,17 @@ class CaptionedPhotographs(Dataset[Item]):
             known = targets(record) if targets is not None else []
             if known:
                 self.targets[key] = [known[number] for number in order]
+            without = blanked(record) if blanked is not None else None
+            if without is not None:
+                self.blanked[key] = (
+                    photograph_key(record, blanked=without.cells),
+                    self.items[-1][1],
+                    [without.wanted[number] for number in order],
+                )
             if mirror is not None:
-                key = photograph_key(record, mirrored=True)
+                plain, key = key, photograph_key(record, mirrored=True)
+                if plain in self.blanked:  # one view is enough
+                    self.blanked[key] = self.blanked[plain]
                 swapped = [_cut(vocabulary.encode(mirror_caption(c, mirror)), max_words) for c in record.captions]
                 self.mirrored.append((key, [swapped[number] for number in order]))
                 if known:
@@ -166,7 +182,7 @@ class CaptionedPhotographs(Dataset[Item]):
 
     def keep_on(self, card: torch.device) -> None:
         """Carry all grids to a card once, if a quarter of its free memory holds them: twice, while they are joined."""
-        keys = [key for key, _ in (*self.items, *self.mirrored)]
+        keys = [key for key, _ in (*self.items, *self.mirrored)] + sorted({key for key, *_ in self.blanked.values()})
         size = torch.as_tensor(self.store.read(keys[:1])).nbytes * len(keys)
         if 4 * size <= torch.cuda.mem_get_info(card)[0]:
             self.store = ResidentGrids(self.store, keys, card)
@@ -184,12 +200,7 @@ class CaptionedPhotographs(Dataset[Item]):
         own_captions, own_words = _count(own)
         if not own:  # fewer photographs than processes: this one takes part with a photograph that counts nothing
             own = items[:1]
-        slots = max(len(numbers) for _, numbers in own)
-        longest = max(len(caption) for _, numbers in own for caption in numbers)
-        padded = np.full((len(own), slots, longest), PAD, np.int64)
-        for row, (_, numbers) in enumerate(own):
-            for slot, caption in enumerate(numbers):
-                padded[row, slot, : len(caption)] = caption
+        padded = _padded([numbers for _, numbers in own])
         return Batch(
             torch.as_tensor(self.store.read(key for key, _ in own)),
             torch.from_numpy(padded),
@@ -199,7 +210,22 @@ class CaptionedPhotographs(Dataset[Item]):
             processes.count * own_words / words,
             *self._phrases(own, padded.shape),
             keys=tuple(key for key, _ in own),
+            blanked=self._blanked([self.blanked[key] for key, _ in own if key in self.blanked]),
         )
+
+    def _blanked(self, parts: Sequence[_Blanked]) -> BlankedBatch | None:
+        """`blanked` of a batch."""
+        if not parts:
+            return None
+        captions = _padded([numbers for _, numbers, _ in parts])
+        wanted = np.zeros_like(captions)
+        for row, (_, numbers, wishes) in enumerate(parts):
+            for slot, wish in enumerate(wishes):
+                if wish is not None:
+                    words = len(numbers[slot]) - 2  # those that were not cut
+                    wanted[row, slot, 1 : words + 1] = wish[:words]
+        features = torch.as_tensor(self.store.read(key for key, *_ in parts))
+        return BlankedBatch(features, torch.from_numpy(captions), torch.from_numpy(wanted))
 
     def _phrases(self, items: Sequence[Item], shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
         """`phrases` and `coverages` of a batch."""
@@ -221,6 +247,17 @@ class CaptionedPhotographs(Dataset[Item]):
         if not coverages:
             return None, None
         return torch.from_numpy(phrases), torch.from_numpy(np.concatenate(coverages))
+
+
+def _padded(captions: Sequence[list[list[int]]]) -> NDArray[np.int64]:
+    """Captions of P photographs in one array (P, C, T)."""
+    slots = max(map(len, captions))
+    longest = max(len(caption) for numbers in captions for caption in numbers)
+    padded = np.full((len(captions), slots, longest), PAD, np.int64)
+    for row, numbers in enumerate(captions):
+        for slot, caption in enumerate(numbers):
+            padded[row, slot, : len(caption)] = caption
+    return padded
 
 
 def _cut(numbers: list[int], max_words: int) -> list[int]:

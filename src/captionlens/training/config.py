@@ -47,6 +47,7 @@ class TrainingConfig:
     attention_entropy: float = 0.0  # weight of the entropy of each word's attention
     scheduled_sampling: float = 0.0  # highest probability that a word before is the network's own
     attention_supervision: float = 0.0  # weight of the wish that a word looks into the boxes of its phrase
+    blanking: float = 0.0  # weight of the wish that a word is unlikely where the boxes of its phrase are blanked out
     mirror: bool = False  # one training photograph in two is seen in a mirror
     mirror_words: str = "left right"  # pairs of words that then trade places
     reinforce_weight: float = 1.0  # of hard attention: lambda_r of "Show, Attend and Tell", section 4.1
@@ -79,6 +80,7 @@ class TrainingConfig:
             ("scheduled_sampling", 0 <= self.scheduled_sampling <= 1, "in [0, 1]"),
             ("average_decay", 0 <= self.average_decay < 1, "in [0, 1)"),
             ("attention_supervision", self.attention_supervision >= 0, "at least 0"),
+            ("blanking", self.blanking >= 0, "at least 0"),
             ("mirror_words", _are_pairs(self.mirror_words), "pairs of different words, as in 'left right'"),
             ("validation_photographs", self.validation_photographs >= 1, "at least 1"),
         )

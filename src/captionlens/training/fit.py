@@ -6,7 +6,8 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,6 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from captionlens.datasets import Dataset, Record
 from captionlens.datasets.mirroring import mirror_pairs
-from captionlens.datasets.phrase_targets import caption_targets
-from captionlens.datasets.phrases import phrase_reader
 from captionlens.errors import DatasetError, OptionError, RunError
 from captionlens.features.backbones import Backbone
 from captionlens.features.backbones.base import Tail, has_fast_bfloat16
@@ -29,7 +28,8 @@ from captionlens.memory import keep_freed_memory
 from captionlens.network import CaptioningNetwork
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.scoring.scores import References, quick_cider
-from captionlens.training.batches import CaptionedPhotographs, CaptionTargets
+from captionlens.training.batches import CaptionedPhotographs
+from captionlens.training.blanking import BlankedReader, blanked_cells, blanked_reader
 from captionlens.training.callbacks import Keeper, Progress, plot_losses
 from captionlens.training.config import TrainingConfig
 from captionlens.training.distributed import ALONE, Processes
@@ -37,6 +37,7 @@ from captionlens.training.export import export_run
 from captionlens.training.module import CaptioningModule
 from captionlens.training.run_folder import RunFolder
 from captionlens.training.starting import load_starting_weights
+from captionlens.training.targets import TargetsReader, targets_reader
 from captionlens.training.tuning import starting_backbone
 
 log = logging.getLogger("captionlens")
@@ -84,7 +85,11 @@ def train(
     pl.seed_everything(config.seed, verbose=False)
 
     validation = validation[: config.validation_photographs]
-    left_out = processes.from_first(lambda: _features(run, training, validation, kind, progress))
+    targets = _targets(run, grid)
+    if targets is not None:
+        targets = cache(targets)
+    blanked = blanked_reader(targets) if targets is not None and config.blanking else None
+    left_out = processes.from_first(lambda: _features(run, training, validation, kind, progress, blanked))
     usable = [record for record in validation if record.image not in left_out]
     processes.from_first(lambda: _check_validation(dataset, len(usable), processes))
     store = FeatureStore.open(run.features)
@@ -97,7 +102,8 @@ def train(
         vocabulary,
         config.max_words,
         mirror=mirror_pairs(config.mirror_words) if config.mirror else None,
-        targets=_targets(run, grid),
+        targets=targets,
+        blanked=blanked,
     )
     validation_data = CaptionedPhotographs(usable, store, vocabulary, config.max_words)
     if kind == "cuda":
@@ -175,7 +181,12 @@ def _check_validation(dataset: Dataset, count: int, processes: Processes) -> Non
 
 
 def _features(
-    run: RunFolder, training: Sequence[Record], validation: Sequence[Record], kind: str, progress: bool
+    run: RunFolder,
+    training: Sequence[Record],
+    validation: Sequence[Record],
+    kind: str,
+    progress: bool,
+    blanked: BlankedReader | None,
 ) -> set[Path]:
     """Put all grids into the run's store; the photographs that could not be read."""
     extraction = extract((*training, *validation), run.features, _frozen_part(run), device=kind, progress=progress)
@@ -184,10 +195,16 @@ def _features(
     there = extraction.extracted + extraction.already
     log.info("features of %d photographs, %d of them new", there, extraction.extracted)
     left_out = {Path(error.path) for error in extraction.unreadable}
+    readable = [record for record in training if record.image not in left_out]
     if run.config.mirror:
-        readable = [record for record in training if record.image not in left_out]
         mirrored = extract(readable, run.features, _frozen_part(run), device=kind, mirrored=True, progress=progress)
         log.info("mirrored, %d of them new", mirrored.extracted)
+    if blanked is not None:
+        cells = blanked_cells(blanked)
+        without = extract(readable, run.features, _frozen_part(run), device=kind, blanked=cells, progress=progress)
+        log.info(
+            "%d with something blanked out, %d of them new", without.extracted + without.already, without.extracted
+        )
     return left_out
 
 
@@ -197,25 +214,12 @@ def _frozen_part(run: RunFolder) -> Backbone:
     return backbone.split(run.config.finetune_blocks)[0] if run.config.finetune_blocks else backbone
 
 
-def _targets(run: RunFolder, index: StoreIndex) -> Callable[[Record], list[CaptionTargets | None]] | None:
-    """What tells where the words of a photograph's captions should look, if the run is to train that."""
-    if not run.config.attention_supervision or run.data.boxes is None:
+def _targets(run: RunFolder, index: StoreIndex) -> TargetsReader | None:
+    """What tells where the words of a photograph's captions should look, if the run has a use for it."""
+    config = run.config
+    if run.data.boxes is None or not (config.attention_supervision or config.blanking):
         return None
-    phrases_of = phrase_reader(run.data.boxes)
-
-    def targets(record: Record) -> list[CaptionTargets | None]:
-        try:
-            phrased = phrases_of(record)
-        except DatasetError as error:
-            log.warning("no boxes for %s: %s", record.image, error)
-            return []
-        found = (caption_targets(caption, phrased, index.rows, index.columns) for caption in record.captions)
-        return [
-            None if target is None else CaptionTargets(target[0], target[1].reshape(-1, index.rows, index.columns))
-            for target in found
-        ]
-
-    return targets
+    return targets_reader(run.data.boxes, index.rows, index.columns)
 
 
 def _vocabulary(run: RunFolder, training: Sequence[Record]) -> Vocabulary:

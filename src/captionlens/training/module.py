@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from captionlens.network import CaptioningNetwork
-from captionlens.network.loss import caption_loss
+from captionlens.network.loss import caption_loss, follow
 from captionlens.runtime.decoding import DecodingOptions, decode
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.batches import Batch, CaptionedPhotographs, LengthBatches, training_loader
+from captionlens.training.blanking import blanking_loss
 from captionlens.training.config import SELF_CRITICAL, TrainingConfig
 from captionlens.training.distributed import ALONE, Processes
 from captionlens.training.scheduled_sampling import share_of_own_words, with_own_words
@@ -38,7 +39,7 @@ class CaptioningModule(pl.LightningModule):
         processes: that train together.
     """
 
-    baseline: Tensor  # of hard attention's gradient: what a word's log-probability is expected to be
+    baseline: Tensor  # of hard attention's gradient: what each word's log-probability (V,) is expected to be
 
     def __init__(
         self,
@@ -67,7 +68,9 @@ class CaptioningModule(pl.LightningModule):
         self._clock = 0.0
         self._losses: list[tuple[float, int]] = []  # validation loss and words of each batch
         if network.config.attention_kind == "hard":
-            self.register_buffer("baseline", torch.tensor(-math.log(network.config.vocabulary)))
+            self.register_buffer(
+                "baseline", torch.full((network.config.vocabulary,), -math.log(network.config.vocabulary))
+            )
 
     @property
     def kept(self) -> CaptioningNetwork:
@@ -158,7 +161,7 @@ class CaptioningModule(pl.LightningModule):
         if self.rewards is not None:
             return self._self_critical_step(batch, self.rewards)
         teacher = self.network.teach(batch.features, batch.captions, self._inputs(batch))
-        loss, cross_entropy = caption_loss(
+        loss, cross_entropy, of_words = caption_loss(
             teacher,
             label_smoothing=self.config.label_smoothing,
             doubly_stochastic=self.config.doubly_stochastic,
@@ -168,16 +171,23 @@ class CaptioningModule(pl.LightningModule):
             coverages=batch.coverages,
             reinforce_weight=self.config.reinforce_weight,
             reinforce_entropy=self.config.reinforce_entropy,
-            baseline=self.baseline if teacher.chosen is not None else 0.0,
+            baseline=self.baseline[teacher.targets] if teacher.chosen is not None else 0.0,
             caption_share=batch.caption_share,
             word_share=batch.word_share,
         )
         self.log("loss", cross_entropy, on_step=True, on_epoch=True, batch_size=batch.word_count, sync_dist=True)
         self.caption_total += batch.caption_count
         if teacher.chosen is not None and batch.word_share:
-            # A moving average, as in "Show, Attend and Tell", section 4.1. Of several processes, the first's counts.
-            self.baseline.lerp_(-cross_entropy / batch.word_share, 0.1)
-        return loss
+            # Of several processes, the first's counts.
+            follow(self.baseline, teacher.targets, -of_words)
+        return loss + self._blanking(batch)
+
+    def _blanking(self, batch: Batch) -> Tensor | float:
+        """What photographs with something blanked out add to the loss."""
+        if not self.config.blanking or batch.blanked is None:
+            return 0.0
+        teacher = self.network.teach(batch.blanked.features, batch.blanked.captions)
+        return self.config.blanking * blanking_loss(teacher, batch.blanked.wanted)
 
     def _inputs(self, batch: Batch) -> Tensor | None:
         """What scheduled sampling makes of the words before, if it has a part in this epoch."""
@@ -199,7 +209,7 @@ class CaptioningModule(pl.LightningModule):
         words, captions, reward = map(float, self.processes.total(own))
         self.log("reward", reward / captions, on_step=True, on_epoch=True, batch_size=int(captions))
         self.caption_total += int(captions)
-        return self.processes.count * float(own[0]) / words * loss
+        return self.processes.count * float(own[0]) / words * loss + self._blanking(batch)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Follow the weights with their moving average."""
@@ -223,7 +233,7 @@ class CaptioningModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Caption a batch of photographs, and the loss of their references."""
         teacher = self.kept.teach(batch.features, batch.captions)
-        _, cross_entropy = caption_loss(teacher)
+        cross_entropy = caption_loss(teacher).cross_entropy
         self._losses.append((float(cross_entropy), len(teacher.targets)))
         options = DecodingOptions(
             beam=self.config.beam, length_penalty=self.config.length_penalty, max_words=self.config.max_words

@@ -1,0 +1,202 @@
+"""Photographs with something blanked out: what is hidden becomes unlikely there, and the rest stays likely."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import captionlens
+from captionlens.attention.faithfulness import blank
+from captionlens.datasets import read_dataset
+from captionlens.features.backbones import load_backbone
+from captionlens.features.extract import extract
+from captionlens.features.store import FeatureStore, photograph_key
+from captionlens.network import CaptioningNetwork, NetworkConfig
+from captionlens.runtime.vocabulary import Vocabulary
+from captionlens.training.batches import CaptionedPhotographs
+from captionlens.training.blanking import HIDDEN, SEEN, BlankedPhrase, blanking_loss, choose_phrase
+from captionlens.training.targets import CaptionTargets, targets_reader
+from helpers_cli import SMALL_CAPTIONER, run_cli
+
+
+def targets_of(words: list[int], *boxes: tuple[slice, slice]) -> CaptionTargets:
+    """Phrases that fill these cells of a grid of 4 x 5."""
+    coverages = np.zeros((len(boxes), 4, 5), np.float32)
+    for coverage, cells in zip(coverages, boxes, strict=True):
+        coverage[cells] = 1
+    return CaptionTargets(np.array(words), coverages)
+
+
+LEFT, RIGHT = (slice(0, 4), slice(0, 2)), (slice(0, 4), slice(3, 5))
+EVERYTHING = (slice(0, 4), slice(0, 5))
+
+
+def choices(*targets: CaptionTargets | None) -> list[BlankedPhrase]:
+    """What is chosen for photographs of twenty names."""
+    chosen = [choose_phrase(str(number), targets) for number in range(20)]
+    assert all(chosen)
+    return [choice for choice in chosen if choice is not None]
+
+
+def test_a_phrase_is_hidden_and_the_others_are_seen() -> None:
+    # "a dog" on the left, "runs at", "the red ball" on the right; "a ball" on the right, "of", "a dog" on the left
+    first, last = targets_of([0, 0, -1, -1, 1, 1, 1], LEFT, RIGHT), targets_of([0, 0, -1, 1, 1], RIGHT, LEFT)
+    phrases = set()
+    for chosen in choices(None, first, last):
+        phrase = 0 if chosen.cells[:, :2].any() else 1
+        assert not chosen.cells[:, [(2, 3, 4), (0, 1, 2)][phrase]].any()
+        assert 4 <= chosen.cells.sum() <= 8  # half of its eight cells to all
+        none, *wanted = chosen.wanted
+        assert none is None
+        expected = [
+            ([0, HIDDEN, 0, 0, SEEN, SEEN, SEEN], [SEEN, SEEN, 0, 0, HIDDEN]),
+            ([SEEN, SEEN, 0, 0, 0, 0, HIDDEN], [0, HIDDEN, 0, SEEN, SEEN]),
+        ][phrase]
+        assert tuple(wish.tolist() for wish in wanted if wish is not None) == expected
+        phrases.add(phrase)
+    assert phrases == {0, 1}
+    for one, other in zip(choices(first), choices(first), strict=True):
+        assert np.array_equal(one.cells, other.cells)
+
+
+def test_the_middle_goes_first() -> None:
+    for chosen in choices(targets_of([0], (slice(0, 3), slice(0, 3)))):
+        assert chosen.cells[1, 1]
+        assert chosen.cells[[0, 1, 1, 2], [1, 0, 2, 1]].all()  # the corners last
+
+
+def test_at_most_half_of_the_grid_goes_and_no_cell_is_not_enough() -> None:
+    for chosen in choices(targets_of([0, 0], EVERYTHING)):
+        assert chosen.cells.sum() == 10
+    small = CaptionTargets(np.array([0]), np.full((1, 4, 5), 0.02, np.float32))
+    assert choose_phrase("a", [small, None]) is None
+    assert choose_phrase("a", []) is None
+    # A part of everything is gone with the left: whether its words can still be seen depends on how much.
+    counts = set()
+    for chosen in choices(targets_of([0, 1], LEFT, EVERYTHING)):
+        if not chosen.cells[:, 2:].any():
+            (wanted,) = chosen.wanted
+            assert wanted is not None
+            assert wanted.tolist() == [HIDDEN, SEEN if chosen.cells.sum() <= 4 else 0]
+            counts.add(int(chosen.cells.sum()))
+    assert min(counts) == 4 < max(counts)
+
+
+def test_loss_is_that_of_likely_and_unlikely_words() -> None:
+    torch.manual_seed(0)
+    network = CaptioningNetwork(NetworkConfig(9, 2, 3, 10, memory=12, embedding=8, units=16, attention=8)).eval()
+    features = torch.rand(2, 6, 10)
+    captions = torch.tensor([[[2, 5, 6, 3, 0]], [[2, 4, 7, 8, 3]]])
+    wanted = torch.tensor([[[0, SEEN, HIDDEN, 0, 0]], [[0, 0, 0, HIDDEN, 0]]])
+
+    def probability(row: int, place: int) -> torch.Tensor:
+        state = network.start(features[row : row + 1])
+        for word in captions[row, 0, :place]:
+            log_probs, _, *moved = network.step(word.view(1, 1), *state)
+            state = (*state[:2], *moved)
+        return log_probs[0, 0, captions[row, 0, place]].exp()
+
+    loss = blanking_loss(network.teach(features, captions), wanted)
+    unlikely = -((1 - probability(0, 2)).log() + (1 - probability(1, 3)).log()) / 2
+    expected = unlikely + (1 - probability(0, 1))
+    torch.testing.assert_close(loss, expected)
+    nothing = blanking_loss(network.teach(features, captions), torch.zeros_like(wanted))
+    assert nothing.item() == 0
+    nothing.backward()
+
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    for _ in range(300):
+        optimizer.zero_grad()
+        blanking_loss(network.teach(features, captions), wanted).backward()
+        optimizer.step()
+    assert probability(0, 1).item() > 0.95
+    assert max(probability(0, 2).item(), probability(1, 3).item()) < 0.05
+
+
+def test_store_holds_photographs_with_something_blanked_out(small_scenes: Path, tmp_path: Path) -> None:
+    records = read_dataset(small_scenes).split("train")[:6]
+    backbone = load_backbone("efficientnet_lite0")
+    rows, columns = backbone.grid
+    targets = targets_reader(small_scenes, rows, columns)
+    chosen = {record: choose_phrase(record.source_id, targets(record)) for record in records}
+    del chosen[records[0]]  # nothing of this one is blanked out
+
+    def cells(record):  # type: ignore[no-untyped-def]
+        return chosen[record].cells if record in chosen else None
+
+    for extracted in (5, 0):
+        done = extract(records, tmp_path, load_backbone("efficientnet_lite0"), blanked=cells, progress=False)
+        assert (done.extracted, done.already) == (extracted, 5 - extracted)
+    network = load_backbone("efficientnet_lite0")
+    for record in records[1:]:
+        what = chosen[record]
+        assert what is not None
+        pixels = blank(network.preprocessing.read(record.image), what.cells)
+        with torch.no_grad():
+            expected = network(torch.from_numpy(network.preprocessing.normalise(pixels[None])))[0].numpy()
+        (kept,) = FeatureStore.open(tmp_path).read([photograph_key(record, blanked=what.cells)])
+        np.testing.assert_allclose(kept, expected, atol=0.02 * np.abs(expected).max())
+
+    # In a batch stand the photographs that have something blanked out, with what is wanted of their captions.
+    extract(records, tmp_path, load_backbone("efficientnet_lite0"), progress=False)
+    vocabulary = Vocabulary.build(caption for record in records for caption in record.captions)
+    data = CaptionedPhotographs(
+        records, FeatureStore.open(tmp_path), vocabulary, targets=targets, blanked=lambda record: chosen.get(record)
+    )
+    batch = data.collate([data[number] for number in range(6)]).blanked
+    assert batch is not None
+    assert len(batch.features) == 5
+    for row, record in enumerate(records[1:]):
+        what = chosen[record]
+        assert what is not None
+        wishes = zip(record.captions, what.wanted, strict=True)
+        expected = [(vocabulary.encode(caption), wish.tolist()) for caption, wish in wishes if wish is not None]
+        assert len(expected) == len(record.captions)
+        expected.sort(key=lambda caption: -len(caption[0]))
+        for slot, (numbers, wanted) in enumerate(expected):
+            assert batch.captions[row, slot, : len(numbers)].tolist() == numbers
+            assert batch.wanted[row, slot, 1 : len(numbers) - 1].tolist() == wanted
+            assert not batch.wanted[row, slot, len(numbers) - 1 :].any()
+    assert data.collate([data[0]]).blanked is None
+
+
+def test_what_is_hidden_becomes_unlikely_and_what_is_seen_does_not(small_scenes: Path, tmp_path: Path) -> None:
+    hidden, seen = [], []
+    for weight in (0, 1):
+        folder = tmp_path / f"run{weight}"
+        run_cli(
+            *("train", small_scenes, "-o", folder, "--boxes", small_scenes, *SMALL_CAPTIONER, "--set=epochs=12"),
+            *("--features", tmp_path / "features", f"--set=blanking={weight}", "--set=learning_rate=0.003"),
+            *("--set=attention_supervision=1", "--set=network.word_query=true", "--set=network.positions=true"),
+        )
+        captioner = captionlens.load(folder / "model")
+        rows, columns = captioner.grid
+        targets = targets_reader(small_scenes, rows, columns)
+        probabilities: dict[int, list[float]] = {HIDDEN: [], SEEN: []}
+        for record in read_dataset(small_scenes).split("train"):
+            chosen = choose_phrase(record.source_id, targets(record))
+            if chosen is None:
+                continue
+            picture = Image.fromarray(blank(captioner.preprocessing.read(record.image), chosen.cells))
+            for caption, wishes in zip(captioner.force(picture, record.captions), chosen.wanted, strict=True):
+                assert wishes is not None
+                for word, wanted in zip(caption.words, wishes, strict=True):
+                    if wanted:
+                        probabilities[wanted].append(word.probability)
+        hidden.append(np.mean(probabilities[HIDDEN]))
+        seen.append(np.mean(probabilities[SEEN]))
+    assert (hidden, seen) == 0
+    assert hidden[1] < hidden[0] / 2
+    assert seen[1] > seen[0] - 0.05
+
+
+@pytest.mark.parametrize("objective", ["cross-entropy", "self-critical"])
+def test_blanking_needs_boxes(objective: str, small_scenes: Path, tmp_path: Path) -> None:
+    done = run_cli(
+        *("train", small_scenes, "-o", tmp_path / "run", *SMALL_CAPTIONER, "--set=blanking=1"),
+        f"--set=objective={objective}",
+        code=2,
+    )
+    assert "blanking needs the boxes of the training photographs: name them with --boxes" in done.stderr
