@@ -85,8 +85,7 @@ def _outside(teacher: Teacher, phrases: Tensor, coverages: Tensor) -> Tensor:
         phrases: of each token the row of `coverages` that is its phrase's, or -1 (P, C, T).
         coverages: how much of each place the boxes of a phrase cover, from 0 to 1 (n, L).
     """
-    there = teacher.words.there  # (T, P, C)
-    of_word = phrases.permute(2, 0, 1)[1 : len(there) + 1][there]  # (N,)
+    of_word = teacher.words.of_tokens(phrases)  # (N,)
     boxed = of_word >= 0
     inside = (teacher.attention[boxed] * coverages[of_word[boxed]]).sum(-1)
     return -inside.clamp(min=1e-6).log()

@@ -45,6 +45,10 @@ class Words:
             starts,
         )
 
+    def of_tokens(self, tokens: Tensor) -> Tensor:
+        """A value for each token (P, C, T), `<start>` first, to those of the words that are predicted (N,)."""
+        return tokens.permute(2, 0, 1)[1 : len(self.there) + 1][self.there]
+
     def padded(self, rows: Tensor) -> Tensor:
         """One row a word (N, X) to (T, P, C, X), zero where there is no word."""
         shape = (*self.there.shape, rows.shape[-1])

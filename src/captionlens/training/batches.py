@@ -1,7 +1,7 @@
 """Batches for teacher forcing: photographs with all their captions, so that a grid is read and encoded once."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Protocol
 
@@ -62,16 +62,17 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BlankedBatch:
-    """B photographs with something blanked out: `features` (B, L, D) float16 and `captions` (B, C, T) int64, padded
-    with 0; `wanted` (B, C, T) int64 is what `blanking` wants of each token."""
+    """B photographs with something blanked out, `features` (B, L, D) float16, and as they are, `whole`, likewise;
+    `captions` (B, C, T) int64, padded with 0, and `wanted` (B, C, T) int64, what `blanking` wants of each token."""
 
     features: Tensor
+    whole: Tensor
     captions: Tensor
     wanted: Tensor
 
     def to(self, device: torch.device) -> "BlankedBatch":
         """The same on a device."""
-        return BlankedBatch(self.features.to(device), self.captions.to(device), self.wanted.to(device))
+        return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 class Grids(Protocol):
@@ -107,8 +108,9 @@ class ResidentGrids:
 
 
 Item = tuple[str, list[list[int]]]  # the key of a photograph's grid, and its captions as numbers, longest first
-# The key of a grid, captions as numbers, and what is wanted of their words.
-_Blanked = tuple[str, list[list[int]], list[NDArray[np.int64] | None]]
+# The keys of the grids with something blanked out and of the whole photograph, captions as numbers, and what is wanted
+# of their words.
+_Blanked = tuple[str, str, list[list[int]], list[NDArray[np.int64] | None]]
 
 
 class CaptionedPhotographs(Dataset[Item]):
@@ -159,6 +161,7 @@ class CaptionedPhotographs(Dataset[Item]):
             if without is not None:
                 self.blanked[key] = (
                     photograph_key(record, blanked=without.cells),
+                    key,
                     self.items[-1][1],
                     [without.wanted[number] for number in order],
                 )
@@ -217,15 +220,18 @@ class CaptionedPhotographs(Dataset[Item]):
         """`blanked` of a batch."""
         if not parts:
             return None
-        captions = _padded([numbers for _, numbers, _ in parts])
+        captions = _padded([numbers for _, _, numbers, _ in parts])
         wanted = np.zeros_like(captions)
-        for row, (_, numbers, wishes) in enumerate(parts):
+        for row, (*_, numbers, wishes) in enumerate(parts):
             for slot, wish in enumerate(wishes):
                 if wish is not None:
                     words = len(numbers[slot]) - 2  # those that were not cut
                     wanted[row, slot, 1 : words + 1] = wish[:words]
-        features = torch.as_tensor(self.store.read(key for key, *_ in parts))
-        return BlankedBatch(features, torch.from_numpy(captions), torch.from_numpy(wanted))
+        without, whole, *_ = zip(*parts, strict=True)
+        features = torch.as_tensor(self.store.read(without))
+        return BlankedBatch(
+            features, torch.as_tensor(self.store.read(whole)), torch.from_numpy(captions), torch.from_numpy(wanted)
+        )
 
     def _phrases(self, items: Sequence[Item], shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
         """`phrases` and `coverages` of a batch."""

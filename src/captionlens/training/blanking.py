@@ -3,8 +3,8 @@
 Trained on photographs as they are, a captioner may know a word from all that surrounds the thing, or from its outline.
 Hendricks, Burns, Saenko, Darrell and Rohrbach, "Women also Snowboard: Overcoming Bias in Captioning Models", ECCV 2018,
 hide people and ask that words for women and men become equally likely. Here any phrase with boxes is hidden, and its
-last word, which in English names the thing, is to become unlikely (the unlikelihood loss of Welleck et al., "Neural
-Text Generation with Unlikelihood Training", ICLR 2020), while the words of phrases that can be seen stay likely.
+last word, which in English names the thing, is to become less likely (with the unlikelihood loss of Welleck et al.,
+"Neural Text Generation with Unlikelihood Training", ICLR 2020), while the words of phrases that can be seen stay likely.
 """
 
 import zlib
@@ -115,21 +115,26 @@ def _middle(cells: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
     return kept
 
 
-def blanking_loss(teacher: Teacher, wanted: Tensor) -> Tensor:
-    """Mean of - log(1 - p) over words that are hidden, plus mean of 1 - p over words that are seen.
+def blanking_loss(probabilities: Tensor, whole: Tensor, wanted: Tensor) -> Tensor:
+    """How far words are from what is wanted of them.
 
-    The first asks most of words that the network is sure of. The second asks nothing of words that it would not have
-    said anyway: people had others to choose from.
+    A hidden word should be at most half as likely as with the whole photograph: the mean of - log(1 - p) over hidden
+    words, zero for those that are. (Without that end, words become unlikely where they can be seen, too.) A word that
+    is seen should be as likely as with the whole photograph: the mean of what its p lacks.
 
     Args:
-        teacher: of captions beside their photographs with something blanked out.
-        wanted: of each token of these captions HIDDEN, SEEN or 0 (P, C, T).
+        probabilities: of N words, with something blanked out (N,).
+        whole: the same with the whole photograph, without gradient (N,).
+        wanted: HIDDEN, SEEN or 0 (N,).
     """
-    there = teacher.words.there  # (T, P, C)
-    of_word = wanted.permute(2, 0, 1)[1 : len(there) + 1][there]  # (N,)
-    log_probs = teacher.logits.float().log_softmax(-1).gather(1, teacher.targets[:, None]).squeeze(1)
-    probabilities = log_probs.exp()
-    seen, hidden = probabilities[of_word == SEEN], probabilities[of_word == HIDDEN]
+    hidden, seen = wanted == HIDDEN, wanted == SEEN
     # No more than 1 - 1e-6, so that the logarithm stays finite.
-    unlikely = -torch.log1p(-hidden.clamp(max=1 - 1e-6))
-    return unlikely.sum() / max(1, len(hidden)) + (1 - seen).sum() / max(1, len(seen))
+    unlikely = -torch.log1p(-probabilities.clamp(max=1 - 1e-6))
+    too_likely = (unlikely * (probabilities > whole / 2))[hidden].sum() / hidden.sum().clamp(min=1)
+    too_unlikely = (whole - probabilities).clamp(min=0)[seen].sum() / seen.sum().clamp(min=1)
+    return too_likely + too_unlikely
+
+
+def word_probabilities(teacher: Teacher) -> Tensor:
+    """Of the N words of a batch (N,), in [0, 1]."""
+    return teacher.logits.float().softmax(-1).gather(1, teacher.targets[:, None]).squeeze(1)

@@ -47,7 +47,7 @@ class TrainingConfig:
     attention_entropy: float = 0.0  # weight of the entropy of each word's attention
     scheduled_sampling: float = 0.0  # highest probability that a word before is the network's own
     attention_supervision: float = 0.0  # weight of the wish that a word looks into the boxes of its phrase
-    blanking: float = 0.0  # weight of the wish that a word is unlikely where the boxes of its phrase are blanked out
+    blanking: float = 0.0  # weight of the wish that a word is less likely with the boxes of its phrase blanked out
     mirror: bool = False  # one training photograph in two is seen in a mirror
     mirror_words: str = "left right"  # pairs of words that then trade places
     reinforce_weight: float = 1.0  # of hard attention: lambda_r of "Show, Attend and Tell", section 4.1

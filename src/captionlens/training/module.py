@@ -16,7 +16,7 @@ from captionlens.network.loss import caption_loss, follow
 from captionlens.runtime.decoding import DecodingOptions, decode
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.batches import Batch, CaptionedPhotographs, LengthBatches, training_loader
-from captionlens.training.blanking import blanking_loss
+from captionlens.training.blanking import blanking_loss, word_probabilities
 from captionlens.training.config import SELF_CRITICAL, TrainingConfig
 from captionlens.training.distributed import ALONE, Processes
 from captionlens.training.scheduled_sampling import share_of_own_words, with_own_words
@@ -184,10 +184,16 @@ class CaptioningModule(pl.LightningModule):
 
     def _blanking(self, batch: Batch) -> Tensor | float:
         """What photographs with something blanked out add to the loss."""
-        if not self.config.blanking or batch.blanked is None:
+        blanked = batch.blanked
+        if not self.config.blanking or blanked is None:
             return 0.0
-        teacher = self.network.teach(batch.blanked.features, batch.blanked.captions)
-        return self.config.blanking * blanking_loss(teacher, batch.blanked.wanted)
+        self.network.eval()
+        with torch.no_grad():
+            whole = word_probabilities(self.network.teach(blanked.whole, blanked.captions))
+        self.network.train()
+        teacher = self.network.teach(blanked.features, blanked.captions)
+        loss = blanking_loss(word_probabilities(teacher), whole, teacher.words.of_tokens(blanked.wanted))
+        return self.config.blanking * loss
 
     def _inputs(self, batch: Batch) -> Tensor | None:
         """What scheduled sampling makes of the words before, if it has a part in this epoch."""
