@@ -4,7 +4,7 @@ Trained on photographs as they are, a captioner may know a word from all that su
 Hendricks, Burns, Saenko, Darrell and Rohrbach, "Women also Snowboard: Overcoming Bias in Captioning Models", ECCV 2018,
 hide people and ask that words for women and men become equally likely. Here any phrase with boxes is hidden, and its
 last word, which in English names the thing, is to become less likely (with the unlikelihood loss of Welleck et al.,
-"Neural Text Generation with Unlikelihood Training", ICLR 2020), while the words of phrases that can be seen stay likely.
+"Neural Text Generation with Unlikelihood Training", ICLR 2020), while the words of phrases that are seen stay likely.
 """
 
 import zlib
