@@ -1,4 +1,4 @@
-"""Photographs with something blanked out: what is hidden becomes unlikely there, and the rest stays likely."""
+"""Photographs with something blanked out: what is hidden becomes less likely there, and the rest stays as likely."""
 
 import math
 from pathlib import Path
@@ -17,7 +17,7 @@ from captionlens.features.store import FeatureStore, photograph_key
 from captionlens.network import CaptioningNetwork, NetworkConfig
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.batches import CaptionedPhotographs
-from captionlens.training.blanking import HIDDEN, SEEN, BlankedPhrase, blanking_loss, choose_phrase, word_probabilities
+from captionlens.training.blanking import HIDDEN, SEEN, BlankedPhrase, blanking_loss, choose_phrase, word_log_probs
 from captionlens.training.targets import CaptionTargets, targets_reader
 from helpers_cli import SMALL_CAPTIONER, run_cli
 
@@ -85,38 +85,41 @@ def test_at_most_half_of_the_grid_goes_and_no_cell_is_not_enough() -> None:
     assert min(counts) == 4 < max(counts)
 
 
-def test_loss_asks_for_half_as_likely_where_hidden_and_as_likely_where_seen() -> None:
-    #                             hidden: too likely, half, unlikely; seen: less, more; whatever
-    probabilities = torch.tensor([0.8, 0.3, 0.1, 0.2, 0.9, 0.5], requires_grad=True)
-    whole = torch.tensor([0.9, 0.6, 0.9, 0.6, 0.7, 0.9])
-    wanted = torch.tensor([HIDDEN, HIDDEN, HIDDEN, SEEN, SEEN, 0])
-    loss = blanking_loss(probabilities, whole, wanted)
-    assert loss.item() == pytest.approx(-math.log(0.2) / 3 + 0.4 / 2)
+def test_loss_is_of_words_that_do_not_tell_the_photographs_apart() -> None:
+    # hidden: equally likely, much less likely; seen: less likely, more likely; whatever
+    with_, without = torch.tensor([0.5, 0.8, 0.6, 0.7, 0.9]), torch.tensor([0.5, 0.2, 0.2, 0.9, 0.5])
+    wanted = torch.tensor([HIDDEN, HIDDEN, SEEN, SEEN, 0])
+    log_probs, whole = without.log().requires_grad_(), with_.log().requires_grad_()
+    loss = blanking_loss(log_probs, whole, wanted)
+    # Odds of 1 and 1, 4 and 1/4: the logistic regression gives the whole photograph 1/2, and 16/17.
+    told = (0.5 * math.log(2) + 0.8 * math.log(17 / 16)) / 1.3
+    assert loss.item() == pytest.approx(told + 0.4 / 2, abs=1e-6)
     loss.backward()
-    assert probabilities.grad is not None
-    assert probabilities.grad.tolist() == pytest.approx([5 / 3, 0, 0, -1 / 2, 0, 0])
-    nothing = blanking_loss(probabilities, whole, torch.zeros_like(wanted))
+    assert log_probs.grad is not None
+    assert whole.grad is not None
+    assert (log_probs.grad.sign().tolist(), whole.grad.sign().tolist()) == ([1, 1, -1, 0, 0], [-1, -1, 0, 0, 0])
+    nothing = blanking_loss(log_probs, whole, torch.zeros_like(wanted))
     assert nothing.item() == 0
     nothing.backward()
-    certain = torch.ones(1, requires_grad=True)
-    assert math.isfinite(blanking_loss(certain, torch.ones(1), torch.tensor([HIDDEN])).item())
+    certain = torch.zeros(1, requires_grad=True)
+    assert math.isfinite(blanking_loss(certain, certain, torch.tensor([HIDDEN])).item())
 
 
-def test_probabilities_of_words_are_those_of_captioning() -> None:
+def test_log_probabilities_of_words_are_those_of_captioning() -> None:
     torch.manual_seed(0)
     network = CaptioningNetwork(NetworkConfig(9, 2, 3, 10, memory=12, embedding=8, units=16, attention=8)).eval()
     features = torch.rand(2, 6, 10)
     captions = torch.tensor([[[2, 5, 6, 3, 0]], [[2, 4, 7, 8, 3]]])
     teacher = network.teach(features, captions)
-    probabilities, tokens = word_probabilities(teacher), teacher.words.of_tokens(captions)
+    log_probs, tokens = word_log_probs(teacher), teacher.words.of_tokens(captions)
     assert tokens.tolist() == [5, 4, 6, 7, 3, 8, 3]
     memory, keys, state = network.start(features)
     expected = []
     for place in range(4):
-        log_probs, _, state = network.step(captions[:, :, place], memory, keys, state)
+        predicted, _, state = network.step(captions[:, :, place], memory, keys, state)
         following = captions[:, :, place + 1]
-        expected += log_probs.exp().gather(2, following[:, :, None])[following > 0].flatten().tolist()
-    assert probabilities.tolist() == pytest.approx(expected, abs=1e-6)
+        expected += predicted.gather(2, following[:, :, None])[following > 0].flatten().tolist()
+    assert log_probs.tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_store_holds_photographs_with_something_blanked_out(small_scenes: Path, tmp_path: Path) -> None:
@@ -170,7 +173,7 @@ def test_store_holds_photographs_with_something_blanked_out(small_scenes: Path, 
     assert data.collate([data[0]]).blanked is None
 
 
-def test_what_is_hidden_becomes_unlikely_and_what_is_seen_does_not(small_scenes: Path, tmp_path: Path) -> None:
+def test_what_is_hidden_becomes_less_likely_and_what_is_seen_does_not(small_scenes: Path, tmp_path: Path) -> None:
     hidden, seen = [], []
     for weight in (0, 1):
         folder = tmp_path / f"run{weight}"

@@ -3,8 +3,8 @@
 Trained on photographs as they are, a captioner may know a word from all that surrounds the thing, or from its outline.
 Hendricks, Burns, Saenko, Darrell and Rohrbach, "Women also Snowboard: Overcoming Bias in Captioning Models", ECCV 2018,
 hide people and ask that words for women and men become equally likely. Here any phrase with boxes is hidden, and its
-last word, which in English names the thing, is to become less likely (with the unlikelihood loss of Welleck et al.,
-"Neural Text Generation with Unlikelihood Training", ICLR 2020), while the words of phrases that are seen stay likely.
+last word, which in English names the thing, is to become less likely, while the words of phrases that are seen stay as
+likely as they were.
 """
 
 import zlib
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from captionlens.datasets.records import Record
 from captionlens.network import Teacher
@@ -115,26 +116,33 @@ def _middle(cells: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
     return kept
 
 
-def blanking_loss(probabilities: Tensor, whole: Tensor, wanted: Tensor) -> Tensor:
-    """How far words are from what is wanted of them.
+def blanking_loss(log_probs: Tensor, whole: Tensor, wanted: Tensor) -> Tensor:
+    """How little words tell whether what they name can be seen.
 
-    A hidden word should be at most half as likely as with the whole photograph: the mean of - log(1 - p) over hidden
-    words, zero for those that are. (Without that end, words become unlikely where they can be seen, too.) A word that
-    is seen should be as likely as with the whole photograph: the mean of what its p lacks.
+    Of a hidden word, the loss is that of a logistic regression that tells by the difference of its log-odds which of
+    two photographs is the whole one, the mean over hidden words weighted by their probability there: those count that
+    captions are made of. It raises a word with the whole photograph as much as it lowers it without: if it were only
+    lowered, it would become unlikely with both. Of a word that is seen, it is what its probability lacks to that with
+    the whole photograph, the mean over seen words.
 
     Args:
-        probabilities: of N words, with something blanked out (N,).
-        whole: the same with the whole photograph, without gradient (N,).
+        log_probs: of N words, with something blanked out, in nats (N,).
+        whole: the same with the whole photograph (N,).
         wanted: HIDDEN, SEEN or 0 (N,).
     """
     hidden, seen = wanted == HIDDEN, wanted == SEEN
-    # No more than 1 - 1e-6, so that the logarithm stays finite.
-    unlikely = -torch.log1p(-probabilities.clamp(max=1 - 1e-6))
-    too_likely = (unlikely * (probabilities > whole / 2))[hidden].sum() / hidden.sum().clamp(min=1)
-    too_unlikely = (whole - probabilities).clamp(min=0)[seen].sum() / seen.sum().clamp(min=1)
-    return too_likely + too_unlikely
+    weights = whole.detach().exp() * hidden
+    unsure = softplus(_log_odds(log_probs) - _log_odds(whole))
+    told = (weights * unsure).sum() / weights.sum().clamp(min=1e-6)
+    lacking = (whole.detach().exp() - log_probs.exp()).clamp(min=0)
+    return told + (lacking * seen).sum() / seen.sum().clamp(min=1)
 
 
-def word_probabilities(teacher: Teacher) -> Tensor:
-    """Of the N words of a batch (N,), in [0, 1]."""
-    return teacher.logits.float().softmax(-1).gather(1, teacher.targets[:, None]).squeeze(1)
+def _log_odds(log_probs: Tensor) -> Tensor:
+    # No more than 1 - 1e-6, so that they stay finite.
+    return log_probs - torch.log1p(-log_probs.exp().clamp(max=1 - 1e-6))
+
+
+def word_log_probs(teacher: Teacher) -> Tensor:
+    """Of the N words of a batch, in nats (N,)."""
+    return teacher.logits.float().log_softmax(-1).gather(1, teacher.targets[:, None]).squeeze(1)
