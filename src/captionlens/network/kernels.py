@@ -7,14 +7,16 @@ float64. A compiled loop is kept on disk for the next process.
 
 import math
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 # Both take OpenMP's threads, but Numba does not read OMP_NUM_THREADS; it reads this when it is imported. More threads
-# than a process is meant to have wait for each other most of the time.
-os.environ.setdefault("NUMBA_NUM_THREADS", str(torch.get_num_threads()))
+# than a process is meant to have wait for each other most of the time. Once it is there, it refuses another number.
+if "numba" not in sys.modules:
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(torch.get_num_threads()))
 
 import numba
 import numpy as np
