@@ -179,3 +179,18 @@ def test_blanking_needs_boxes(objective: str, small_scenes: Path, tmp_path: Path
         code=2,
     )
     assert "blanking needs the boxes of the training photographs: name them with --boxes" in done.stderr
+
+
+def test_command_extracts_photographs_with_something_blanked_out(small_scenes: Path, tmp_path: Path) -> None:
+    arguments = ["extract", small_scenes, "-o", tmp_path / "store", "--backbone=efficientnet_lite0", "--blanked"]
+    done = run_cli(*arguments, tmp_path, code=1)
+    assert f"{tmp_path}: has neither Annotations/ and Sentences/" in done.stderr
+    assert not (tmp_path / "store").exists()
+    done = run_cli(*arguments, small_scenes)
+    assert "120 blanked extracted, 0 were there" in done.stderr
+    store = FeatureStore.open(tmp_path / "store")
+    targets = targets_reader(small_scenes, store.index.rows, store.index.columns)
+    for record in read_dataset(small_scenes).records:
+        chosen = choose_phrase(record.source_id, targets(record))
+        assert chosen is not None
+        assert photograph_key(record, blanked=chosen.cells) in store

@@ -48,6 +48,11 @@ def extract(
 
     device = accelerator(devices)
     network = load_backbone(backbone, backbone_weights, image_size)
+    if blanked is not None:  # a wrong folder is refused before the work
+        from captionlens.training.blanking import blanked_cells, blanked_reader
+        from captionlens.training.targets import targets_reader
+
+        cells = blanked_cells(blanked_reader(targets_reader(blanked, *network.grid)))
     read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
     done = run(read.records, output, network, device=device, progress=not quiet)
     for error in done.unreadable:
@@ -58,11 +63,7 @@ def extract(
         network = load_backbone(backbone, backbone_weights, image_size)
         parts.append(("mirrored", run(read.records, output, network, device=device, mirrored=True, progress=not quiet)))
     if blanked is not None:
-        from captionlens.training.blanking import blanked_cells, blanked_reader
-        from captionlens.training.targets import targets_reader
-
         network = load_backbone(backbone, backbone_weights, image_size)
-        cells = blanked_cells(blanked_reader(targets_reader(blanked, *network.grid)))
         parts.append(("blanked", run(read.records, output, network, device=device, blanked=cells, progress=not quiet)))
     if not quiet:
         for name, part in parts:

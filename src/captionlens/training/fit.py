@@ -86,8 +86,6 @@ def train(
 
     validation = validation[: config.validation_photographs]
     targets = _targets(run, grid)
-    if targets is not None:
-        targets = cache(targets)
     blanked = blanked_reader(targets) if targets is not None and config.blanking else None
     left_out = processes.from_first(lambda: _features(run, training, validation, kind, progress, blanked))
     usable = [record for record in validation if record.image not in left_out]
@@ -219,7 +217,7 @@ def _targets(run: RunFolder, index: StoreIndex) -> TargetsReader | None:
     config = run.config
     if run.data.boxes is None or not (config.attention_supervision or config.blanking):
         return None
-    return targets_reader(run.data.boxes, index.rows, index.columns)
+    return cache(targets_reader(run.data.boxes, index.rows, index.columns))  # asked for features and for batches
 
 
 def _vocabulary(run: RunFolder, training: Sequence[Record]) -> Vocabulary:

@@ -185,7 +185,7 @@ class CaptioningModule(pl.LightningModule):
     def _blanking(self, batch: Batch) -> Tensor | float:
         """What photographs with something blanked out add to the loss."""
         blanked = batch.blanked
-        if not self.config.blanking or blanked is None:
+        if blanked is None:
             return 0.0
         # By turns, one half of the captions and the other: fewer learn as much in the same time.
         some = slice(self.current_epoch % 2, None, 2)
