@@ -1,9 +1,14 @@
 """Run the command as a user does."""
 
+import logging
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from captionlens.cli import main
 
 COMMAND = [sys.executable, "-m", "captionlens"]
 # Options of `train` for a captioner that is trained in seconds.
@@ -18,10 +23,25 @@ SMALL_CAPTIONER = [
 ]
 
 
-def run_cli(
+def run_cli(*arguments: str | Path, code: int = 0) -> Result:
+    """`captionlens ARGUMENTS` in this process, which spares its start; fails with its output on another exit code."""
+    logger = logging.getLogger("captionlens")
+    level, propagate, handlers = logger.level, logger.propagate, list(logger.handlers)
+    try:
+        done = CliRunner().invoke(main, list(map(str, arguments)))
+    finally:  # a test after this one may look for the library's messages
+        logger.setLevel(level)
+        logger.propagate, logger.handlers = propagate, handlers
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == code, f"exit code {done.exit_code}\n{done.output}"
+    return done
+
+
+def run_process(
     *arguments: str | Path, code: int = 0, timeout: float = 600, **settings: object
 ) -> subprocess.CompletedProcess[str]:
-    """`captionlens ARGUMENTS`; fails with its output where the exit code is not `code`."""
+    """The same in a process of its own."""
     command = [*COMMAND, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **settings)
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"

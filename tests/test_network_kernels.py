@@ -1,5 +1,9 @@
 """The compiled loops' own arithmetic; what they are for is tested with recurrence and loss."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -42,3 +46,17 @@ def test_what_is_no_number_is_seen_in_the_states() -> None:
     states, _, alphas, _ = unroll(words, *values)
     assert states[0].isnan().any()
     assert alphas[1].isnan().any()
+
+
+def test_loops_and_pytorch_take_the_threads_that_the_process_is_meant_to_have() -> None:
+    program = """
+import torch
+from captionlens.network.loss import smoothed_cross_entropy
+smoothed_cross_entropy(torch.zeros(3, 20), torch.eye(20), torch.zeros(20), torch.tensor([1, 2, 3]), 0.1)
+import numba
+print(numba.get_num_threads(), torch.get_num_threads())
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("NUMBA_NUM_THREADS", None)
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "1"]

@@ -20,7 +20,7 @@ from captionlens.network import CaptioningNetwork
 from captionlens.training.config import make_config
 from captionlens.training.run_folder import DataSettings, RunFolder, open_run, resume_run, start_run
 from captionlens.training.starting import begin_from, load_starting_weights
-from helpers_cli import COMMAND, SMALL_CAPTIONER, run_cli, wait_for
+from helpers_cli import COMMAND, SMALL_CAPTIONER, run_cli, run_process, wait_for
 
 SELF_CRITICAL = [
     *("--preset=self-critical", "--set=epochs=3", "--set=beam=1", "--set=learning_rate=2e-3", "--set=samples=4"),
@@ -41,7 +41,7 @@ def first(small_scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def second(first: Path, small_scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That captioner after self-critical training, which nobody disturbed."""
     run = tmp_path_factory.mktemp("runs") / "second"
-    done = run_cli("train", small_scenes, "-o", run, "--from", first, *SELF_CRITICAL)
+    done = run_process("train", small_scenes, "-o", run, "--from", first, *SELF_CRITICAL)
     assert "features of 108 photographs, 0 of them new" in done.stderr
     return run
 
@@ -91,7 +91,8 @@ def test_killed_self_critical_run_goes_on_and_ends_with_the_same_weights(
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (run / "summary.json").exists()
-    assert "going on from" in run_cli(*arguments).stderr
+    # In a process of its own, as the whole run: loops compiled in a process differ in the last digits from loaded ones.
+    assert "going on from" in run_process(*arguments).stderr
     assert (run / "history.csv").read_text() == (second / "history.csv").read_text()
     ours, theirs = (safetensors.numpy.load_file(folder / "best.safetensors") for folder in (run, second))
     for name in ours:

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from helpers_cli import run_cli
+from helpers_cli import run_process
 from helpers_download import make_small_coco2014, serve
 
 
@@ -22,12 +22,12 @@ def test_the_tutorials_job_from_nothing(tmp_path: Path) -> None:
             *("train", "coco2014", "-o", tmp_path / "run", "--preset", "tutorial"),
             *("--max-captions", "30", "--seed", "1", "--set", "epochs=1", "--backbone", "efficientnet_lite0"),
         ]
-        run_cli(*arguments, env=environment)
+        run_process(*arguments, env=environment)
         requests = len(url.requests)
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert summary["captions"] == 30
         assert summary["history"][0]["loss"] > 0
         # What is there is not fetched again.
-        run_cli(*arguments, env=environment)
+        run_process(*arguments, env=environment)
         assert len(url.requests) == requests
     assert (tmp_path / "run" / "model" / "manifest.json").exists()

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from helpers_cli import run_cli
+from helpers_cli import run_cli, run_process
 
 PHOTOGRAPHS = 12
 
@@ -78,7 +78,7 @@ def test_without_network_or_file_it_says_how_to_get_the_weights(dataset: Path, t
         "https_proxy": "http://127.0.0.1:9",
         "PATH": "/usr/bin:/bin",
     }
-    done = run_cli("extract", dataset, "-o", tmp_path / "store", "--backbone", "inception_v3", code=1, env=blocked)
+    done = run_process("extract", dataset, "-o", tmp_path / "store", "--backbone", "inception_v3", code=1, env=blocked)
     assert "--backbone-weights" in done.stderr
     assert "inception_v3_google-0cc3c7bd.pth" in done.stderr
     assert "Traceback" not in done.stderr

@@ -12,7 +12,7 @@ import captionlens
 from captionlens.datasets import read_dataset
 from captionlens.datasets.scenes import read_scenes
 from captionlens.datasets.scenes_truth import caption_is_true, shape_words
-from helpers_cli import run_cli
+from helpers_cli import run_process
 
 # Training is slow where the processor does not multiply bfloat16 itself.
 SECONDS = 1800
@@ -45,14 +45,14 @@ RIGHT_PLACES = 0.85
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
-    run_cli("data", "scenes", folder, "--images", IMAGES, "--seed", 7, "--quiet")
+    run_process("data", "scenes", folder, "--images", IMAGES, "--seed", 7, "--quiet")
     return folder
 
 
 @pytest.fixture(scope="module")
 def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "scenes"
-    run_cli("train", scenes, "-o", folder, "--boxes", scenes, *TRAIN, timeout=SECONDS)
+    run_process("train", scenes, "-o", folder, "--boxes", scenes, *TRAIN, timeout=SECONDS)
     return folder
 
 
@@ -86,20 +86,22 @@ def test_held_out_scenes_are_captioned_truly_and_looked_at_rightly(scenes: Path,
 
 def test_evaluation_agrees_with_scoring_its_own_results(scenes: Path, run: Path, tmp_path: Path) -> None:
     report, results, references = (tmp_path / name for name in ("report.json", "results.json", "refs.json"))
-    run_cli(
+    run_process(
         *("evaluate", scenes, "--model", run / "model", "--split", "test", "--no-meteor"),
         *("-o", report, "--results", results, "--references", references),
     )
     content = json.loads(report.read_text())
     assert content["scores"]["CIDEr-D"] > 1
     assert content["split"] == "test"
-    run_cli("score", results, references, "-o", tmp_path / "score.json", "--no-meteor")
+    run_process("score", results, references, "-o", tmp_path / "score.json", "--no-meteor")
     assert json.loads((tmp_path / "score.json").read_text())["scores"] == content["scores"]
 
 
 def test_caption_with_figures(scenes: Path, run: Path, tmp_path: Path) -> None:
     picture = sorted((scenes / "images").iterdir())[0]
-    done = run_cli("caption", picture, "--model", run / "model", "--explain", tmp_path, "--report", tmp_path / "r.html")
+    done = run_process(
+        "caption", picture, "--model", run / "model", "--explain", tmp_path, "--report", tmp_path / "r.html"
+    )
     assert done.stdout.strip()
     with Image.open(tmp_path / f"{picture.stem}.png") as figure:
         assert figure.width > 300
@@ -111,10 +113,10 @@ def main() -> None:
     import sys
 
     folder = Path(sys.argv[1])
-    run_cli("data", "scenes", folder / "scenes", "--images", IMAGES, "--seed", 7, "--quiet")
+    run_process("data", "scenes", folder / "scenes", "--images", IMAGES, "--seed", 7, "--quiet")
     began = time.perf_counter()
     scenes = folder / "scenes"
-    run_cli("train", scenes, "-o", folder / "run", "--boxes", scenes, *TRAIN, *sys.argv[2:], timeout=SECONDS)
+    run_process("train", scenes, "-o", folder / "run", "--boxes", scenes, *TRAIN, *sys.argv[2:], timeout=SECONDS)
     seconds = time.perf_counter() - began
     true, inside, pictures, words = measure(folder / "scenes", folder / "run" / "model")
     sys.stdout.write(

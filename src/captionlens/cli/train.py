@@ -55,7 +55,6 @@ def train(
     """
     from captionlens.training.config import make_config, parse_settings, read_yaml
     from captionlens.training.distributed import started_processes
-    from captionlens.training.fit import train as run_training
     from captionlens.training.run_folder import DataSettings, open_run, resume_run, start_run
     from captionlens.training.starting import begin_from
 
@@ -91,6 +90,8 @@ def train(
     with started_processes() as processes:
         show_messages(quiet or not processes.first)
         run, read = processes.from_first(prepare)
+        from captionlens.training.fit import train as run_training  # takes seconds: what is wrong is told before
+
         summary = run_training(run, read, devices=devices, precision=precision, progress=not quiet, processes=processes)
         if processes.first and not quiet:
             best = summary["best"]

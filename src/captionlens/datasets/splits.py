@@ -30,7 +30,7 @@ def fill_splits(drafts: Sequence[Draft], seed: int) -> list[str]:
 
     - Photographs without a split: lots below 0.1 are val, below 0.2 test (val where there are 1,000
       photographs at most), the others train.
-    - Where there is train and no val, a tenth of train becomes val, 2,000 photographs at most.
+    - Where there is train and no val, a tenth of train becomes val, 2,000 photographs at most, and never all.
     """
     notes = []
     lots = {id(draft): (draw(seed, draft.source_id), draft.source_id) for draft in drafts}
@@ -51,7 +51,7 @@ def fill_splits(drafts: Sequence[Draft], seed: int) -> list[str]:
     train = sorted((draft for draft in drafts if draft.split == "train"), key=lambda d: lots[id(d)])
     if len(train) >= 2 and not any(draft.split == "val" for draft in drafts):
         below = sum(lots[id(draft)][0] < SHARE for draft in train)
-        taken = train[: max(1, min(below, MOST))]
+        taken = train[: max(1, min(below, MOST, len(train) - 1))]
         for draft in taken:
             draft.split = "val"
         notes.append(

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from numba import prange
-
-from captionlens.network.kernels import _compiled, _exp
+# Numba's own by way of there, where Numba learns of its threads before it is imported.
+from captionlens.network.kernels import _compiled, _exp, prange
 
 
 @_compiled

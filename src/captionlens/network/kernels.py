@@ -20,7 +20,7 @@ if "numba" not in sys.modules:
 
 import numba
 import numpy as np
-from numba import prange
+from numba import prange as prange
 from numba.extending import overload
 
 # Sums in any order, multiplications fused with additions. Infinity must stay infinity: see `look`.

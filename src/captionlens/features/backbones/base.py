@@ -88,16 +88,15 @@ def has_fast_bfloat16() -> bool:
 def clamps_within(norm: nn.Module, input: Tensor) -> bool:
     """Whether `convolve_and_clamp` may stand for a convolution of `input`, `norm` and a ReLU.
 
-    It may where the normalisation was folded away (`Backbone.fuse`), in inference mode, in bfloat16 on a processor that
-    has it. The operation is the one that PyTorch's own compiler makes of the two. That it stays is not promised, so its
-    absence only costs time.
+    It may where the normalisation was folded away (`Backbone.fuse`), in inference mode, on a processor, in bfloat16 if
+    it has that. The operation is the one that PyTorch's own compiler makes of the two. That it stays is not promised,
+    so its absence only costs time.
     """
     return (
         isinstance(norm, nn.Identity)
-        and input.dtype == torch.bfloat16
+        and (input.dtype == torch.float32 or (input.dtype == torch.bfloat16 and has_fast_bfloat16()))
         and input.device.type == "cpu"
         and torch.is_inference_mode_enabled()
-        and has_fast_bfloat16()
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
     )
 

@@ -74,7 +74,8 @@ def _relu6(convolution: SamePadConv2d, norm: nn.Module, input: Tensor) -> Tensor
     """Convolution, batch normalisation, ReLU6; in one where that is possible."""
     if clamps_within(norm, input):
         return convolution.relu6(input)
-    return F.relu6(norm(convolution(input)), inplace=True)
+    output = norm(convolution(input))
+    return F.relu6(output, inplace=not torch.compiler.is_exporting())  # in place, exporting takes twice as long
 
 
 class InvertedResidual(nn.Module):
