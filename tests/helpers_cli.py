@@ -23,12 +23,12 @@ SMALL_CAPTIONER = [
 ]
 
 
-def run_cli(*arguments: str | Path, code: int = 0) -> Result:
+def run_cli(*arguments: str | Path, code: int = 0, **settings: object) -> Result:
     """`captionlens ARGUMENTS` in this process, which spares its start; fails with its output on another exit code."""
     logger = logging.getLogger("captionlens")
     level, propagate, handlers = logger.level, logger.propagate, list(logger.handlers)
     try:
-        done = CliRunner().invoke(main, list(map(str, arguments)))
+        done = CliRunner().invoke(main, list(map(str, arguments)), **settings)  # type: ignore[arg-type]
     finally:  # a test after this one may look for the library's messages
         logger.setLevel(level)
         logger.propagate, logger.handlers = propagate, handlers
@@ -41,7 +41,11 @@ def run_cli(*arguments: str | Path, code: int = 0) -> Result:
 def run_process(
     *arguments: str | Path, code: int = 0, timeout: float = 600, **settings: object
 ) -> subprocess.CompletedProcess[str]:
-    """The same in a process of its own."""
+    """The same in a process of its own.
+
+    Two runs that are to end with the same bits need it: loops compiled in a process differ in the last digits from
+    those that it loads.
+    """
     command = [*COMMAND, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **settings)
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"

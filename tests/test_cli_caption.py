@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
-from captionlens.cli import main
 from captionlens.datasets.scenes import draw_scenes
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import Captioner, load
-from helpers_cli import COMMAND
+from helpers_cli import COMMAND, run_cli
 
 Run = Callable[..., Result]
 
@@ -29,9 +28,7 @@ def run(small_model: Path) -> Run:
     """`captionlens caption ARGUMENTS` with the small model, in this process."""
 
     def run(*arguments: str | Path, code: int = 0, **settings: object) -> Result:
-        words = ["caption", "--model", str(small_model), "--threads", "1", *map(str, arguments)]
-        result = CliRunner().invoke(main, words, **settings)  # type: ignore[arg-type]
-        assert result.exit_code == code, result.output
+        result = run_cli("caption", "--model", small_model, "--threads", "1", *arguments, code=code, **settings)
         assert "Traceback" not in result.stderr
         return result
 
@@ -233,8 +230,7 @@ def test_wrong_usage(arguments: tuple[str, ...], named: str, run: Run, photograp
 
 def test_a_bad_model(photographs: Path, tmp_path: Path) -> None:
     for folder, cause in ((tmp_path / "none", "no such model directory"), (photographs, "no manifest.json")):
-        result = CliRunner().invoke(main, ["caption", "--model", str(folder), str(photographs)])
-        assert result.exit_code == 1
+        result = run_cli("caption", "--model", folder, photographs, code=1)
         assert result.stdout == ""
         (line,) = result.stderr.splitlines()
         assert line.startswith(f"captionlens: {folder}: ")

@@ -1,47 +1,28 @@
 """`captionlens evaluate` and `captionlens score`: a report of a split, and the same scores from files."""
 
 import json
-import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
-from captionlens.cli import main
 from captionlens.datasets import read_dataset
 from captionlens.datasets.phrases import read_scene_phrases
 from captionlens.datasets.scenes import draw_scenes
 from captionlens.runtime.captioner import load
 from captionlens.runtime.decoding import DecodingOptions
 from captionlens.scoring.scores import score_captions
+from helpers_cli import run_cli as run
 
 SCORES = {"BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D"}
-
-
-@pytest.fixture(autouse=True)
-def logger_as_before() -> Iterator[None]:
-    """The command lets the library's messages reach stderr; other tests want them elsewhere."""
-    logger = logging.getLogger("captionlens")
-    before = (logger.level, logger.propagate, list(logger.handlers))
-    yield
-    logger.setLevel(before[0])
-    logger.propagate, logger.handlers[:] = before[1], before[2]
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten pictures: eight to train, one to validate, one to test."""
     return draw_scenes(tmp_path_factory.mktemp("data") / "scenes", images=10, seed=0, size=64)
-
-
-def run(*arguments: str | Path, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, list(map(str, arguments)))
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from captionlens.cli import main
 from captionlens.runtime import captioner
 from captionlens.runtime.model_directory import write_manifest
+from helpers_cli import run_cli
 
 
 def run(*arguments: str | Path, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, ["model", *map(str, arguments)])
-    assert result.exit_code == code, result.output
+    result = run_cli("model", *arguments, code=code)
     assert (result.stderr == "") == (code == 0)
     return result
 

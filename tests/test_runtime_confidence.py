@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 import captionlens
-from captionlens.cli import main
 from captionlens.datasets import read_dataset
 from captionlens.errors import DatasetError, ModelError, OptionError
 from captionlens.outputs.formats import NOT_SURE, open_writer
@@ -25,12 +23,7 @@ from captionlens.runtime.confidence import Calibration
 from captionlens.runtime.model_directory import ModelDirectory, add_calibration, write_manifest
 from captionlens.scoring.calibrate import calibrate
 from conftest import REPOSITORY
-
-
-def run(*arguments: str | Path, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, list(map(str, arguments)))
-    assert result.exit_code == code, result.output
-    return result
+from helpers_cli import run_cli as run
 
 
 @pytest.fixture(scope="module")

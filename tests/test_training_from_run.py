@@ -91,7 +91,6 @@ def test_killed_self_critical_run_goes_on_and_ends_with_the_same_weights(
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (run / "summary.json").exists()
-    # In a process of its own, as the whole run: loops compiled in a process differ in the last digits from loaded ones.
     assert "going on from" in run_process(*arguments).stderr
     assert (run / "history.csv").read_text() == (second / "history.csv").read_text()
     ours, theirs = (safetensors.numpy.load_file(folder / "best.safetensors") for folder in (run, second))

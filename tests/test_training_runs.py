@@ -73,7 +73,6 @@ def test_killed_training_goes_on_and_ends_with_the_same_weights(
     process.wait()
     assert (run / "last.ckpt").exists()
     assert not (run / "summary.json").exists()
-    # In a process of its own, as the whole run: loops compiled in a process differ in the last digits from loaded ones.
     done = run_process(*arguments)
     assert "going on from" in done.stderr
     assert (run / "history.csv").read_text() == (finished / "history.csv").read_text()

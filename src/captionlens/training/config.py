@@ -51,7 +51,7 @@ class TrainingConfig:
     mirror: bool = False  # one training photograph in two is seen in a mirror
     mirror_words: str = "left right"  # pairs of words that then trade places
     # Of hard attention: lambda_r of "Show, Attend and Tell", section 4.1, and a tenth as in the authors' code. With 1,
-    # noise of the estimate reaches the decoder, and captions fit their photographs less (docs/results.md).
+    # captions fit their photographs less (docs/results.md).
     reinforce_weight: float = 0.1
     reinforce_entropy: float = 0.01  # likewise lambda_e, of the wish to look at many places
     average_decay: float = 0.0  # of the moving average of the weights that is validated and kept; 0: none

@@ -88,9 +88,9 @@ def has_fast_bfloat16() -> bool:
 def clamps_within(norm: nn.Module, input: Tensor) -> bool:
     """Whether `convolve_and_clamp` may stand for a convolution of `input`, `norm` and a ReLU.
 
-    It may where the normalisation was folded away (`Backbone.fuse`), in inference mode, on a processor, in bfloat16 if
-    it has that. The operation is the one that PyTorch's own compiler makes of the two. That it stays is not promised,
-    so its absence only costs time.
+    It may where the normalisation was folded away (`Backbone.fuse`), in inference mode, on a processor, in single
+    precision, or in bfloat16 if the processor has it. The operation is the one that PyTorch's own compiler makes of the
+    two. That it stays is not promised, so its absence only costs time.
     """
     return (
         isinstance(norm, nn.Identity)
