@@ -1,5 +1,6 @@
 # make demo         install what captioning needs, caption the example photographs, write demo/report.html
 # make test         install what development needs, run every check and test
+# make page         put the page together that captions in the browser, in build/browser
 # make format       put the code into shape
 # make constraints  write the versions installed in .venv to constraints.txt
 # make clean        remove everything that these made
@@ -12,20 +13,31 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CAPTIONING := $(VENV)/captioning.stamp
 DEVELOPMENT := $(VENV)/development.stamp
+APT := DEBIAN_FRONTEND=noninteractive apt-get
+INSTALL_CHROMIUM := { $(APT) install -y -qq chromium || { $(APT) update -qq && $(APT) install -y -qq chromium; }; }
 
-.PHONY: demo test format constraints clean
+.PHONY: demo test chromium page format constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(CAPTIONING)
 	$(BIN)/captionlens caption examples/photographs --explain demo --report demo/report.html
 	@echo "Open demo/report.html in a browser to see where each word looked."
 
-test: $(DEVELOPMENT)
+test: $(DEVELOPMENT) chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# Tests in a browser take Debian's chromium: the one that is there, or one installed where that is allowed.
+chromium:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && $(INSTALL_CHROMIUM); } >/dev/null 2>&1 \
+		|| echo "no chromium: tests in a browser will be skipped"
+
+page: $(CAPTIONING)
+	$(BIN)/python docs/browser/build.py build/browser
+	@echo "See it with: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/browser"
 
 format: $(DEVELOPMENT)
 	$(BIN)/ruff check --fix .

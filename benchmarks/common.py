@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,8 +29,15 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),  # those that this process may use
         "python": platform.python_version(),
-        **{package: version(package) for package in packages},
+        **{package: _version(package) for package in packages},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # captioning does without torch
+        return None
 
 
 def _processor() -> str:
@@ -79,10 +86,19 @@ def peak_memory_mib() -> float:
 
     Not from `resource.getrusage`: there, a process inherits the peak of the one that started it.
     """
+    return _status_mib("VmHWM:")
+
+
+def memory_mib() -> float:
+    """The memory this process holds now, mapped files included."""
+    return _status_mib("VmRSS:")
+
+
+def _status_mib(name: str) -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(name):
             return int(line.split()[1]) / 1024
-    raise RuntimeError("/proc/self/status has no VmHWM")
+    raise RuntimeError(f"/proc/self/status has no {name}")
 
 
 def reset_peak_memory() -> None:

@@ -11,7 +11,16 @@ import pytest
 from numpy.typing import NDArray
 
 from captionlens.errors import OptionError
-from captionlens.runtime.decoding import FORBIDDEN, DecodingOptions, Hypothesis, State, beam_search, decode, force
+from captionlens.runtime.decoding import (
+    FORBIDDEN,
+    DecodingOptions,
+    Hypothesis,
+    State,
+    _best,
+    beam_search,
+    decode,
+    force,
+)
 from captionlens.runtime.vocabulary import END, PAD, START, UNK
 
 WORDS = (4, 5, 6, 7)
@@ -396,3 +405,16 @@ def test_forcing_captions_together_is_forcing_each_alone() -> None:
         wanted = forced(network, features[photograph], captions[photograph][caption])
         np.testing.assert_allclose(log_probs[photograph, caption], wanted[0], atol=1e-6)
         np.testing.assert_allclose(attention[photograph, caption], wanted[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [5, 300, 1000, 7617])
+def test_the_best_of_many_are_those_of_sorting_them_all(size: int) -> None:
+    random = np.random.default_rng(size)
+    for scores in (
+        random.normal(size=(4, size)),
+        np.round(random.normal(size=(4, size)), 1),  # many alike
+        np.where(random.random((4, size)) < 0.99, -np.inf, random.normal(size=(4, size))),
+    ):
+        found = np.take_along_axis(scores, _best(scores, 6), 1)
+        assert np.array_equal(found, -np.sort(-scores, axis=1)[:, :6])
+        assert all(len(set(row)) == len(row) for row in _best(scores, 6).tolist())

@@ -25,11 +25,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "hard": PAPER | {"attention_kind": "hard"},
     "sentinel": PAPER | {"sentinel": True},
     "heads of a GRU": {"heads": 2},
+    "base": make_config("base").network | {"positions": True, "word_query": True},
 }
+CASES = [*((kind, "half") for kind in KINDS), ("base", "int8"), ("sentinel", "int8")]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_exported_networks_do_what_torch_does(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "weights"), CASES)
+def test_exported_networks_do_what_torch_does(kind: str, weights: str, tmp_path: Path) -> None:
     backbone = load_backbone("efficientnet_lite0")
     vocabulary = Vocabulary.build(["a red green blue white yellow circle square star cross is above beside the"])
     rows, columns = backbone.grid
@@ -54,6 +56,7 @@ def test_exported_networks_do_what_torch_does(kind: str, tmp_path: Path) -> None
             "training": {"preset": "show-attend-tell"},
             "best_epoch": {"epoch": 0, "val_cider": 0.0},
         },
+        weights=weights,
     )
     step = onnx.load(tmp_path / "model" / "onnx" / "step.onnx", load_external_data=False)
     states = ["state_0", "state_1"] if config.cell == "lstm" else ["state_0"]

@@ -75,6 +75,20 @@ class OptionError(CaptionlensError):
     type = "bad-option"
 
 
+class DeviceError(CaptionlensError):
+    """A device that was asked for and is not there or cannot be started."""
+
+    type = "no-device"
+
+    def __init__(self, device: str, cause: str) -> None:
+        super().__init__(f"device {device}: {cause}")
+        self.device = device
+        self.cause = cause
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return self.__class__, (self.device, self.cause)
+
+
 class MissingExtra(CaptionlensError):
     """A part of captionlens was asked for whose packages are not installed."""
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from captionlens.cli.options import device_options
+
 if TYPE_CHECKING:
     from captionlens.attention.report import ReportEntry
     from captionlens.errors import FileError
@@ -40,7 +42,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="From 0 to 1: a less confident caption is not shown.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--threads", type=click.IntRange(min=0), default=0, help="0: one a core.")
+@device_options
 @click.option(
     "--format",
     "format_",
@@ -80,6 +82,7 @@ def caption(
     min_confidence: float | None,
     batch_size: int,
     threads: int,
+    device: str,
     format_: str,
     attention: bool,
     output: Path | None,
@@ -110,7 +113,7 @@ def caption(
         raise click.UsageError("--faithfulness shows in --format json or jsonl, or in a --report")
     changes: dict[str, Any] = {"beam": beam, "max_words": max_words}
     given = {name: value for name, value in changes.items() if value is not None}
-    captioner = load(model, threads=threads)
+    captioner = load(model, threads=threads, device=device)
     if min_confidence is not None and captioner.calibration is None:
         raise click.UsageError(
             f"--min-confidence needs a calibrated model; {captioner.name} is not (captionlens model calibrate)"

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from captionlens.cli.options import data_options, show_dataset
+from captionlens.cli.options import data_options, device_options, show_dataset
 from captionlens.cli.score import score_table
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -23,7 +23,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--length-penalty", type=float, help="By default the model's own.")
 @click.option("--max-words", type=click.IntRange(min=1), help="By default the model's own.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--threads", type=click.IntRange(min=0), default=0, help="0: one a core.")
+@device_options
 @click.option("--intervals/--no-intervals", default=True, help="95 % bootstrap intervals.")
 @click.option("--meteor/--no-meteor", default=True, help="METEOR, where Java is found.")
 @click.option(
@@ -57,6 +57,7 @@ def evaluate(
     max_words: int | None,
     batch_size: int,
     threads: int,
+    device: str,
     intervals: bool,
     meteor: bool,
     grounding: Path | None,
@@ -73,7 +74,7 @@ def evaluate(
 
     if faithfulness_photographs is not None and not faithfulness:
         raise click.UsageError("--faithfulness-photographs goes with --faithfulness")
-    captioner = load(model, threads=threads)
+    captioner = load(model, threads=threads, device=device)
     read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
     from captionlens.datasets.phrases import phrase_reader
     from captionlens.datasets.records import split_name

@@ -1,4 +1,4 @@
-"""`captionlens export`: a training run becomes a model directory."""
+"""`captionlens export`: a training run becomes a model directory, or a model directory a smaller or newer one."""
 
 from pathlib import Path
 
@@ -8,31 +8,49 @@ from captionlens.cli import show_messages
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("source", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="MODEL")
 @click.option("--name", help="Of the model; by default captionlens- and the preset.")
 @click.option("--licence", help="Under which the model may be used; by default the data set's known terms.")
 @click.option("--beam", type=click.IntRange(min=1), help="The captioner's own; by default that of RUN's validation.")
+@click.option(
+    "--weights",
+    type=click.Choice(["half", "int8"]),
+    default="half",
+    show_default=True,
+    help="How they are kept: in half precision, or in eight bits.",
+)
 @click.option("--report", type=click.Path(path_type=Path), help="Of evaluate: its scores go into the model card.")
 @click.option("--notes", type=click.Path(path_type=Path), help="Markdown for the end of the model card.")
 @click.option("--quiet", is_flag=True, help="No messages.")
 def export(
-    run: Path,
+    source: Path,
     output: Path,
     name: str | None,
     licence: str | None,
     beam: int | None,
+    weights: str,
     report: Path | None,
     notes: Path | None,
     quiet: bool,
 ) -> None:
-    """Write the kept epoch of RUN as the model directory MODEL, and check that it does what the network does."""
+    """Write the kept epoch of RUN as the model directory MODEL, and check that it does what the network does.
+
+    RUN may be a model directory too: it is written anew, with the graphs of this version or with smaller weights.
+    """
     from captionlens.datasets.reading import read_text
     from captionlens.scoring.report import read_report
-    from captionlens.training.export import export_run
+    from captionlens.training.export import export_again, export_run
     from captionlens.training.run_folder import open_run
 
     show_messages(quiet)
+    if (source / "manifest.json").exists():
+        if licence or report or notes:
+            raise click.UsageError("--licence, --report and --notes are for runs; a model has its card already")
+        export_again(source, output, name=name, beam=beam, weights=weights)
+        return
     scores = read_report(report) if report is not None else None
     text = read_text(notes) if notes is not None else ""
-    export_run(open_run(run), output, name=name, licence=licence, beam=beam, report=scores, notes=text)
+    export_run(
+        open_run(source), output, name=name, licence=licence, beam=beam, weights=weights, report=scores, notes=text
+    )

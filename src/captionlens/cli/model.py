@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from captionlens.cli.options import data_options, show_dataset
+from captionlens.cli.options import data_options, device_options, show_dataset
 
 if TYPE_CHECKING:
     from captionlens.runtime.model_directory import ModelDirectory
@@ -56,7 +56,7 @@ def check(folder: Path | None, quiet: bool) -> None:
 @data_options
 @click.option("--split", default="val", show_default=True, help="Photographs that it was not trained on.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--threads", type=click.IntRange(min=0), default=0, help="0: one a core.")
+@device_options
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
 @click.pass_context
 def calibrate(
@@ -69,6 +69,7 @@ def calibrate(
     split: str,
     batch_size: int,
     threads: int,
+    device: str,
     quiet: bool,
 ) -> None:
     """Fit the confidence of MODEL to DATASET, which it was trained on, and keep it in MODEL.
@@ -81,7 +82,7 @@ def calibrate(
     from captionlens.scoring.calibrate import calibrate as run
     from captionlens.training.card import with_confidence
 
-    captioner = load(folder, threads=threads)
+    captioner = load(folder, threads=threads, device=device)
     read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
     done = run(captioner, read, split=split, batch_size=batch_size, progress=not quiet)
     for _, message in done.failed:

@@ -35,6 +35,19 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--threads and --device: where and how the captioner computes."""
+    threads = click.option("--threads", type=click.IntRange(min=0), default=0, help="0: one a core.")
+    device = click.option(
+        "--device",
+        type=click.Choice(["cpu", "cuda", "openvino", "coreml"]),
+        default="cpu",
+        show_default=True,
+        help="Others than cpu need their own onnxruntime.",
+    )
+    return threads(device(command))
+
+
 def show_dataset(dataset: str, *, layout: str | None, max_captions: int | None, seed: int, quiet: bool) -> "Dataset":
     """Download a known name where it is missing, read the data set, and tell on stderr what was left out."""
     from captionlens.datasets import read_dataset

@@ -26,18 +26,21 @@ PACKAGED_MODEL = Path(__file__).parent.parent / "models" / "captionlens-base"
 _BLANKED_AT_ONCE = 16  # pictures of one photograph in a batch
 
 
-def load(path: str | Path | None = None, *, threads: int = 0) -> "Captioner":
+def load(path: str | Path | None = None, *, threads: int = 0, device: str = "cpu") -> "Captioner":
     """A captioner, ready to run.
 
     Args:
         path: a model directory; by default the one that comes with the package.
         threads: of the network; 0 lets ONNX Runtime choose one a core.
+        device: "cpu", or where ONNX Runtime has a provider for it, "cuda", "openvino" or "coreml".
 
     Raises:
+        OptionError: the device is not known, or the number of threads negative.
+        DeviceError: the device is not there.
         ModelError: the directory is missing, incomplete, damaged, or its parts disagree.
     """
     model = ModelDirectory.open(PACKAGED_MODEL if path is None else path)
-    network = OnnxNetwork(model, threads=threads)
+    network = OnnxNetwork(model, threads=threads, device=device)
     return Captioner(
         network,
         vocabulary=model.vocabulary,

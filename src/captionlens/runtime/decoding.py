@@ -12,6 +12,7 @@ from captionlens.errors import OptionError
 from captionlens.runtime.vocabulary import END, PAD, START, UNK
 
 FORBIDDEN = (PAD, START, UNK)  # never said, whatever the network thinks of them
+_BLOCK = 64  # scores whose maximum is taken before they are sorted
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,13 +252,21 @@ def _settled(finished: Sequence[_Path], opened: Sequence[_Path], options: Decodi
     return bool(promise <= scores[options.beam - 1])
 
 
-def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+def _best(scores: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:
     """Indices (b, count) of the highest scores (b, n) in each row, best first; ties among them by index."""
-    count = min(count, scores.shape[1])
-    chosen = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-    chosen.sort(axis=1)
-    order = np.argsort(-np.take_along_axis(scores, chosen, 1), axis=1, kind="stable")
-    return np.take_along_axis(chosen, order, 1)
+    size = scores.shape[1]
+    count = min(count, size)
+    places = np.broadcast_to(np.arange(size), scores.shape)
+    candidates = scores
+    if size > count * _BLOCK:
+        # The highest lie in the blocks with the highest maxima, so that few numbers are left to sort.
+        maxima = np.maximum.reduceat(scores, np.arange(0, size, _BLOCK), axis=1)
+        blocks = np.sort(np.argpartition(maxima, -count, axis=1)[:, -count:], axis=1)  # (b, count)
+        places = (blocks[..., None] * _BLOCK + np.arange(_BLOCK)).reshape(len(scores), -1)
+        within = np.minimum(places, size - 1)  # the last block may be a part of one
+        candidates = np.where(places < size, np.take_along_axis(scores, within, 1), -np.inf)
+    order = np.argsort(-candidates, axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(places, order, 1)
 
 
 def _sample(network: Network, features: Any, options: DecodingOptions, first: int) -> list[Hypothesis]:

@@ -191,8 +191,10 @@ class Preprocessing:
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (..., H, W, 3) to float32 (..., 3, H, W), normalised."""
         scale, shift = self.scale_and_shift()
-        values = pixels.astype(np.float32) * scale + shift  # (..., H, W, 3)
-        return np.ascontiguousarray(np.moveaxis(values, -1, -3))
+        values = np.moveaxis(pixels, -1, -3).astype(np.float32, order="C")  # (..., 3, H, W)
+        values *= scale[:, None, None]
+        values += shift[:, None, None]
+        return values
 
     def apply(self, image: Image.Image) -> NDArray[np.float32]:
         """A picture of mode RGB as float32 (3, size, size), as the backbone wants it."""

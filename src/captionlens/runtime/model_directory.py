@@ -14,6 +14,8 @@ Nothing in it is ever unpickled or executed.
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,22 +120,36 @@ def add_calibration(model: Path, calibration: Calibration, card: str) -> None:
         ModelError: the calibration does not fit the model.
         OSError: the folder beside it or its content cannot be written.
     """
-    model = model.resolve()
-    draft = model.with_name(f".{model.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
+    with drafted(model.resolve()) as draft:
         shutil.copytree(model, draft)
         calibration.save(draft / confidence.NAME, weights=sha256(draft / WEIGHTS))
         write_text(draft / "README.md", card)
         write_manifest(draft)
         ModelDirectory.open(draft)
-        put_in_place(draft, model)
+
+
+@contextmanager
+def drafted(model: Path) -> Iterator[Path]:
+    """A place beside the one of a model directory where it is made; at the end it takes its place, whole.
+
+    An earlier model there is replaced. If something goes wrong, it stays and the draft is removed.
+
+    Raises:
+        ModelError: the model's place is taken by something else.
+    """
+    if model.exists() and not (model / "manifest.json").exists() and any(model.iterdir()):
+        raise ModelError(model, "is there already and is not a model directory")
+    draft = model.with_name(f".{model.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        yield draft
+        _put_in_place(draft, model)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
 
 
-def put_in_place(draft: Path, model: Path) -> None:
+def _put_in_place(draft: Path, model: Path) -> None:
     """Rename the finished draft of a model directory to the model's place; an earlier model there is removed."""
     sync_folder(draft)
     old = model.with_name(f".{model.name}.old")

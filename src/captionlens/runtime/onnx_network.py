@@ -6,8 +6,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from captionlens.errors import ModelError
+from captionlens.errors import ModelError, OptionError
 from captionlens.runtime.decoding import State
+from captionlens.runtime.devices import check_provider, provider_of
 from captionlens.runtime.model_directory import GRAPHS, WEIGHTS, ModelDirectory
 
 
@@ -19,21 +20,30 @@ class OnnxNetwork:
     Args:
         model: a checked model directory.
         threads: of ONNX Runtime; 0 lets it choose one a core.
+        device: of `devices.DEVICES`.
 
     Raises:
+        OptionError: the number of threads is negative, or the device not known.
+        DeviceError: the device is not there.
         ModelError: a graph cannot be loaded.
     """
 
-    def __init__(self, model: ModelDirectory, *, threads: int = 0) -> None:
+    def __init__(self, model: ModelDirectory, *, threads: int = 0, device: str = "cpu") -> None:
+        if threads < 0:
+            raise OptionError(f"threads must be at least 0, got {threads}")
+        provider_of(device)
+        # On a processor one after the other: what lies between the layers of several would not fit into its cache.
+        self._at_once = 1 if device == "cpu" else None
         # The mapping must live until all sessions are made.
         weights = np.memmap(model.weights, np.uint8, mode="r")
-        self._sessions = {graph: _session(model, graph, weights, threads) for graph in GRAPHS}
+        self._sessions = {graph: _session(model, graph, weights, threads, device) for graph in GRAPHS}
         self._check_sizes(model)
 
     def encode(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Prepared photographs (B, 3, H, W) to grid features (B, L, D)."""
-        features: NDArray[np.float32] = self._run("backbone", {"images": images})[0]
-        return features
+        size = self._at_once or len(images)
+        parts = [images[first : first + size] for first in range(0, len(images), size)]
+        return np.concatenate([self._run("backbone", {"images": part})[0] for part in parts])
 
     def start(self, features: NDArray[np.floating[Any]]) -> State:
         """Grid features (B, L, D) to the state before the first word."""
@@ -66,13 +76,22 @@ class OnnxNetwork:
         return outputs
 
 
-def _session(model: ModelDirectory, graph: str, weights: NDArray[np.uint8], threads: int) -> ort.InferenceSession:
+def _session(
+    model: ModelDirectory, graph: str, weights: NDArray[np.uint8], threads: int, device: str
+) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Each graph has threads of its own: those of one must not wait in a loop for work while another computes.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_external_initializers_from_files_in_memory([f"../{WEIGHTS}"], [weights], [weights.nbytes])
     path = model.graph(graph)
+    providers = [provider_of(device)]
+    if device != "cpu":
+        providers.append(provider_of("cpu"))  # for what the device cannot compute
     try:
-        return ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(path.read_bytes(), options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         raise ModelError(path, f"cannot be loaded by ONNX Runtime ({error})") from error
+    check_provider(session, device)
+    return session

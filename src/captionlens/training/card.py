@@ -29,6 +29,20 @@ def _attention(network: dict[str, Any]) -> str:
     return f"{kind} of {network['attention']} units{heads}{sentinel}"
 
 
+_WEIGHTS = {
+    "half": "- Weights in half precision; inference in ONNX Runtime, in single precision.",
+    "int8": "- Weights in eight bits, small ones in half precision; inference in ONNX Runtime, in single precision.",
+}
+
+
+def with_weights(card: str, weights: str, *, changed: bool) -> str:
+    """A card whose line about the weights is that of `weights`; if they were changed, its scores are of others."""
+    line = _WEIGHTS[weights] + (
+        " The scores\n  below were measured before its weights were made so." if changed else ""
+    )
+    return "\n".join(line if old in _WEIGHTS.values() else old for old in card.split("\n"))
+
+
 def model_card(config: dict[str, Any], notes: str = "") -> str:
     """A README for a model directory, from the content of its config.json, with `notes` (Markdown) at its end."""
     network, training, best = config["network"], config["training"], config["best_epoch"]
@@ -50,7 +64,7 @@ caption = captionlens.load("path/to/this/directory").caption("photo.jpg")
   place.
 - Network: preset `{steps[0]["preset"]}`: {_attention(network)}, {network.get("cell", "gru").upper()} of
   {network["units"]} units, embedding {network["embedding"]}, {network["vocabulary"]} words.
-- Weights in half precision; inference in ONNX Runtime, in single precision.
+{_WEIGHTS[config["weights"]]}
 
 ## What it was trained on
 

@@ -4,30 +4,34 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from captionlens.errors import CaptionlensError, ModelError, RunError, UnreadableImage
-from captionlens.features.backbones import Backbone
-from captionlens.files import write_bytes, write_text
-from captionlens.network import CaptioningNetwork
+from captionlens.errors import CaptionlensError, ModelError, OptionError, RunError, UnreadableImage
+from captionlens.features.backbones import Backbone, untrained_backbones
+from captionlens.files import sha256, write_bytes, write_text
+from captionlens.network import CaptioningNetwork, NetworkConfig
+from captionlens.runtime import confidence
 from captionlens.runtime.decoding import DecodingOptions, Network, decode, force
-from captionlens.runtime.model_directory import FORMAT, WEIGHTS, ModelDirectory, put_in_place, write_manifest
+from captionlens.runtime.model_directory import FORMAT, WEIGHTS, ModelDirectory, drafted, write_manifest
 from captionlens.runtime.onnx_network import OnnxNetwork
 from captionlens.runtime.vocabulary import PAD, START, Vocabulary
-from captionlens.training.card import model_card, terms_of
+from captionlens.training.card import model_card, terms_of, with_weights
 from captionlens.training.onnx_export import export_graphs
 from captionlens.training.run_folder import RunFolder, open_run
 from captionlens.training.seam import TorchNetwork
 from captionlens.training.tuning import TAIL, tuned_backbone
+from captionlens.training.weights import fill, store
 
 log = logging.getLogger("captionlens")
+
+# What config.json says of a model by itself; the rest is its history.
+_DESCRIPTION = ("format", "name", "backbone", "grid", "network", "weights", "decoding")
 
 TOLERANCE = 1e-4  # of log-probabilities and attention, torch against ONNX Runtime
 
@@ -39,13 +43,14 @@ def export_run(
     name: str | None = None,
     licence: str | None = None,
     beam: int | None = None,
+    weights: str = "half",
     report: Mapping[str, Any] | None = None,
     notes: str = "",
     examples: Sequence[Path] = (),
 ) -> Path:
     """Write the kept epoch of a run as a model directory.
 
-    The weights are rounded to half precision; captions, log-probabilities and attention of the torch network
+    The weights are rounded to what the directory keeps; captions, log-probabilities and attention of the torch network
     with these weights are compared with ONNX Runtime's, and a difference keeps the directory from appearing.
 
     Args:
@@ -54,6 +59,7 @@ def export_run(
         name: of the model, by default "captionlens-" and the preset.
         licence: under which the model may be used, for its card; by default the data set's known terms.
         beam: that the captioner searches with unless a call says otherwise; by default that of the run's validation.
+        weights: how they are kept, see `training.weights`: "half" or "int8".
         report: of `captionlens evaluate`, whose scores the card then shows.
         notes: in Markdown, at the end of the card: what else users should know.
         examples: photographs to compare both networks on; made-up ones where there are none.
@@ -64,36 +70,103 @@ def export_run(
     """
     model = model or run.path / "model"
     name = name or f"captionlens-{run.config.preset}"
-    if model.exists() and not (model / "manifest.json").exists() and any(model.iterdir()):
-        raise ModelError(model, "is there already and is not a model directory")
-    network, vocabulary, backbone = load_best(run)
-    draft = model.with_name(f".{model.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    write_model(
-        draft,
-        network,
-        vocabulary,
-        backbone,
-        name=name,
-        decoding=DecodingOptions(
-            beam=run.config.beam if beam is None else beam,
-            length_penalty=run.config.length_penalty,
-            max_words=min(run.config.max_words, 30),
-        ),
-        history={
-            "trained_on": run.data.dataset_name,
-            "licence": licence or terms_of(run.data.dataset_name),
-            "training": run.config.to_dict(),
-            "training_before": _steps_before(run),
-            "best_epoch": json.loads((run.path / "best.json").read_text()),
-            "evaluation": _evaluation(report) if report else None,
-        },
-        notes=notes,
-        examples=examples,
-    )
-    put_in_place(draft, model)
+    with drafted(model) as draft:
+        network, vocabulary, backbone = load_best(run)
+        write_model(
+            draft,
+            network,
+            vocabulary,
+            backbone,
+            name=name,
+            decoding=DecodingOptions(
+                beam=run.config.beam if beam is None else beam,
+                length_penalty=run.config.length_penalty,
+                max_words=min(run.config.max_words, 30),
+            ),
+            history={
+                "trained_on": run.data.dataset_name,
+                "licence": licence or terms_of(run.data.dataset_name),
+                "training": run.config.to_dict(),
+                "training_before": _steps_before(run),
+                "best_epoch": json.loads((run.path / "best.json").read_text()),
+                "evaluation": _evaluation(report) if report else None,
+            },
+            weights=weights,
+            notes=notes,
+            examples=examples,
+        )
     log.info("wrote the model to %s", model)
     return model
+
+
+def export_again(
+    source: Path, model: Path, *, name: str | None = None, beam: int | None = None, weights: str = "half"
+) -> Path:
+    """Write a model directory anew: with the graphs of this version, or with smaller weights.
+
+    Its card and what else lies beside it goes along; its calibration too if the weights stay the same.
+
+    Args:
+        source: a model directory.
+        model: the directory to write, which may be `source`.
+        name: of the model, by default its own.
+        beam: by default its own.
+        weights: how they are kept, see `training.weights`: "half" or "int8".
+
+    Raises:
+        ModelError: `source` is not whole, `model` is something else than a model directory, or the export does not do
+            what the network does.
+        MissingExtra: the backbone's package is not installed.
+    """
+    old = ModelDirectory.open(source)
+    with drafted(model) as draft:
+        network, backbone = reopen(old)
+        write_model(
+            draft,
+            network,
+            old.vocabulary,
+            backbone,
+            name=name or old.name,
+            decoding=old.decoding if beam is None else replace(old.decoding, beam=beam),
+            history={key: value for key, value in old.config.items() if key not in _DESCRIPTION},
+            weights=weights,
+        )
+        same = sha256(draft / WEIGHTS) == sha256(old.weights)
+        for file in source.iterdir():
+            if file.is_file() and not (draft / file.name).exists() and (same or file.name != confidence.NAME):
+                shutil.copyfile(file, draft / file.name)
+        card = (source / "README.md").read_text("utf-8")
+        card = card.replace(f"# {old.name}\n", f"# {name or old.name}\n", 1)
+        write_text(draft / "README.md", with_weights(card, weights, changed=not same))
+        write_manifest(draft)
+        ModelDirectory.open(draft)
+    log.info("wrote the model to %s", model)
+    if old.calibration is not None and not same:
+        log.warning("the calibration was of other weights and is left out: captionlens model calibrate makes one")
+    return model
+
+
+def reopen(model: ModelDirectory) -> tuple[CaptioningNetwork, Backbone]:
+    """The torch network and the backbone of a model directory, in evaluation mode.
+
+    Raises:
+        ModelError: the weights are not those of the network that the directory tells of.
+        MissingExtra: the backbone's package is not installed.
+    """
+    kept = safetensors.torch.load_file(model.weights)
+    problem = ModelError(model.folder, "names no backbone")
+    for backbone in untrained_backbones(str(model.config["backbone"]), model.preprocessing.size):
+        try:
+            network = CaptioningNetwork(NetworkConfig(**model.config["network"])).eval()
+            fill({"network": network, "backbone": backbone}, kept)
+            check_export(network, backbone, model.folder, model.decoding)
+        except (KeyError, TypeError, ValueError, OptionError) as error:
+            raise ModelError(model.folder, f"has weights that do not fit its config.json ({error})") from error
+        except ModelError as error:  # another one of the name may fit
+            problem = error
+        else:
+            return network, backbone
+    raise problem
 
 
 def write_model(
@@ -105,6 +178,7 @@ def write_model(
     name: str,
     decoding: DecodingOptions,
     history: dict[str, Any],
+    weights: str = "half",
     notes: str = "",
     examples: Sequence[Path] = (),
 ) -> None:
@@ -112,13 +186,14 @@ def write_model(
 
     Args:
         folder: a new folder.
-        network: in evaluation mode; its weights are rounded to half precision in place.
+        network: in evaluation mode; its weights are rounded in place to those that are kept.
         vocabulary: of as many words as the network.
         backbone: fused and rounded in place.
         name: of the model.
         decoding: how it searches unless a call says otherwise; beam, length penalty and most words are kept.
         history: what it was trained on and how, for config.json and the model card: `trained_on`, `training`
             and `best_epoch`, its `licence`, and where it was trained in several steps, `training_before`.
+        weights: how they are kept, see `training.weights`: "half" or "int8".
         notes: in Markdown, at the end of the model card.
         examples: photographs to compare both networks on; made-up ones where there are none.
 
@@ -126,10 +201,9 @@ def write_model(
         ModelError: the directory does not do what the network does.
     """
     backbone = backbone.fuse()
-    for part in (network, backbone):
-        _round_to_halves(part)
+    kept = store({"backbone": backbone, "network": network}, weights)
     (folder / "onnx").mkdir(parents=True)
-    write_bytes(folder / WEIGHTS, safetensors.torch.save(_halves(network, backbone), {"format": "pt"}))
+    write_bytes(folder / WEIGHTS, safetensors.torch.save(kept, {"format": "pt"}))
     export_graphs(network, backbone, folder / "onnx", folder / WEIGHTS)
     vocabulary.save(folder / "tokenizer.json")
     _write_json(folder / "preprocessor_config.json", backbone.preprocessing.to_dict())
@@ -139,6 +213,7 @@ def write_model(
         "backbone": backbone.name,
         "grid": list(backbone.grid),
         "network": network.config.to_dict(),
+        "weights": weights,
         "decoding": {
             "beam": decoding.beam,
             "length_penalty": decoding.length_penalty,
@@ -254,22 +329,6 @@ def _example_images(backbone: Backbone, examples: Sequence[Path]) -> NDArray[np.
         picture = np.kron(coarse, np.ones((size // 8 + 1, size // 8 + 1, 1), np.uint8))
         pixels.append(picture[:size, :size])
     return backbone.preprocessing.normalise(np.stack(pixels))
-
-
-def _round_to_halves(module: nn.Module) -> None:
-    with torch.no_grad():
-        for tensor in module.state_dict().values():
-            if tensor.is_floating_point():
-                tensor.copy_(tensor.half().float())
-
-
-def _halves(network: CaptioningNetwork, backbone: Backbone) -> dict[str, torch.Tensor]:
-    return {
-        f"{prefix}.{name}": tensor.half().contiguous()
-        for prefix, module in (("backbone", backbone), ("network", network))
-        for name, tensor in module.state_dict().items()
-        if tensor.is_floating_point()
-    }
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -1,7 +1,8 @@
-"""Networks as ONNX graphs whose weights are those of one safetensors file, in half precision.
+"""Networks as ONNX graphs whose weights are those of one safetensors file, in half precision or in eight bits.
 
-Each large weight becomes an external initializer of type float16 at its place in the file, and a Cast to float32
-that ONNX Runtime folds when it loads: the weights lie on disk once, and computing stays in single precision.
+Each weight becomes an external initializer at its place in the file and a Cast to float32, with eight bits also a Mul
+with its scale. ONNX Runtime folds them when it loads: the weights lie on disk once, and computing stays in single
+precision.
 """
 
 import json
@@ -23,8 +24,10 @@ from captionlens.errors import ModelError
 from captionlens.features.backbones import Backbone
 from captionlens.files import write_bytes
 from captionlens.network import CaptioningNetwork
+from captionlens.training.weights import SCALE
 
 OPSET = 20
+_TYPES = {"F16": TensorProto.FLOAT16, "F32": TensorProto.FLOAT, "I8": TensorProto.INT8}  # of safetensors, in ONNX
 
 
 class StartGraph(nn.Module):
@@ -69,13 +72,14 @@ class _Place:
     offset: int  # bytes from the start of the file
     length: int
     shape: tuple[int, ...]
+    type: int  # of TensorProto
 
 
 def export_graphs(network: CaptioningNetwork, backbone: Backbone, folder: Path, weights: Path) -> None:
     """Write `backbone.onnx`, `start.onnx` and `step.onnx` into `folder`.
 
     Args:
-        network: in evaluation mode, its weights rounded to half precision as in `weights`.
+        network: in evaluation mode, its weights rounded as in `weights`.
         backbone: likewise, and fused.
         folder: for the graphs.
         weights: the safetensors file, in the parent of `folder`.
@@ -179,8 +183,8 @@ def _fold(model: onnx.ModelProto, places: dict[str, _Place]) -> onnx.ModelProto:
 
 
 def _refer_to_weights(model: onnx.ModelProto, places: dict[str, _Place], location: str) -> None:
-    """Replace initializers that are in the weights file by references into it and casts to float32."""
-    casts = []
+    """Replace initializers that are in the weights file by references into it, made float32."""
+    unpacking = []
     kept = []
     for tensor in model.graph.initializer:
         place = places.get(tensor.name)
@@ -189,16 +193,28 @@ def _refer_to_weights(model: onnx.ModelProto, places: dict[str, _Place], locatio
             continue
         if tuple(tensor.dims) != place.shape:
             raise ModelError(location, f"holds {tensor.name} as {place.shape}, the graph wants {tuple(tensor.dims)}")
-        half = TensorProto(name=f"{tensor.name}.half", data_type=TensorProto.FLOAT16, dims=tensor.dims)
-        half.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", location), ("offset", place.offset), ("length", place.length)):
-            half.external_data.add(key=key, value=str(value))
-        kept.append(half)
-        casts.append(helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
+        packed, scale = f"{tensor.name}.packed", f"{tensor.name}{SCALE}"
+        kept.append(_external(packed, place, location))
+        if scale in places:
+            whole = f"{tensor.name}.whole"
+            kept.append(_external(scale, places[scale], location))
+            unpacking.append(helper.make_node("Cast", [packed], [whole], to=TensorProto.FLOAT))
+            unpacking.append(helper.make_node("Mul", [whole, scale], [tensor.name]))
+        else:
+            unpacking.append(helper.make_node("Cast", [packed], [tensor.name], to=TensorProto.FLOAT))
+    nodes = [*unpacking, *model.graph.node]
     del model.graph.initializer[:], model.graph.node[:]
     model.graph.initializer.extend(kept)
     model.graph.node.extend(nodes)
+
+
+def _external(name: str, place: _Place, location: str) -> TensorProto:
+    """An initializer that lies in the weights file."""
+    tensor = TensorProto(name=name, data_type=place.type, dims=place.shape)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", place.offset), ("length", place.length)):
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
 
 
 def _places(path: Path) -> dict[str, _Place]:
@@ -206,14 +222,9 @@ def _places(path: Path) -> dict[str, _Place]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
-    start = 8 + length
-    return {
-        name: _Place(start + entry["data_offsets"][0], _extent(entry["data_offsets"]), tuple(entry["shape"]))
-        for name, entry in header.items()
-        if name != "__metadata__" and entry["dtype"] == "F16"
-    }
-
-
-def _extent(offsets: Sequence[int]) -> int:
-    begin, end = offsets
-    return end - begin
+    places = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            places[name] = _Place(8 + length + begin, end - begin, tuple(entry["shape"]), _TYPES[entry["dtype"]])
+    return places

@@ -166,4 +166,5 @@
     pen.fillRect(x, 0, 1, 1);
   }
   document.querySelectorAll(".entry").forEach(animate);
+  document.addEventListener("entry", (event) => animate(event.target)); // of entries that a page adds later
 })();

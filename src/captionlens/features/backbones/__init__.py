@@ -9,7 +9,7 @@ from captionlens.features.backbones.base import Backbone
 DEFAULT = "efficientnet_lite2"
 NAMES = (*efficientnet_lite.SIZES, "inception_v3", "timm:NAME")
 
-__all__ = ["DEFAULT", "NAMES", "Backbone", "check_image_size", "load_backbone"]
+__all__ = ["DEFAULT", "NAMES", "Backbone", "check_image_size", "load_backbone", "untrained_backbones"]
 
 _SMALLEST_IMAGE = 32  # pixels a side: one place
 
@@ -56,3 +56,32 @@ def load_backbone(name: str = DEFAULT, weights: Path | None = None, image_size: 
 
         return timm_backbone.load(name, weights)
     raise OptionError(f"unknown backbone {name!r}: use one of {', '.join(NAMES)}")
+
+
+def untrained_backbones(name: str, image_size: int) -> list[Backbone]:
+    """The networks that a name can stand for, fused, in evaluation mode, with weights that are yet to be filled in.
+
+    There is one but for `inception_v3`: torchvision's and Keras' differ in how they average, which is no weight.
+
+    Args:
+        name: one of NAMES.
+        image_size: pixels a side of the photographs it was shown.
+
+    Raises:
+        OptionError: the name is not known.
+        MissingExtra: the backbone's package is not installed.
+    """
+    networks: list[Backbone]
+    if name in efficientnet_lite.SIZES:
+        networks = [efficientnet_lite.EfficientNetLite(name, image_size)]
+    elif name == "inception_v3":
+        from captionlens.features.backbones.inception_v3 import InceptionV3
+
+        networks = [InceptionV3(count_include_pad=choice) for choice in (True, False)]
+    elif name.startswith("timm:"):
+        from captionlens.features.backbones import timm_backbone
+
+        networks = [timm_backbone.build(name)]
+    else:
+        raise OptionError(f"unknown backbone {name!r}: use one of {', '.join(NAMES)}")
+    return [network.fuse() for network in networks]

@@ -80,11 +80,30 @@ def load(name: str, weights: Path | None = None) -> TimmBackbone:
     """
     timm = _import_timm()
     known = name.removeprefix(PREFIX)
+    published = _published(timm, name)
+    return _backbone(timm, name, _create(timm, known, weights, published.hf_hub_id))
+
+
+def build(name: str) -> TimmBackbone:
+    """A network of timm's with random weights, in evaluation mode.
+
+    Raises:
+        MissingExtra, CaptionlensError, OptionError: as `load`.
+    """
+    timm = _import_timm()
+    _published(timm, name)
+    return _backbone(timm, name, timm.create_model(name.removeprefix(PREFIX), pretrained=False))
+
+
+def _published(timm: ModuleType, name: str) -> Any:
+    """What timm knows of a network's published weights."""
     try:
-        published = timm.models.get_pretrained_cfg(known, allow_unregistered=False)
+        return timm.models.get_pretrained_cfg(name.removeprefix(PREFIX), allow_unregistered=False)
     except RuntimeError as error:
         raise OptionError(f"unknown backbone {name!r}: {_first_line(error)}") from error
-    network = _create(timm, known, weights, published.hf_hub_id)
+
+
+def _backbone(timm: ModuleType, name: str, network: Any) -> TimmBackbone:
     network.reset_classifier(0)
     config = timm.data.resolve_model_data_config(network)
     return TimmBackbone(name, network, preprocessing_of(name, config)).eval()

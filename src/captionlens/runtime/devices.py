@@ -1,0 +1,45 @@
+"""Where ONNX Runtime computes: on the processor, or on an accelerator through one of its execution providers."""
+
+import onnxruntime as ort
+
+from captionlens.errors import DeviceError, OptionError
+
+# The execution provider of each device, and how it is installed.
+_PROVIDERS = {
+    "cpu": ("CPUExecutionProvider", "every onnxruntime has it"),
+    "cuda": ("CUDAExecutionProvider", "pip uninstall onnxruntime, then pip install onnxruntime-gpu"),
+    "openvino": ("OpenVINOExecutionProvider", "pip uninstall onnxruntime, then pip install onnxruntime-openvino"),
+    "coreml": ("CoreMLExecutionProvider", "onnxruntime for macOS has it"),
+}
+DEVICES = tuple(_PROVIDERS)
+
+
+def provider_of(device: str) -> str:
+    """The execution provider of a device, which this installation of ONNX Runtime has.
+
+    Args:
+        device: of DEVICES.
+
+    Raises:
+        OptionError: the device is not known.
+        DeviceError: this ONNX Runtime lacks its provider; the message says how to get it.
+    """
+    if device not in _PROVIDERS:
+        raise OptionError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
+    provider, remedy = _PROVIDERS[device]
+    there = ort.get_available_providers()
+    if provider not in there:
+        names = ", ".join(name for name, (known, _) in _PROVIDERS.items() if known in there)
+        raise DeviceError(device, f"this ONNX Runtime has no {provider}, only devices {names}; {remedy}")
+    return provider
+
+
+def check_provider(session: ort.InferenceSession, device: str) -> None:
+    """That a session computes where it should: ONNX Runtime goes back to the processor without an error.
+
+    Raises:
+        DeviceError: it does not.
+    """
+    provider, _ = _PROVIDERS[device]
+    if provider not in session.get_providers():
+        raise DeviceError(device, f"{provider} is installed but cannot be started: is its driver there?")
