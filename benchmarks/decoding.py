@@ -9,14 +9,16 @@ to the tutorial's; for each photograph, for each word, one call of the decoder, 
 the attention anew each time. `ratio` compares our beam of 1 with it.
 
 The same search is also timed over an exported network in ONNX Runtime: the captioner that comes along, or `--model`, on
-random grids of its own size. Its captions end where it likes; the table says how long they are.
+the example photographs again and again. Its captions end where it likes; the table says how long they are.
 
     python benchmarks/decoding.py --preset base
 """
 
 import argparse
+import itertools
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -32,6 +34,7 @@ from captionlens.runtime.vocabulary import END, START
 from captionlens.training.module import VALIDATION_BATCH
 from captionlens.training.seam import TorchNetwork
 
+EXAMPLES = Path(__file__).parent.parent / "examples" / "photographs"
 BEAMS = (1, 3, 5)
 VOCABULARY = 5004
 ROWS, COLUMNS, CHANNELS = 8, 8, 2048  # InceptionV3's grid
@@ -57,7 +60,7 @@ def main() -> None:
     config = NetworkConfig(VOCABULARY, ROWS, COLUMNS, CHANNELS, **PRESETS[options.preset])
     features = torch.rand(options.photographs, config.places, CHANNELS)
     captioner = captionlens.load(options.model)
-    exported_features = random_grids(captioner, options.photographs)
+    exported_features = example_grids(captioner, options.photographs)
     ours, tutorial = our_network(config), tutorial_network(config)
 
     # Each call captions all photographs and returns how many words each caption has.
@@ -98,12 +101,10 @@ def main() -> None:
     )
 
 
-def random_grids(captioner: captionlens.Captioner, photographs: int) -> np.ndarray:
-    """Random grids (B, L, D) of the size that a captioner's backbone makes."""
-    size = captioner.preprocessing.size
-    black = np.zeros((1, 3, size, size), np.float32)
-    _, places, channels = captioner.network.encode(black).shape
-    return np.random.default_rng(0).random((photographs, places, channels), np.float32)
+def example_grids(captioner: captionlens.Captioner, photographs: int) -> np.ndarray:
+    """Grids (B, L, D) of the example photographs, as often as they must be repeated."""
+    found = list(captioner.encode_many(sorted(EXAMPLES.glob("*.jpg"))))
+    return np.stack([grid for _, grid in zip(range(photographs), itertools.cycle(found), strict=False)])
 
 
 def our_network(config: NetworkConfig) -> TorchNetwork:

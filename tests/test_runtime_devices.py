@@ -54,6 +54,13 @@ def test_a_session_that_went_back_to_the_processor_is_noticed(small_model: Path)
 
 
 def test_threads_change_nothing_but_time(small_model: Path) -> None:
-    one, two = (captionlens.load(small_model, threads=threads).caption(PHOTOGRAPH) for threads in (1, 2))
-    assert one.text == two.text
-    assert one.attention == pytest.approx(two.attention, abs=1e-5)
+    photographs = sorted(PHOTOGRAPH.parent.glob("*.jpg"))
+    one, *others = (captionlens.load(small_model, threads=threads) for threads in (1, 2, 3))
+    wanted = [one.caption(photograph) for photograph in photographs]
+    for captioner in (one, *others):
+        many = [*photographs[:3], "missing.jpg", *photographs[3:]]
+        first, second, third, bad, *rest = captioner.caption_many(many, batch_size=3)
+        assert bad.error is not None
+        for found, caption in zip((first, second, third, *rest), wanted, strict=True):
+            assert (found.path, found.text) == (caption.path, caption.text)
+            assert found.attention == pytest.approx(caption.attention, abs=1e-5)
