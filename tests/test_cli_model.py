@@ -34,7 +34,7 @@ def test_show(small_model: Path) -> None:
     assert told["decoding"] == "beam 3, length penalty 1"
     assert told["trained on"] == "not recorded"
     megabytes = sum(path.stat().st_size for path in small_model.rglob("*") if path.is_file()) / 1e6
-    assert told["size"] == f"{megabytes:.1f} MB"
+    assert told["size"] == f"{megabytes:.1f} MB, weights in half precision"
 
 
 def test_show_all_of_it(small_model: Path) -> None:

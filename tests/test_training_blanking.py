@@ -132,7 +132,8 @@ def test_store_holds_photographs_with_something_blanked_out(small_scenes: Path, 
         return chosen[record].cells if record in chosen else None
 
     for extracted in (5, 0):
-        done = extract(records, tmp_path, load_backbone("efficientnet_lite0"), blanked=cells, progress=False)
+        network = load_backbone("efficientnet_lite0")
+        done = extract(records, tmp_path, network, blanked=cells, bfloat16=False, progress=False)
         assert (done.extracted, done.already) == (extracted, 5 - extracted)
     network = load_backbone("efficientnet_lite0")
     for record in records[1:]:
@@ -142,7 +143,7 @@ def test_store_holds_photographs_with_something_blanked_out(small_scenes: Path, 
         with torch.no_grad():
             expected = network(torch.from_numpy(network.preprocessing.normalise(pixels[None])))[0].numpy()
         (kept,) = FeatureStore.open(tmp_path).read([photograph_key(record, blanked=what.cells)])
-        np.testing.assert_allclose(kept, expected, atol=0.02 * np.abs(expected).max())
+        np.testing.assert_allclose(kept, expected, atol=0.002 * np.abs(expected).max())
 
     # In a batch stand the photographs that have something blanked out, with what is wanted of their captions.
     extract(records, tmp_path, load_backbone("efficientnet_lite0"), progress=False)

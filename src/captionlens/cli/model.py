@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from captionlens.runtime.model_directory import ModelDirectory
 
 _FOLDER = click.Path(path_type=Path)
+_WEIGHTS = {"half": "half precision", "int8": "eight bits"}
 
 
 @click.group()
@@ -107,7 +108,7 @@ def _describe(model: "ModelDirectory") -> dict[str, str]:
         return {
             "name": model.name,
             "folder": str(model.folder),
-            "size": f"{megabytes:.1f} MB",
+            "size": f"{megabytes:.1f} MB, weights in {_WEIGHTS[config.get('weights', 'half')]}",
             "backbone": f"{config['backbone']}, grid {model.grid[0]} x {model.grid[1]}",
             "network": f"preset {config['training']['preset']}, {config['network']['units']} units",
             "words": str(len(model.vocabulary)),
