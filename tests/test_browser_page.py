@@ -97,8 +97,8 @@ def captioned(page: Any, path: Path) -> list[Any]:
     """Drop a photograph, and wait for the words of its caption."""
     drop(page, path.name, path.read_bytes())
     entry = page.locator(".entry").first
-    entry.locator(".name", has_text=path.name).wait_for()
-    entry.locator(".word").first.wait_for(timeout=60_000)
+    entry.locator(".name", has_text=path.name).wait_for(state="attached")
+    entry.locator(".word").first.wait_for(state="attached", timeout=60_000)
     words: list[Any] = page.evaluate(WORDS)
     return words
 
@@ -118,7 +118,7 @@ def test_it_says_and_looks_as_the_captioner_does(page: Any) -> None:
             drawn = np.array(cells) / 255 * peak / map_.size
             assert np.abs(drawn - map_.ravel()).max() < 0.05
         assert page.locator(".entry img").first.get_attribute("alt") == ours.text
-        told = page.locator(".entry .sure").first.inner_text()
+        told = page.locator(".entry .sure").first.text_content()
         assert ours.confidence is not None
         assert float(told.partition("%")[0]) == pytest.approx(100 * ours.confidence, abs=3)
 
@@ -134,27 +134,28 @@ def test_a_word_shows_where_it_looked(page: Any) -> None:
     assert drawn[0] != drawn[1]
     entry.locator(".word").first.focus()
     page.keyboard.press("ArrowRight")
-    assert entry.locator(".word.shown").inner_text() == entry.locator(".word").nth(1).inner_text()
+    assert entry.locator(".word.shown").text_content() == entry.locator(".word").nth(1).text_content()
 
 
 def test_what_is_no_photograph_is_refused_and_the_next_is_captioned(page: Any) -> None:
     name = "<b>no</b>.jpg"
     drop(page, name, b"not a photograph")
     failed = page.locator(".entry.failed").first
-    failed.wait_for()
-    assert failed.locator(".name").inner_text() == name  # as text, never as markup
-    assert "not a photograph" in failed.locator(".error").inner_text()
+    failed.wait_for(state="attached")
+    assert failed.locator(".name").text_content() == name  # as text, never as markup
+    assert "not a photograph" in failed.locator(".error").text_content()
     assert captioned(page, PHOTOGRAPHS[0])
 
 
 def test_the_example_and_the_file_dialog_work(page: Any) -> None:
     before = page.locator(".entry").count()
     page.click("#example")
-    page.locator(".entry", has_text="example.jpg").locator(".word").first.wait_for(timeout=60_000)
+    page.locator(".entry", has_text="example.jpg").locator(".word").first.wait_for(state="attached", timeout=60_000)
     page.set_input_files("#files", [PHOTOGRAPHS[1], PHOTOGRAPHS[2]])
-    page.locator(".status", has_text="Ready.").wait_for(timeout=60_000)
-    page.locator(".entry").nth(2).locator(".word").first.wait_for(timeout=60_000)
+    for number in range(2):
+        page.locator(".entry").nth(number).locator(".word").first.wait_for(state="attached", timeout=60_000)
     assert page.locator(".entry").count() == before + 3
+    assert page.locator(".status").text_content() == "Ready."
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
