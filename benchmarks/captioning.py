@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 from common import (
+    PHOTOGRAPHS,
     fail,
     finish,
     machine,
@@ -39,7 +40,7 @@ from common import (
     per_second,
     positive,
     reset_peak_memory,
-    run_peer,
+    run_peer_on,
     seconds,
     seconds_in_turn,
     table,
@@ -49,9 +50,6 @@ from PIL import Image
 import captionlens
 from captionlens.runtime.decoding import decode
 
-PROJECT = Path(__file__).parent.parent
-FLICKR8K = PROJECT.parent / "shared" / "data" / "flickr8k" / "Flicker8k_Dataset"
-EXAMPLES = PROJECT / "examples" / "photographs"
 SIZES = {"224 px": (224, 224), "640 x 480": (640, 480), "12 megapixels": (4000, 3000)}
 NOISE = 6.0  # standard deviation, of 255
 QUALITY = 92  # of the JPEGs that are made
@@ -62,7 +60,7 @@ def main() -> None:
     parser.add_argument(
         "--photographs",
         type=Path,
-        default=FLICKR8K if FLICKR8K.is_dir() else EXAMPLES,
+        default=PHOTOGRAPHS,
         metavar="FOLDER",
         help="of .jpg files (default: Flickr8k's in ../shared/data, or else the examples)",
     )
@@ -222,11 +220,8 @@ def side_by_side(
         ours += seconds(lambda: caption_all(captioner, files, search, options), repeats=1)
         if turn < 2:
             names = files[turn * options.peer_photographs : (turn + 1) * options.peer_photographs]
-            with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
-                listed.write("\n".join(map(str, names)))
-                listed.flush()
-                more = ["--beam", options.beam, "--tokens", words + 2, "--threads", options.threads]
-                peers.append(run_peer(options.peer, "blip_base.py", listed.name, *more))
+            more = ["--beam", options.beam, "--tokens", words + 2, "--threads", options.threads]
+            peers.append(run_peer_on(names, options.peer, "blip_base.py", *more))
     our = per_second("photographs", len(files), ours)
     peer = peers[0] | {
         "photographs_per_second": fmean(run["photographs_per_second"] for run in peers),

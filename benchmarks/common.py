@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     import torch
 
 PEERS = Path(__file__).parent / "peers"
+PROJECT = Path(__file__).parent.parent
+EXAMPLES = PROJECT / "examples" / "photographs"
+_FLICKR8K = PROJECT.parent / "shared" / "data" / "flickr8k" / "Flicker8k_Dataset"
+PHOTOGRAPHS = _FLICKR8K if _FLICKR8K.is_dir() else EXAMPLES
 
 
 def machine() -> dict[str, Any]:
@@ -147,6 +152,14 @@ def run_peer(python: str, script: str, *args: object) -> dict[str, Any]:
     except (IndexError, ValueError):
         fail(f"{process.stdout.rstrip()}\n\nThe peer {script} ended without a line of JSON.")
     return result
+
+
+def run_peer_on(photographs: Sequence[Path], python: str, script: str, *args: object) -> dict[str, Any]:
+    """As `run_peer`; the first argument of the script is a file with the path of a photograph in each line."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as names:
+        names.writelines(f"{photograph.resolve()}\n" for photograph in photographs)
+        names.flush()
+        return run_peer(python, script, names.name, *args)
 
 
 def fail(message: str) -> NoReturn:

@@ -18,13 +18,12 @@ import argparse
 import itertools
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
-from common import finish, machine, peak_memory_mib, per_second, positive, seconds_in_turn, table
+from common import EXAMPLES, finish, machine, peak_memory_mib, per_second, positive, seconds_in_turn, table
 from torch import Tensor, nn
 
 import captionlens
@@ -34,7 +33,6 @@ from captionlens.runtime.vocabulary import END, START
 from captionlens.training.module import VALIDATION_BATCH
 from captionlens.training.seam import TorchNetwork
 
-EXAMPLES = Path(__file__).parent.parent / "examples" / "photographs"
 BEAMS = (1, 3, 5)
 VOCABULARY = 5004
 ROWS, COLUMNS, CHANNELS = 8, 8, 2048  # InceptionV3's grid

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import (
+    PHOTOGRAPHS,
     copy_rate,
     fail,
     finish,
@@ -40,7 +41,7 @@ from common import (
     per_second,
     positive,
     reset_peak_memory,
-    run_peer,
+    run_peer_on,
     seconds_in_turn,
     table,
 )
@@ -55,15 +56,11 @@ from captionlens.features.backbones.weights_cache import cache_folder
 from captionlens.features.extract import CPU_BATCH, Prepared, extract
 from captionlens.memory import keep_freed_memory
 
-PROJECT = Path(__file__).parent.parent
-FLICKR8K = PROJECT.parent / "shared" / "data" / "flickr8k" / "Flicker8k_Dataset"
-EXAMPLES = PROJECT / "examples" / "photographs"
 BACKBONES = ("inception_v3", "efficientnet_lite2")
 TUTORIAL_BATCH = 16
 
 
 def main() -> None:
-    folder = FLICKR8K if FLICKR8K.is_dir() else EXAMPLES
     parser = argparse.ArgumentParser(description="Photographs to grids of features.")
     parser.add_argument(
         "--backbone", nargs="+", choices=BACKBONES, default=BACKBONES, help="one or several (default: both)"
@@ -71,7 +68,7 @@ def main() -> None:
     parser.add_argument(
         "--photographs",
         type=Path,
-        default=folder,
+        default=PHOTOGRAPHS,
         metavar="FOLDER",
         help="of .jpg files (default: Flickr8k's in ../shared/data, or else the examples)",
     )
@@ -232,10 +229,9 @@ def floor_of(backbone: Backbone, batch: int, rate: float, copy: float) -> dict[s
 
 def run_keras(python: str, records: Sequence[Record], repeats: int) -> dict[str, Any]:
     """Keras' InceptionV3 over the same files."""
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as names:
-        names.writelines(f"{record.image.resolve()}\n" for record in records)
-        names.flush()
-        return run_peer(python, "keras_inception.py", names.name, "--batch", TUTORIAL_BATCH, "--repeats", repeats)
+    photographs = [record.image for record in records]
+    more = ["--batch", TUTORIAL_BATCH, "--repeats", repeats]
+    return run_peer_on(photographs, python, "keras_inception.py", *more)
 
 
 def table_rows(ours: dict[str, Any], plain: dict[str, Any], peer: dict[str, Any] | None) -> list[list[object]]:

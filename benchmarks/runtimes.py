@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=PACKAGED_MODEL, help="default: the captioner that comes along")
     options = parser.parse_args()
 
-    records = read_dataset(options.dataset).split(options.split.replace("dev", "val"))
+    records = read_dataset(options.dataset).split(options.split)
     references = References({number: record.captions for number, record in enumerate(records)})
     results = {"torch": measure(in_torch(options.model), records, references)}
     results["ONNX Runtime"] = measure(captionlens.load(options.model), records, references)
@@ -57,15 +57,7 @@ def main() -> None:
 def in_torch(model: Path) -> Captioner:
     """The captioner of a model directory with torch's network instead of the graphs."""
     directory = ModelDirectory.open(model)
-    network, backbone = reopen(directory)
-    return Captioner(
-        TorchNetwork(network, backbone),
-        vocabulary=directory.vocabulary,
-        preprocessing=directory.preprocessing,
-        grid=directory.grid,
-        name=directory.name,
-        options=directory.decoding,
-    )
+    return Captioner.of(directory, TorchNetwork(*reopen(directory)))
 
 
 def measure(captioner: Captioner, records: Sequence[Record], references: References) -> dict[str, Any]:

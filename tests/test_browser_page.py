@@ -4,6 +4,8 @@ import base64
 import functools
 import http.server
 import importlib.util
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +89,20 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     yield opened
     opened.close()
     assert complaints == []
+
+
+def test_a_model_that_is_not_whole_is_named(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        REPOSITORY / "docs" / "browser" / "build.py",
+        tmp_path / "site",
+        "--model",
+        tmp_path / "no",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"build.py: {tmp_path / 'no'}: no such model directory\n"
+    assert not (tmp_path / "site").exists()
 
 
 def drop(page: Any, name: str, content: bytes) -> None:

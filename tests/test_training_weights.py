@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import captionlens
-from captionlens.errors import ModelError
+from captionlens.errors import ModelError, OptionError
 from captionlens.features.backbones.inception_v3 import InceptionV3
 from captionlens.network import CaptioningNetwork, NetworkConfig
 from captionlens.runtime.captioner import PACKAGED_MODEL
@@ -53,6 +53,11 @@ def test_eight_bits_are_near_and_small_weights_stay_halves() -> None:
         assert (after.reshape(rows.shape) - rows).abs().le(step / 2 + 1e-7).all(), name
     assert kept["it.wide.weight"][5].abs().max() == 0
     assert kept["it.wide.weight"].abs().amax(1).tolist() == [127] * 5 + [0] + [127] * 122
+
+
+def test_other_kinds_are_refused() -> None:
+    with pytest.raises(OptionError, match="weights must be half or int8, got 'int4'"):
+        store({"it": layers()}, "int4")
 
 
 @pytest.mark.parametrize("kind", ["half", "int8"])

@@ -14,7 +14,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from captionlens.attention import heatmap
+from captionlens.attention import report
 from captionlens.datasets.fetch import check_sum, fetch
 from captionlens.errors import CaptionlensError
 from captionlens.files import write_bytes, write_text
@@ -24,7 +24,7 @@ from captionlens.runtime.model_directory import ModelDirectory
 HERE = Path(__file__).parent
 PAGE = ("page.css", "page.mjs", "worker.mjs", "search.mjs", "pixels.mjs", "confidence.mjs")
 EXAMPLE = HERE.parent.parent / "examples" / "photographs" / "photographer.jpg"
-REPORT = Path(heatmap.__file__).parent / "report_template"
+REPORT = Path(report.__file__).parent / "report_template"
 RUNTIME = "https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.30.0.tgz"  # MIT License
 RUNTIME_SHA256 = "sha256:d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -54,12 +54,7 @@ def build(site: Path, model: Path = PACKAGED_MODEL, *, cache: Path | None = None
     shutil.rmtree(site / "model", ignore_errors=True)
     shutil.copytree(opened.folder, site / "model")
     page = (HERE / "index.html").read_text("utf-8")
-    settings = {
-        "palette": "".join(f"{red:02x}{green:02x}{blue:02x}" for red, green, blue in heatmap.INFERNO),
-        "floor": str(heatmap.FLOOR),
-        "opacity": "{} {}".format(*heatmap.HEAT_OPACITY),
-    }
-    for name, value in settings.items():
+    for name, value in report.drawing_settings().items():
         page = page.replace(f"{{{name}}}", value)
     write_text(site / "index.html", page)
 

@@ -1,10 +1,10 @@
 // Beam search over `step`, for one photograph: what captionlens.runtime.decoding does.
 
-export const [PAD, START, END, UNK] = [0, 1, 2, 3];
+const [PAD, START, END, UNK] = [0, 1, 2, 3];
 const FORBIDDEN = new Set([PAD, START, UNK]); // never said, whatever the network thinks of them
 
-// network: start(features) -> { memory, keys, states }, and
-// step(tokens, state) -> { logProbs: K arrays (V), attention: K arrays (L), state(origins): the next one of those }.
+// network: start(features) -> state, and step(tokens, state) -> { logProbs: K arrays (V), attention: K arrays (L),
+// next(origins): the state of the hypotheses that go on, each from one of the K }.
 // Returns the best caption: { tokens, logProbs, attention }, its end left out.
 export async function search(network, features, { beam, length_penalty: penalty, max_words: maxWords }) {
   let state = await network.start(features);

@@ -108,6 +108,16 @@ def write_report(
             file.write(piece.encode())
 
 
+def drawing_settings() -> dict[str, str]:
+    """What report.js takes from the data attributes of <body>, to draw maps as `heatmap` does."""
+    faintest, strongest = heatmap.HEAT_OPACITY
+    return {
+        "palette": "".join(f"{red:02x}{green:02x}{blue:02x}" for red, green, blue in heatmap.INFERNO),
+        "floor": str(heatmap.FLOOR),
+        "opacity": f"{faintest} {strongest}",
+    }
+
+
 def _pieces(
     entries: Iterable[ReportEntry], title: str, model: str, decoding: str, examined: bool, max_side: int
 ) -> Iterator[str]:
@@ -116,17 +126,15 @@ def _pieces(
         f"default-src 'none'; img-src data:; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    palette = "".join(f"{red:02x}{green:02x}{blue:02x}" for red, green, blue in heatmap.INFERNO)
     about = "".join(f"<span>{_text(fact)}</span>" for fact in (model, decoding) if fact)
-    faintest, strongest = heatmap.HEAT_OPACITY
+    settings = " ".join(f'data-{name}="{value}"' for name, value in drawing_settings().items())
     legend = f'<span><span class="unseen">Grey and dotted</span>: {_UNSEEN}.</span>' if examined else ""
     yield (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{_text(title)}</title>\n<style>{style}</style>\n</head>\n"
-        f'<body data-palette="{palette}" data-floor="{heatmap.FLOOR}" '
-        f'data-opacity="{faintest} {strongest}">\n'
+        f"<body {settings}>\n"
         f'<header>\n<h1>{_text(title)}</h1>\n<p class="about">{about}</p>\n'
         '<p class="key"><span>Point at a word, tap it, or walk with the arrow keys.</span>'
         '<span class="scale">looked little <canvas aria-hidden="true"></canvas> looked most</span>'

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from captionlens.cli import show_messages
+from captionlens.runtime.devices import DEVICES
 
 if TYPE_CHECKING:
     from captionlens.datasets import Dataset
@@ -40,7 +41,7 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     threads = click.option("--threads", type=click.IntRange(min=0), default=0, help="0: one a core.")
     device = click.option(
         "--device",
-        type=click.Choice(["cpu", "cuda", "openvino", "coreml"]),
+        type=click.Choice(DEVICES),
         default="cpu",
         show_default=True,
         help="Others than cpu need their own onnxruntime.",

@@ -40,16 +40,7 @@ def load(path: str | Path | None = None, *, threads: int = 0, device: str = "cpu
         ModelError: the directory is missing, incomplete, damaged, or its parts disagree.
     """
     model = ModelDirectory.open(PACKAGED_MODEL if path is None else path)
-    network = OnnxNetwork(model, threads=threads, device=device)
-    return Captioner(
-        network,
-        vocabulary=model.vocabulary,
-        preprocessing=model.preprocessing,
-        grid=model.grid,
-        name=model.name,
-        options=model.decoding,
-        calibration=model.calibration,
-    )
+    return Captioner.of(model, OnnxNetwork(model, threads=threads, device=device))
 
 
 class Captioner:
@@ -83,6 +74,19 @@ class Captioner:
         self.name = name
         self.options = options
         self.calibration = calibration
+
+    @classmethod
+    def of(cls, model: ModelDirectory, network: Network) -> "Captioner":
+        """The captioner of a model directory, with a network that computes what its graphs do."""
+        return cls(
+            network,
+            vocabulary=model.vocabulary,
+            preprocessing=model.preprocessing,
+            grid=model.grid,
+            name=model.name,
+            options=model.decoding,
+            calibration=model.calibration,
+        )
 
     def caption(self, source: ImageSource, options: DecodingOptions | None = None) -> Caption:
         """The caption of one photograph.

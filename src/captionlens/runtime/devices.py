@@ -1,8 +1,11 @@
 """Where ONNX Runtime computes: on the processor, or on an accelerator through one of its execution providers."""
 
-import onnxruntime as ort
+from typing import TYPE_CHECKING
 
 from captionlens.errors import DeviceError, OptionError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 # The execution provider of each device, and how it is installed.
 _PROVIDERS = {
@@ -26,15 +29,17 @@ def provider_of(device: str) -> str:
     """
     if device not in _PROVIDERS:
         raise OptionError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
+    from onnxruntime import get_available_providers  # not for those who only ask which devices there may be
+
     provider, remedy = _PROVIDERS[device]
-    there = ort.get_available_providers()
+    there = get_available_providers()
     if provider not in there:
         names = ", ".join(name for name, (known, _) in _PROVIDERS.items() if known in there)
         raise DeviceError(device, f"this ONNX Runtime has no {provider}, only devices {names}; {remedy}")
     return provider
 
 
-def check_provider(session: ort.InferenceSession, device: str) -> None:
+def check_provider(session: "InferenceSession", device: str) -> None:
     """That a session computes where it should: ONNX Runtime goes back to the processor without an error.
 
     Raises:

@@ -31,7 +31,6 @@ class OnnxNetwork:
     def __init__(self, model: ModelDirectory, *, threads: int = 0, device: str = "cpu") -> None:
         if threads < 0:
             raise OptionError(f"threads must be at least 0, got {threads}")
-        provider_of(device)
         # On a processor one after the other: what lies between the layers of several would not fit into its cache.
         self._at_once = 1 if device == "cpu" else None
         # The mapping must live until all sessions are made.

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from captionlens.errors import OptionError
+
 KINDS = ("half", "int8")
 SCALE = ".scale"  # what the names of scales end with
 SMALLEST = 4096
@@ -27,7 +29,12 @@ def store(modules: Mapping[str, nn.Module], kind: str) -> dict[str, Tensor]:
     Returns:
         float16 tensors by name; with `int8`, int8 tensors with their scale, float32, beside them: `NAME.scale`, of a
         shape that broadcasts.
+
+    Raises:
+        OptionError: the kind is not known.
     """
+    if kind not in KINDS:
+        raise OptionError(f"weights must be {' or '.join(KINDS)}, got {kind!r}")
     kept: dict[str, Tensor] = {}
     for name, weight in _weights(modules):
         if kind == "int8" and weight.ndim > 1 and weight.numel() >= SMALLEST:
