@@ -40,19 +40,17 @@ from common import (
     per_second,
     positive,
     reset_peak_memory,
+    resized,
     run_peer_on,
     seconds,
     seconds_in_turn,
     table,
 )
-from PIL import Image
 
 import captionlens
 from captionlens.runtime.decoding import decode
 
 SIZES = {"224 px": (224, 224), "640 x 480": (640, 480), "12 megapixels": (4000, 3000)}
-NOISE = 6.0  # standard deviation, of 255
-QUALITY = 92  # of the JPEGs that are made
 
 
 def main() -> None:
@@ -131,20 +129,10 @@ def photographs(folder: Path, count: int, scratch: Path, large: int) -> dict[str
     found = sorted(folder.glob("*.jpg"))
     if not found:
         fail(f"--photographs {folder}: has no .jpg files")
-    random = np.random.default_rng(0)
-    files: dict[str, list[Path]] = {}
+    files = {}
     for name, size in SIZES.items():
         wanted = min(large, count) if name == "12 megapixels" else count
-        place = scratch / name.replace(" ", "-")
-        place.mkdir()
-        noise = random.normal(0, NOISE, (size[1], size[0], 3)).astype(np.float32)
-        files[name] = []
-        for number, file in zip(range(wanted), itertools.cycle(found), strict=False):
-            path = place / f"{number:05d}.jpg"
-            with Image.open(file) as image:
-                pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC), np.float32) + noise
-            Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path, quality=QUALITY)
-            files[name].append(path)
+        files[name] = resized(found, size, wanted, scratch / name.replace(" ", "-"))
     return files
 
 

@@ -4,6 +4,7 @@ The benchmarks run on Linux. Nothing here imports torch before it is needed, so 
 does not count it in its peak memory.
 """
 
+import itertools
 import json
 import os
 import platform
@@ -24,6 +25,8 @@ PEERS = Path(__file__).parent / "peers"
 PROJECT = Path(__file__).parent.parent
 EXAMPLES = PROJECT / "examples" / "photographs"
 _FLICKR8K = PROJECT.parent / "shared" / "data" / "flickr8k" / "Flicker8k_Dataset"
+_NOISE = 6.0  # standard deviation, of 255, in photographs that are made
+_QUALITY = 92  # of their JPEGs
 PHOTOGRAPHS = _FLICKR8K if _FLICKR8K.is_dir() else EXAMPLES
 
 
@@ -94,16 +97,16 @@ def peak_memory_mib() -> float:
     return _status_mib("VmHWM:")
 
 
-def memory_mib() -> float:
-    """The memory this process holds now, mapped files included."""
-    return _status_mib("VmRSS:")
+def memory_mib(process: int | str = "self") -> float:
+    """The memory that a process holds now, mapped files included."""
+    return _status_mib("VmRSS:", process)
 
 
-def _status_mib(name: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
+def _status_mib(name: str, process: int | str = "self") -> float:
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith(name):
             return int(line.split()[1]) / 1024
-    raise RuntimeError(f"/proc/self/status has no {name}")
+    raise RuntimeError(f"/proc/{process}/status has no {name}")
 
 
 def reset_peak_memory() -> None:
@@ -132,6 +135,27 @@ def copy_rate() -> float:
     target = torch.zeros_like(source)
     fastest = min(median(seconds(lambda: target.copy_(source), repeats=5)) for _ in range(3))
     return 2 * source.nbytes / fastest / 1e9
+
+
+def resized(found: Sequence[Path], size: tuple[int, int], count: int, folder: Path) -> list[Path]:
+    """JPEGs of `size` made of photographs, each several times where there are fewer than `count`.
+
+    With some noise: shrunk and enlarged photographs would be easier to decode than those of a camera.
+    """
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    noise = random.normal(0, _NOISE, (size[1], size[0], 3)).astype(np.float32)
+    folder.mkdir(parents=True)
+    made = []
+    for number, file in zip(range(count), itertools.cycle(found), strict=False):
+        path = folder / f"{number:05d}.jpg"
+        with Image.open(file) as image:
+            pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC), np.float32) + noise
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path, quality=_QUALITY)
+        made.append(path)
+    return made
 
 
 def run_peer(python: str, script: str, *args: object) -> dict[str, Any]:

@@ -181,7 +181,7 @@ def test_files_that_are_no_json(model: Path) -> None:
 
 def test_settings_that_disagree_with_the_graphs(model: Path) -> None:
     edit(model / "config.json", lambda config: config.update(grid=[9, 9]))
-    assert refusal(model, "onnx/step.onnx") == "is made for [49], config.json says [81]"
+    assert refusal(model, "onnx/start.onnx") == "is made for [49], config.json says [81]"
     edit(model / "config.json", lambda config: config.update(grid=[7, 7]))
     edit(model / "preprocessor_config.json", lambda config: config.update(size=260))
     assert "is made for [3, 224, 224]" in refusal(model, "onnx/backbone.onnx")

@@ -4,7 +4,7 @@
     python -m http.server --directory build/browser
 
 The page captions photographs in the browser itself, with ONNX Runtime Web and a model directory as it is. Its parts:
-what lies beside this file; the script and the style of captionlens' HTML report; the model; and onnxruntime-web, which
+what lies beside this file; the scripts and the style of captionlens' HTML report; the model; and onnxruntime-web, which
 is downloaded from the npm registry once and kept beside the page. Only captionlens without extras is needed.
 """
 
@@ -48,7 +48,7 @@ def build(site: Path, model: Path = PACKAGED_MODEL, *, cache: Path | None = None
     _runtime(cache or site.parent, site / "onnxruntime", progress)
     for name in PAGE:
         shutil.copyfile(HERE / name, site / name)
-    for name in ("report.js", "report.css"):
+    for name in ("heatmap.js", "report.js", "report.css"):
         shutil.copyfile(REPORT / name, site / name)
     shutil.copyfile(EXAMPLE, site / "example.jpg")
     shutil.rmtree(site / "model", ignore_errors=True)

@@ -1,6 +1,6 @@
 // The page around the captioner: photographs in, an entry as in captionlens' HTML report for each.
 
-import "./report.js";
+import "./report.js"; // and heatmap.js before, which index.html loads
 
 const drop = document.querySelector(".drop");
 const status = document.querySelector(".status");
@@ -89,25 +89,13 @@ function fill(entry, text, told, image, { words, confidence, grid: [rows, column
 function button({ text, probability, confidence, attention }, rows, columns) {
   const certainty = confidence ?? probability;
   const top = Math.max(...attention);
-  const where = whereabouts(attention, rows, columns);
+  const where = heatmap.whereabouts(attention, rows, columns);
   const made = element("button", { type: "button" }, element("span", { textContent: text }));
   made.className = `word p${Math.min(4, Math.floor(certainty * 5))}`;
   made.dataset.told = `${text} · ${percent(certainty)} sure · looked ${where === "all over" ? "" : "most at the "}${where}`;
   made.dataset.map = btoa(String.fromCharCode(...attention.map((weight) => Math.round((weight / top) * 255))));
   made.dataset.peak = top * rows * columns;
   return made;
-}
-
-// As captionlens.attention.heatmap.whereabouts.
-function whereabouts(attention, rows, columns) {
-  const top = Math.max(...attention);
-  if (top * rows * columns < 2) return "all over";
-  const cell = attention.indexOf(top);
-  const third = (place, cells) => Math.floor(((place + 0.5) / cells) * 3);
-  const vertical = ["upper", "", "lower"][third(Math.floor(cell / columns), rows)];
-  const horizontal = ["left", "", "right"][third(cell % columns, columns)];
-  if (!vertical && !horizontal) return "centre";
-  return vertical && horizontal ? `${vertical} ${horizontal}` : `${vertical}${horizontal} middle`;
 }
 
 const percent = (share) => `${Math.round(100 * share)}%`;

@@ -109,7 +109,7 @@ def write_report(
 
 
 def drawing_settings() -> dict[str, str]:
-    """What report.js takes from the data attributes of <body>, to draw maps as `heatmap` does."""
+    """What heatmap.js takes from the data attributes of <body>, to draw maps as `heatmap` does."""
     faintest, strongest = heatmap.HEAT_OPACITY
     return {
         "palette": "".join(f"{red:02x}{green:02x}{blue:02x}" for red, green, blue in heatmap.INFERNO),
@@ -121,7 +121,7 @@ def drawing_settings() -> dict[str, str]:
 def _pieces(
     entries: Iterable[ReportEntry], title: str, model: str, decoding: str, examined: bool, max_side: int
 ) -> Iterator[str]:
-    script, style = _template("report.js"), _template("report.css")
+    script, style = _template("heatmap.js") + _template("report.js"), _template("report.css")
     policy = (
         f"default-src 'none'; img-src data:; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
         "base-uri 'none'; form-action 'none'"

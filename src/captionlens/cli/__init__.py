@@ -12,7 +12,7 @@ from captionlens._version import __version__
 from captionlens.errors import CaptionlensError, MissingExtra, OptionError
 
 _TRAINING_PACKAGES = ("torch", "lightning", "yaml", "onnx", "onnxscript", "safetensors", "matplotlib", "tensorboard")
-_COMMANDS = ("caption", "data", "extract", "train", "evaluate", "score", "export", "model")
+_COMMANDS = ("caption", "data", "extract", "train", "evaluate", "score", "export", "model", "serve")
 
 
 class _Commands(click.Group):

@@ -14,6 +14,14 @@ from captionlens.runtime.images import ImageSource, read_image
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """A word that could stand in the place of another."""
+
+    text: str
+    probability: float  # after the same words before it, in [0, 1]
+
+
+@dataclass(frozen=True, slots=True)
 class Word:
     """One word of a caption."""
 
@@ -21,6 +29,7 @@ class Word:
     probability: float  # the network's probability of this word after the words before it, in [0, 1]
     confidence: float | None = None  # calibrated probability that people would say it of this photograph
     faithfulness: Faithfulness | None = None  # whether it depended on the picture, see `Captioner.examine`
+    alternatives: tuple[Alternative, ...] = ()  # the likeliest other words, where they were asked for
 
     @property
     def certainty(self) -> float:
@@ -92,6 +101,10 @@ class Caption:
                 entry["faithfulness"] = {name: round(p, 6) for name, p in asdict(word.faithfulness).items()}
             if word.confidence is not None:
                 entry["confidence"] = round(word.confidence, 4)
+            if word.alternatives:
+                entry["alternatives"] = [
+                    {"text": other.text, "probability": round(other.probability, 6)} for other in word.alternatives
+                ]
             if attention:
                 entry["attention"] = [[round(float(cell), 6) for cell in row] for row in map_]
             words.append(entry)

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from captionlens.attention.faithfulness import Faithfulness, attended_cells, blank
 from captionlens.errors import CaptionlensError, OptionError, UnreadableImage
-from captionlens.runtime.caption import Caption, Word
+from captionlens.runtime.caption import Alternative, Caption, Word
 from captionlens.runtime.confidence import Calibration
 from captionlens.runtime.decoding import DecodingOptions, Hypothesis, Network, decode, force
 from captionlens.runtime.images import ImageSource, Preprocessing, describe_source
 from captionlens.runtime.model_directory import ModelDirectory
 from captionlens.runtime.onnx_network import OnnxNetwork
-from captionlens.runtime.vocabulary import PAD, Vocabulary, words
+from captionlens.runtime.region import Region, Within
+from captionlens.runtime.vocabulary import PAD, SPECIALS, START, UNK, Vocabulary, words
 
 PACKAGED_MODEL = Path(__file__).parent.parent / "models" / "captionlens-base"
 _BLANKED_AT_ONCE = 16  # pictures of one photograph in a batch
@@ -88,19 +89,36 @@ class Captioner:
             calibration=model.calibration,
         )
 
-    def caption(self, source: ImageSource, options: DecodingOptions | None = None) -> Caption:
+    def caption(
+        self,
+        source: ImageSource,
+        options: DecodingOptions | None = None,
+        *,
+        prefix: str = "",
+        region: Region | None = None,
+        alternatives: int = 0,
+    ) -> Caption:
         """The caption of one photograph.
 
         Args:
             source: path, bytes, file object, PIL image, or uint8 array (H, W, 3).
             options: how to search; by default the model's own.
+            prefix, region, alternatives: see `caption_features`.
 
         Raises:
             UnreadableImage: the photograph cannot be read.
+            OptionError: see `caption_features`.
         """
         photograph = _Photograph(source)
-        pixels = photograph.read(self.preprocessing)
-        return self._caption_batch([photograph], [pixels], options or self.options, first=0)[0]
+        features = self.encode(photograph.read(self.preprocessing)[None])
+        caption = self.caption_features(
+            features, options=options, prefix=prefix, region=region, alternatives=alternatives
+        )[0]
+        return photograph.name_on(caption)
+
+    def encode(self, pixels: NDArray[np.uint8]) -> Any:
+        """Grid features (B, L, D) of photographs (B, size, size, 3), as `preprocessing.read` gives them."""
+        return self.network.encode(self.preprocessing.normalise(pixels))
 
     def caption_many(
         self, sources: Iterable[ImageSource], *, batch_size: int = 16, options: DecodingOptions | None = None
@@ -135,12 +153,12 @@ class Captioner:
         if not captions:
             return []
         photograph = _Photograph(source)
-        features = self.network.encode(self.preprocessing.normalise(photograph.read(self.preprocessing)[None]))
+        features = self.encode(photograph.read(self.preprocessing)[None])
         numbers = [self.vocabulary.encode(text) for text in captions]
         tokens = np.full((1, len(numbers), max(map(len, numbers))), PAD, np.int64)
         for row, caption in enumerate(numbers):
             tokens[0, row, : len(caption)] = caption
-        log_probs, attention = (array[0] for array in self._force(features, tokens))
+        log_probs, attention = (array[0] for array in self._force(self.network, features, tokens))
         results = []
         for row, text in enumerate(captions):
             said = words(text)
@@ -158,7 +176,7 @@ class Captioner:
             )
         return results
 
-    def examine(self, caption: Caption) -> Caption:
+    def examine(self, caption: Caption, *, region: Region | None = None) -> Caption:
         """The same caption, its words with what blanking parts of the photograph does to them.
 
         For every word the part of the photograph that it looked at most is blanked out, and for comparison as large a
@@ -167,6 +185,7 @@ class Captioner:
 
         Args:
             caption: one of this captioner's, of a photograph. One with `.error` comes back as it is.
+            region: what it was made to look at.
 
         Raises:
             CaptionlensError: the caption does not know its photograph.
@@ -180,7 +199,7 @@ class Captioner:
         # Words that looked alike blank the same cells: every picture is encoded once.
         pairs = [attended_cells(map_) for map_ in caption.attention]
         blanks = {cells.tobytes(): cells for pair in pairs for cells in pair}
-        log_probs = dict(zip(blanks, self._forced_without(pixels, list(blanks.values()), caption), strict=True))
+        log_probs = dict(zip(blanks, self._forced_without(pixels, list(blanks.values()), caption, region), strict=True))
         words = []
         for number, (word, pair) in enumerate(zip(caption.words, pairs, strict=True)):
             blanked, control = (float(np.exp(log_probs[cells.tobytes()][number])) for cells in pair)
@@ -188,31 +207,106 @@ class Captioner:
         return replace(caption, words=tuple(words))
 
     def _forced_without(
-        self, pixels: NDArray[np.uint8], blanks: list[NDArray[np.bool_]], caption: Caption
+        self, pixels: NDArray[np.uint8], blanks: list[NDArray[np.bool_]], caption: Caption, region: Region | None
     ) -> NDArray[np.float32]:
         """Log-probabilities (blanks, words) of a caption's words, with these cells of its photograph blanked out."""
         tokens = np.array(self.vocabulary.encode(" ".join(word.text for word in caption.words))[:-1])  # without <end>
         parts = []
+        network = self._looking_at(region)
         for first in range(0, len(blanks), _BLANKED_AT_ONCE):
             pictures = np.stack([blank(pixels, cells) for cells in blanks[first : first + _BLANKED_AT_ONCE]])
-            features = self.network.encode(self.preprocessing.normalise(pictures))
             repeated = np.broadcast_to(tokens, (len(pictures), 1, len(tokens)))
-            parts.append(self._force(features, repeated)[0][:, 0])
+            parts.append(self._force(network, self.encode(pictures), repeated)[0][:, 0])
         return np.concatenate(parts)
 
-    def _force(self, features: Any, tokens: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _force(
+        self, network: Network, features: Any, tokens: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Log-probabilities (B, K, T - 1) and attention (B, K, T - 1, L) of captions (B, K, T), all but `<start>`."""
-        predicted, maps = zip(*force(self.network, features, tokens[:, :, :-1]), strict=True)
+        predicted, maps = zip(*force(network, features, tokens[:, :, :-1]), strict=True)
         log_probs = np.take_along_axis(np.stack(predicted, 2), tokens[:, :, 1:, None], -1)[..., 0]
         return log_probs, np.stack(maps, 2)
 
     def caption_features(
-        self, features: NDArray[Any], *, options: DecodingOptions | None = None, first: int = 0
+        self,
+        features: NDArray[Any],
+        *,
+        options: DecodingOptions | None = None,
+        first: int = 0,
+        prefix: str = "",
+        region: Region | None = None,
+        alternatives: int = 0,
     ) -> list[Caption]:
-        """Captions of grid features (B, L, D), as a feature store keeps them."""
-        hypotheses = decode(self.network, features, options or self.options, first=first)
+        """Captions of grid features (B, L, D), as `encode` gives them and a feature store keeps them.
+
+        Args:
+            features: of the photographs.
+            options: how to search; by default the model's own.
+            first: number of the first photograph among all, see `decode`.
+            prefix: words that every caption begins with.
+            region: the part of the photographs that the captioner is made to look at; by default all.
+            alternatives: how many other words to give for every word.
+
+        Raises:
+            OptionError: the prefix is too long or has a word that the model does not know, or `alternatives` is
+                negative.
+        """
+        if alternatives < 0:
+            raise OptionError(f"alternatives must be at least 0, got {alternatives}")
+        begun = self._numbers(prefix)
+        network = self._looking_at(region)
+        hypotheses = decode(network, features, options or self.options, first=first, prefix=begun)
         novelty = self._novelty(features)
-        return [self._to_caption(h, None, strange) for h, strange in zip(hypotheses, novelty, strict=True)]
+        captions = [self._to_caption(h, strange) for h, strange in zip(hypotheses, novelty, strict=True)]
+        return self._with_alternatives(network, features, hypotheses, captions, alternatives)
+
+    def _numbers(self, prefix: str) -> list[int]:
+        numbers = self.vocabulary.encode(prefix)[1:-1]
+        for word, number in zip(words(prefix), numbers, strict=True):
+            if number == UNK:
+                raise OptionError(f"prefix: the model does not know the word {word!r}")
+        return numbers
+
+    def _looking_at(self, region: Region | None) -> Network:
+        if region is None:
+            return self.network
+        rows, columns = self.grid
+        return Within(self.network, region.places(rows, columns), rows * columns)
+
+    def _with_alternatives(
+        self, network: Network, features: Any, hypotheses: Sequence[Hypothesis], captions: list[Caption], count: int
+    ) -> list[Caption]:
+        """The captions, every word with the `count` likeliest other words in its place."""
+        longest = max((len(hypothesis.tokens) for hypothesis in hypotheses), default=0)
+        if count == 0 or longest == 0:
+            return captions
+        said = np.full((len(hypotheses), 1, longest + 1), PAD, np.int64)  # from <start> on
+        said[:, :, 0] = START
+        for row, hypothesis in enumerate(hypotheses):
+            said[row, 0, 1 : len(hypothesis.tokens) + 1] = hypothesis.tokens
+        found: list[list[tuple[Alternative, ...]]] = [[] for _ in hypotheses]
+        for time, (log_probs, _) in enumerate(force(network, features, said[:, :, :-1])):
+            scores = log_probs[:, 0].copy()  # (B, V)
+            scores[:, : len(SPECIALS)] = -np.inf  # the end included: only words can stand for words
+            scores[np.arange(len(scores)), said[:, 0, time + 1]] = -np.inf
+            best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+            for row, numbers in enumerate(best):
+                found[row].append(
+                    tuple(
+                        Alternative(self.vocabulary.tokens[number], float(np.exp(scores[row, number])))
+                        for number in numbers
+                        if np.isfinite(scores[row, number])
+                    )
+                )
+        return [
+            replace(
+                caption,
+                words=tuple(
+                    replace(word, alternatives=others) for word, others in zip(caption.words, of_words, strict=False)
+                ),
+            )
+            for caption, of_words in zip(captions, found, strict=True)
+        ]
 
     def encode_many(
         self, sources: Iterable[ImageSource], *, batch_size: int = 16
@@ -220,7 +314,7 @@ class Captioner:
         """Grid features (L, D) of many photographs, lazily and in order, or the error that kept one from being read."""
         for batch in self._read_ahead(iter(sources), batch_size):
             good = [pixels for _, pixels in batch if not isinstance(pixels, UnreadableImage)]
-            features = iter(self.network.encode(self.preprocessing.normalise(np.stack(good))) if good else ())
+            features = iter(self.encode(np.stack(good)) if good else ())
             for _, pixels in batch:
                 yield pixels if isinstance(pixels, UnreadableImage) else next(features)
 
@@ -229,15 +323,15 @@ class Captioner:
     ) -> Iterator[Caption]:
         first = 0
         for batch in self._read_ahead(sources, batch_size):
-            good = [(photo, pixels) for photo, pixels in batch if not isinstance(pixels, UnreadableImage)]
+            good = [pixels for _, pixels in batch if not isinstance(pixels, UnreadableImage)]
             captions = iter(
-                self._caption_batch([photo for photo, _ in good], [p for _, p in good], options, first) if good else ()
+                self.caption_features(self.encode(np.stack(good)), options=options, first=first) if good else ()
             )
             for photograph, pixels in batch:
                 if isinstance(pixels, UnreadableImage):
                     yield Caption("", path=photograph.name, model=self.name, error=pixels)
                 else:
-                    yield next(captions)
+                    yield photograph.name_on(next(captions))
             first += len(good)
 
     def _read_ahead(
@@ -255,21 +349,6 @@ class Captioner:
                     return
                 yield [(photograph, _result(future)) for photograph, future in batch]
 
-    def _caption_batch(
-        self,
-        photographs: list["_Photograph"],
-        pixels: list[NDArray[np.uint8]],
-        options: DecodingOptions,
-        first: int,
-    ) -> list[Caption]:
-        features = self.network.encode(self.preprocessing.normalise(np.stack(pixels)))
-        hypotheses = decode(self.network, features, options, first=first)
-        novelty = self._novelty(features)
-        return [
-            self._to_caption(h, photo, strange)
-            for h, strange, photo in zip(hypotheses, novelty, photographs, strict=True)
-        ]
-
     def _novelty(self, features: Any) -> Sequence[float]:
         """Of photographs with grid features (B, L, D)."""
         if self.calibration is None:
@@ -277,7 +356,7 @@ class Captioner:
         novelty: list[float] = self.calibration.novelty(np.asarray(features)).tolist()
         return novelty
 
-    def _to_caption(self, hypothesis: Hypothesis, photograph: "_Photograph | None", novelty: float) -> Caption:
+    def _to_caption(self, hypothesis: Hypothesis, novelty: float) -> Caption:
         tokens = self.vocabulary.decode(hypothesis.tokens)
         of_words: Sequence[float | None] = [None] * len(tokens)
         of_caption: float | None = None
@@ -292,10 +371,8 @@ class Captioner:
             log_prob=hypothesis.log_prob,
             words=words,
             attention=hypothesis.attention.reshape(len(words), *self.grid),
-            path=None if photograph is None else photograph.name,
             model=self.name,
             confidence=of_caption,
-            source=None if photograph is None else photograph.source,
         )
 
 
@@ -311,6 +388,10 @@ class _Photograph:
                 self.source = _content(source)
             except (OSError, ValueError) as error:
                 self._error = UnreadableImage(self.name, str(error))
+
+    def name_on(self, caption: Caption) -> Caption:
+        """The caption, as this photograph's."""
+        return replace(caption, path=self.name, source=self.source)
 
     def read(self, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         """The pixels (size, size, 3).

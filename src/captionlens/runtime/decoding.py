@@ -111,7 +111,9 @@ class Hypothesis:
     complete: bool
 
 
-def decode(network: Network, features: Any, options: DecodingOptions, *, first: int = 0) -> list[Hypothesis]:
+def decode(
+    network: Network, features: Any, options: DecodingOptions, *, first: int = 0, prefix: Sequence[int] = ()
+) -> list[Hypothesis]:
     """The best caption of each photograph.
 
     Args:
@@ -119,12 +121,18 @@ def decode(network: Network, features: Any, options: DecodingOptions, *, first: 
         features: grid features (B, L, D).
         options: beam 1 is greedy.
         first: number of the first photograph among all, so that random captions do not depend on batches.
+        prefix: words that every caption begins with.
+
+    Raises:
+        OptionError: the prefix has more words than a caption may have.
     """
+    if len(prefix) > options.max_words:
+        raise OptionError(f"prefix has {len(prefix)} words, more than max_words allows ({options.max_words})")
     if not len(features):
         return []
     if options.temperature is not None:
-        return _sample(network, features, options, first)
-    return [best[0] for best in beam_search(network, features, options)]
+        return _sample(network, features, options, first, prefix)
+    return [best[0] for best in beam_search(network, features, options, prefix=prefix)]
 
 
 def force(
@@ -181,22 +189,36 @@ _ROOT = _Path(START, 0.0, None, 0.0, 0, None)
 _NOTHING = _Path(PAD, 0.0, None, -np.inf, 1, None)  # fills a beam where there are too few words
 
 
-def beam_search(network: Network, features: Any, options: DecodingOptions) -> list[list[Hypothesis]]:
-    """Up to `beam` finished captions of each photograph, best first.
+def _begin(network: Network, features: Any, prefix: Sequence[int]) -> tuple[list[_Path], State]:
+    """The one path of each photograph that says the prefix, and the state before what comes next."""
+    state = network.start(features)
+    paths = [_ROOT] * len(state.recurrent[0])
+    for token in prefix:
+        log_probs, attention, state = network.step(np.array([[path.token] for path in paths], np.int64), state)
+        paths = [
+            path.extend(token, float(log_probs[row, 0, token]), attention[row, 0]) for row, path in enumerate(paths)
+        ]
+    return paths, state
+
+
+def beam_search(
+    network: Network, features: Any, options: DecodingOptions, *, prefix: Sequence[int] = ()
+) -> list[list[Hypothesis]]:
+    """Up to `beam` finished captions of each photograph, best first, all of which begin with the words of `prefix`.
 
     A caption ends where the end is among the `beam` best ways to go on with the photograph's hypotheses. A
     photograph leaves the batch once it has `beam` finished captions and no open one promises more at its
     present length. Captions that do not end after `max_words` words are cut there and returned.
     """
-    state = network.start(features)
-    count = len(state.recurrent[0])
+    begun, state = _begin(network, features, prefix)
+    count = len(begun)
     width = options.beam
     active = np.arange(count)  # photographs still searched
-    beams: list[list[_Path]] = [[_ROOT] for _ in range(count)]  # open hypotheses of the active ones
+    beams: list[list[_Path]] = [[path] for path in begun]  # open hypotheses of the active ones
     finished: list[list[_Path]] = [[] for _ in range(count)]
     places = 0
 
-    for _ in range(options.max_words + 1):  # the end is a word too
+    for _ in range(len(prefix), options.max_words + 1):  # the end is a word too
         tokens = np.array([[path.token for path in paths] for paths in beams], np.int64)  # (b, K)
         log_probs, attention, state = network.step(tokens, state)
         places = attention.shape[-1]
@@ -269,14 +291,15 @@ def _best(scores: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:
     return np.take_along_axis(places, order, 1)
 
 
-def _sample(network: Network, features: Any, options: DecodingOptions, first: int) -> list[Hypothesis]:
-    state = network.start(features)
-    count = len(state.recurrent[0])
+def _sample(
+    network: Network, features: Any, options: DecodingOptions, first: int, prefix: Sequence[int]
+) -> list[Hypothesis]:
+    paths, state = _begin(network, features, prefix)
+    count = len(paths)
     random = [np.random.default_rng([options.seed, first + index]) for index in range(count)]
     active = np.arange(count)
-    paths = [_ROOT] * count
     places = 0
-    for words in range(options.max_words + 1):  # the end is a word too
+    for words in range(len(prefix), options.max_words + 1):  # the end is a word too
         tokens = np.array([[paths[photograph].token] for photograph in active], np.int64)
         log_probs, attention, state = network.step(tokens, state)
         places = attention.shape[-1]

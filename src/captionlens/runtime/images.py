@@ -168,14 +168,14 @@ class Preprocessing:
         if min(self.std) <= 0:
             raise OptionError(f"std must be above 0, got {self.std}")
 
-    def read(self, source: ImageSource) -> NDArray[np.uint8]:
+    def read(self, source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         """A photograph as uint8 (size, size, 3); large JPEGs are decoded at a fraction of their size.
 
         Raises:
             UnreadableImage: see `read_image`.
         """
         # Twice the wanted size: a picture shrunk by the JPEG decoder alone would be a little blurred.
-        return self.resize(read_image(source, draft_size=2 * self.size))
+        return self.resize(read_image(source, max_pixels=max_pixels, draft_size=2 * self.size))
 
     def resize(self, image: Image.Image) -> NDArray[np.uint8]:
         """A picture of mode RGB as uint8 (size, size, 3)."""

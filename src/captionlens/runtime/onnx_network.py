@@ -37,6 +37,10 @@ class OnnxNetwork:
         weights = np.memmap(model.weights, np.uint8, mode="r")
         self._sessions = {graph: _session(model, graph, weights, threads, device) for graph in GRAPHS}
         self._check_sizes(model)
+        # Graphs of earlier exports have a fixed number of places.
+        places = self._sessions["step"].get_inputs()[1].shape[1]
+        self._places = places if isinstance(places, int) else None
+        self._folder = model.folder
 
     def encode(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Prepared photographs (B, 3, H, W) to grid features (B, L, D)."""
@@ -52,6 +56,8 @@ class OnnxNetwork:
     def step(self, tokens: NDArray[np.int64], state: State) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:
         """One word further; see `runtime.decoding.Network`."""
         memory, keys = state.memory
+        if self._places is not None and memory.shape[1] != self._places:
+            raise ModelError(self._folder, "its graphs cannot look at a part of a photograph: export it anew")
         inputs = {"tokens": tokens, "memory": memory, "keys": keys}
         inputs |= {f"state_{index}": array for index, array in enumerate(state.recurrent)}
         log_probs, attention, *recurrent = self._run("step", inputs)
@@ -60,12 +66,13 @@ class OnnxNetwork:
     def _check_sizes(self, model: ModelDirectory) -> None:
         """Compare what the graphs take and give with what the other files say."""
         images = self._sessions["backbone"].get_inputs()[0]
-        log_probs, attention, *_ = self._sessions["step"].get_outputs()
+        memory, *_ = self._sessions["start"].get_outputs()
+        log_probs, *_ = self._sessions["step"].get_outputs()
         rows, columns = model.grid
         for graph, sizes, wanted, file in (
             ("backbone", images.shape[1:], [3] + [model.preprocessing.size] * 2, "preprocessor_config.json"),
             ("step", log_probs.shape[2:], [len(model.vocabulary)], "tokenizer.json"),
-            ("step", attention.shape[2:], [rows * columns], "config.json"),
+            ("start", memory.shape[1:2], [rows * columns], "config.json"),
         ):
             if sizes != wanted:
                 raise ModelError(model.graph(graph), f"is made for {sizes}, {file} says {wanted}")

@@ -131,12 +131,12 @@ def _export(
 ) -> None:
     photographs = torch.export.Dim("photographs")
     hypotheses = torch.export.Dim("hypotheses")
-    shapes: list[Any] = [
-        {0: photographs} if name != "step" or key in ("memory", "keys") else {0: photographs, 1: hypotheses}
-        for key in inputs
-    ]
+    shapes: list[Any] = [{0: photographs} for _ in inputs]
     if name == "step":
-        shapes = [*shapes[:3], tuple(shapes[3:])]  # the states are one argument of the forward
+        # Fewer places than the grid has: attention that is kept to a part of the photograph.
+        some = {0: photographs, 1: torch.export.Dim("places")}
+        each = {0: photographs, 1: hypotheses}
+        shapes = [each, some, some, tuple(each for _ in inputs[3:])]  # the states are one argument of the forward
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's exporter about itself
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision's operators are not needed

@@ -1,0 +1,271 @@
+"""Simultaneous requests share the network: a bounded queue, and one thread that takes what waits as a batch.
+
+While a batch computes, photographs of the next requests are decoded and wait; the next batch is as large as what has
+gathered, up to `batch_size`. Nothing waits for a batch to fill up.
+"""
+
+import asyncio
+import io
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captionlens.errors import CaptionlensError
+from captionlens.runtime.caption import Caption
+from captionlens.runtime.captioner import Captioner
+from captionlens.runtime.decoding import DecodingOptions
+from captionlens.runtime.region import Region
+from captionlens.server import problems
+from captionlens.server.metrics import Metrics
+from captionlens.server.problems import Problem
+
+_Result = TypeVar("_Result")
+
+EXAMINING = 16  # places of the queue that a caption whose words are examined takes: it costs about as many captions
+_READERS = 2  # threads that decode photographs and draw figures
+_MOST_RETRY_S = 60
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is wanted of a photograph."""
+
+    options: DecodingOptions
+    prefix: str = ""
+    region: Region | None = None
+    alternatives: int = 0
+    faithfulness: bool = False
+
+    @property
+    def places(self) -> int:
+        """Of the queue that it takes."""
+        return EXAMINING if self.faithfulness else 1
+
+    @property
+    def search(self) -> object:
+        """Photographs whose wishes are equal in this are searched together."""
+        if self.options.temperature is not None:
+            return object()  # what is drawn at random would depend on the place in the batch
+        return self.options, self.prefix, self.region, self.alternatives
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    pixels: NDArray[np.uint8]
+    content: bytes
+    name: str
+    wish: Wish
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[Caption]"
+    queued: float = field(default_factory=time.perf_counter)
+    dropped: bool = False  # nobody waits for it any more
+
+    def finish(self, caption: Caption) -> None:
+        self._settle(lambda: self.future.set_result(caption))
+
+    def fail(self, error: BaseException) -> None:
+        self._settle(lambda: self.future.set_exception(error))
+
+    def _settle(self, settle: Callable[[], None]) -> None:
+        def if_awaited() -> None:
+            if not self.future.done():
+                settle()
+
+        self.loop.call_soon_threadsafe(if_awaited)
+
+
+class Batcher:
+    """Captions photographs of many requests.
+
+    All but the thread's own methods belong to the event loop.
+
+    Args:
+        captioner: what captions.
+        batch_size: photographs together, at most.
+        queue: places; a photograph takes one from its arrival to its answer, see `Wish.places`.
+        pixels: larger photographs are refused.
+        metrics: where parts, batches and places are told.
+    """
+
+    def __init__(self, captioner: Captioner, *, batch_size: int, queue: int, pixels: int, metrics: Metrics) -> None:
+        self.captioner = captioner
+        self.batch_size = batch_size
+        self.queue = queue
+        self.pixels = pixels
+        self.metrics = metrics
+        self._taken = 0  # places
+        self._seconds_each = 0.05  # of a place, a moving average
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="decode")
+        self._changed = threading.Condition()
+        self._waiting: deque[_Job] = deque()  # guarded by _changed, as are the next two
+        self._patient: deque[_Job] = deque()  # to be examined when no caption waits
+        self._open = True
+        self._thread = threading.Thread(target=self._work, name="captioning", daemon=True)
+        self._thread.start()
+        metrics.queue_limit.set(queue)
+        metrics.ready.set_function(lambda: float(self.ready))
+        metrics.queue_places.set_function(lambda: float(self._taken))
+
+    @property
+    def ready(self) -> bool:
+        """Whether photographs are taken."""
+        return self._open and self._thread.is_alive()
+
+    def check_room(self, places: int = 1) -> None:
+        """Refuse what would find no room now: an upload need not be read for that.
+
+        Raises:
+            Problem: FULL, with the seconds after which there should be room; STOPPING.
+        """
+        if not self.ready:
+            raise Problem(problems.STOPPING, "the service is stopping", retry_after=5)
+        if self._taken + min(places, self.queue) > self.queue:
+            seconds = min(_MOST_RETRY_S, max(1, math.ceil(self._taken * self._seconds_each)))
+            raise Problem(problems.FULL, f"{self._taken} of {self.queue} places are taken", retry_after=seconds)
+
+    @contextmanager
+    def room(self, places: int) -> Iterator[None]:
+        """Places of the queue, for as long as the block lasts.
+
+        Raises:
+            Problem: as `check_room`.
+        """
+        self.check_room(places)
+        places = min(places, self.queue)
+        self._taken += places
+        try:
+            yield
+        finally:
+            self._taken -= places
+
+    async def caption(self, content: bytes, name: str, wish: Wish) -> Caption:
+        """The caption of a photograph, for which there must be `room`. Cancelled before it begins, it costs nothing.
+
+        Args:
+            content: of its file.
+            name: of its file.
+            wish: what is wanted.
+
+        Raises:
+            UnreadableImage: the photograph cannot be read.
+            OptionError: the wish's prefix has a word that the model does not know, or too many.
+        """
+        job: _Job | None = None
+        try:
+            pixels = await self._read(self._decode, content)
+            loop = asyncio.get_running_loop()
+            job = _Job(pixels, content, name, wish, loop, loop.create_future())
+            with self._changed:
+                (self._patient if wish.faithfulness else self._waiting).append(job)
+                self._changed.notify()
+            return await job.future
+        except asyncio.CancelledError:
+            self.metrics.cancelled.inc()
+            raise
+        finally:
+            if job is not None:
+                job.dropped = True
+
+    async def draw(self, caption: Caption) -> bytes:
+        """The figure of a caption as PNG."""
+        return await self._read(self._figure, caption)
+
+    def close(self) -> None:
+        """Finish what waits, and end the thread."""
+        with self._changed:
+            self._open = False
+            self._changed.notify()
+        self._thread.join()
+        self._readers.shutdown()
+
+    async def _read(self, work: "Callable[..., _Result]", *arguments: object) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
+
+    def _decode(self, content: bytes) -> NDArray[np.uint8]:
+        with self.metrics.part_seconds.labels("decode").time():
+            return self.captioner.preprocessing.read(content, max_pixels=self.pixels)
+
+    def _figure(self, caption: Caption) -> bytes:
+        with self.metrics.part_seconds.labels("figure").time():
+            file = io.BytesIO()
+            caption.figure().save(file, "PNG")
+            return file.getvalue()
+
+    # From here on: the thread's own.
+
+    def _work(self) -> None:
+        while batch := self._next():
+            began = time.perf_counter()
+            try:
+                self._caption(batch)
+            except Exception as error:  # an error of one batch must not end the service
+                log.exception("a batch failed")
+                for job in batch:
+                    job.fail(error)
+            each = (time.perf_counter() - began) / sum(job.wish.places for job in batch)
+            self._seconds_each += 0.1 * (each - self._seconds_each)
+
+    def _next(self) -> list[_Job]:
+        """What is to be done next, or nothing where nothing more will come."""
+        with self._changed:
+            while True:
+                batch: list[_Job] = []
+                while self._waiting and len(batch) < self.batch_size:
+                    self._take(self._waiting, batch)
+                while self._patient and not batch:
+                    self._take(self._patient, batch)
+                if batch or not self._open:
+                    return batch
+                self._changed.wait()
+
+    def _take(self, jobs: deque[_Job], batch: list[_Job]) -> None:
+        job = jobs.popleft()
+        if job.dropped:
+            return
+        self.metrics.part_seconds.labels("wait").observe(time.perf_counter() - job.queued)
+        batch.append(job)
+
+    def _caption(self, batch: list[_Job]) -> None:
+        self.metrics.batch_photographs.observe(len(batch))
+        with self.metrics.part_seconds.labels("encode").time():
+            features = self.captioner.encode(np.stack([job.pixels for job in batch]))
+        groups: dict[object, list[int]] = {}
+        for row, job in enumerate(batch):
+            if not job.dropped:
+                groups.setdefault(job.wish.search, []).append(row)
+        for rows in groups.values():
+            self._search([batch[row] for row in rows], features[rows])
+
+    def _search(self, jobs: list[_Job], features: NDArray[np.float32]) -> None:
+        wish = jobs[0].wish
+        try:
+            with self.metrics.part_seconds.labels("search").time():
+                captions = self.captioner.caption_features(
+                    features,
+                    options=wish.options,
+                    prefix=wish.prefix,
+                    region=wish.region,
+                    alternatives=wish.alternatives,
+                )
+            for job, caption in zip(jobs, captions, strict=True):
+                whole = replace(caption, path=job.name, source=job.content)
+                job.finish(self._examine(whole, wish) if wish.faithfulness and not job.dropped else whole)
+                self.metrics.captions.inc()
+        except CaptionlensError as error:  # the other groups of the batch have nothing to do with it
+            for job in jobs:
+                job.fail(error)
+
+    def _examine(self, caption: Caption, wish: Wish) -> Caption:
+        with self.metrics.part_seconds.labels("examine").time():
+            return self.captioner.examine(caption, region=wish.region)

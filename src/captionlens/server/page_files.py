@@ -1,0 +1,68 @@
+"""The files of the page, read once: no request names a file."""
+
+import hashlib
+import mimetypes
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from captionlens.attention.report import drawing_settings
+from captionlens.server import problems
+from captionlens.server.problems import Problem
+
+_TYPES = {".mjs": "text/javascript", ".js": "text/javascript"}
+_SHARED = ("heatmap.js", "report.css")  # with the HTML report
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    content: bytes
+    media_type: str
+    tag: str
+
+    def answer(self, request: Request) -> Response:
+        """The file, or that the browser has it already."""
+        headers = {"ETag": self.tag, "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == self.tag:
+            return Response(status_code=304, headers=headers)
+        return Response(self.content, media_type=self.media_type, headers=headers)
+
+
+def make_page_router() -> APIRouter:
+    """GET /, /docs and /page/NAME."""
+    own = {entry.name: _read(entry) for entry in resources.files("captionlens.server").joinpath("page").iterdir()}
+    template = resources.files("captionlens.attention").joinpath("report_template")
+    files = own | {name: _read(template.joinpath(name)) for name in _SHARED}
+    index, docs = files.pop("index.html"), files.pop("docs.html")
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    async def page(request: Request) -> Response:
+        return index.answer(request)
+
+    @router.get("/docs")
+    async def documentation(request: Request) -> Response:
+        return docs.answer(request)
+
+    @router.get("/page/{name}")
+    async def file(request: Request, name: str) -> Response:
+        if name not in files:
+            raise Problem(problems.NOT_FOUND, "the page has no such file")
+        return files[name].answer(request)
+
+    return router
+
+
+def _read(file: Traversable) -> _File:
+    content = file.read_bytes()
+    if file.name.endswith(".html"):
+        text = content.decode()
+        for name, value in drawing_settings().items():
+            text = text.replace(f"{{{name}}}", value)
+        content = text.encode()
+    suffix = "." + file.name.rpartition(".")[2]
+    media_type = _TYPES.get(suffix) or mimetypes.types_map.get(suffix, "application/octet-stream")
+    return _File(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
