@@ -1,6 +1,7 @@
 # make demo         install what captioning needs, caption the example photographs, write demo/report.html
 # make test         install what development needs, run every check and test
 # make page         put the page together that captions in the browser, in build/browser
+# make screenshots  take the docs' pictures of the page of `captionlens serve` anew
 # make format       put the code into shape
 # make constraints  write the versions installed in .venv to constraints.txt
 # make clean        remove everything that these made
@@ -16,7 +17,7 @@ DEVELOPMENT := $(VENV)/development.stamp
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 INSTALL_CHROMIUM := { $(APT) install -y -qq chromium || { $(APT) update -qq && $(APT) install -y -qq chromium; }; }
 
-.PHONY: demo test chromium page format constraints clean
+.PHONY: demo test chromium page screenshots format constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(CAPTIONING)
@@ -38,6 +39,9 @@ chromium:
 page: $(CAPTIONING)
 	$(BIN)/python docs/browser/build.py build/browser
 	@echo "See it with: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/browser"
+
+screenshots: $(DEVELOPMENT) chromium
+	CAPTIONLENS_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/test_server_page.py
 
 format: $(DEVELOPMENT)
 	$(BIN)/ruff check --fix .

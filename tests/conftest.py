@@ -12,6 +12,14 @@ pytest_plugins = ["fixtures_inception"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# The camera is a made one: a green picture that moves.
+_CHROMIUM = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+]
+
 # Test processes side by side share the cores, and so do the commands they start.
 if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
@@ -99,6 +107,6 @@ def browser() -> Iterator[Any]:
     if chromium is None:
         pytest.skip("needs chromium (Debian's package of that name)")
     with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        started = running.chromium.launch(executable_path=chromium, args=_CHROMIUM)
         yield started
         started.close()

@@ -309,7 +309,7 @@ def test_sampling_from_the_likeliest_word_is_greedy() -> None:
     for seed in range(6):
         network = SmallNetwork(seed, bias={END: 0.5})
         greedy = decode(network, features, DecodingOptions(beam=1, max_words=4))
-        for options in ({"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-3}):
+        for options in ({"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-3}, {"temperature": 5e-324}):
             found = decode(network, features, DecodingOptions(**{"temperature": 1.5, "max_words": 4} | options))
             for one, other in zip(found, greedy, strict=True):
                 assert (one.tokens, one.complete) == (other.tokens, other.complete)

@@ -268,9 +268,14 @@ def test_another_host_is_not_served(server: RunningServer, host: str) -> None:
     assert answer.status == 421 and answer.problem == "host-not-served"
 
 
+def test_monitors_ask_by_address(server: RunningServer) -> None:
+    for path in ("/healthz", "/readyz"):
+        assert server.ask("GET", path, headers={"Host": "10.1.2.3:8000"}).status == 200
+
+
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1", "[::1]:8000"])
 def test_this_machine_is_served_under_its_names(server: RunningServer, host: str) -> None:
-    assert server.ask("GET", "/healthz", headers={"Host": host}).status == 200
+    assert server.ask("GET", "/", headers={"Host": host}).status == 200
 
 
 def test_pages_of_other_sites_may_not_ask(server: RunningServer) -> None:
@@ -348,6 +353,25 @@ def test_uploads_are_bounded() -> None:
         assert server.caption(CAT).status == 200
 
 
+def test_uploads_together_are_bounded() -> None:
+    with start_server("--max-uploads", 1, "--max-upload", 2) as server:
+        assert server.caption(CAT).status == 200
+        refused = server.caption(b"x" * (2**20 + 1))
+        assert refused.status == 503 and refused.problem == "queue-full"
+        held = socket.create_connection(("127.0.0.1", server.port), 30)
+        held.sendall(head("Content-Length: 1048000") + b"x" * 1040000)
+        assert eventually(lambda: server.caption(CAT).status == 503)
+        held.close()
+        assert eventually(lambda: server.caption(CAT).status == 200)
+
+
+def test_who_sends_all_before_reading_reads_why_it_was_refused() -> None:
+    with start_server(env={"CAPTIONLENS_TOKEN": "s3cret"}) as server:
+        for _ in range(3):
+            assert server.caption(b"x" * 15_000_000).problem == "token-wanted"
+            assert server.caption(b"x" * 25_000_000, Authorization="Bearer s3cret").problem == "upload-too-large"
+
+
 def head(length: str, query: str = "") -> bytes:
     """Of a request with a photograph, up to the empty line."""
     lines = (f"POST /v1/caption{query} HTTP/1.1", "Host: localhost", "Content-Type: image/jpeg", length, "", "")
@@ -364,9 +388,10 @@ def send_chunks(server: RunningServer, chunks: list[bytes]) -> str:
 
 
 def test_what_takes_too_long_is_given_up() -> None:
-    with start_server("--timeout", 0.4) as server:
+    with start_server("--timeout", 0.6) as server:
         server.caption(CAT)
-        late = server.caption(CAT, "?faithfulness=true")
+        body, headers = form(*[("cat.jpg", CAT)] * 64)
+        late = server.ask("POST", "/v1/caption/batch?beam=10", body, headers)
         assert late.status == 503 and late.problem == "too-late"
         assert eventually(lambda: server.metric("captionlens_queue_places") == 0)
         with socket.create_connection(("127.0.0.1", server.port), 30) as connection:
@@ -401,6 +426,7 @@ def test_a_full_queue_says_when_to_come_again() -> None:
         assert eventually(lambda: server.metric("captionlens_queue_places") == 2)
         refused = server.caption(CAT)
         assert refused.status == 503 and refused.problem == "queue-full"
+        assert server.metric('captionlens_rejected_total{problem="queue-full"}') == 1
         assert server.ask("GET", "/healthz").status == server.ask("GET", "/readyz").status == 200
         assert slow.result().status == 200
         answers = list(pool.map(server.caption, [CAT] * 8))
@@ -474,7 +500,7 @@ def test_pages_that_may_ask_are_told_so() -> None:
         asked = server.ask("OPTIONS", "/v1/caption", Origin="https://example.org", Access_Control_Request_Method="POST")
         assert asked.status == 200 and "POST" in asked.headers["access-control-allow-methods"]
         assert server.caption(CAT, Origin="https://evil.example").status == 403
-        assert server.ask("GET", "/healthz", headers={"Host": "captions.example"}).status == 200
+        assert server.ask("GET", "/", headers={"Host": "captions.example"}).status == 200
 
 
 def test_below_a_path_of_a_proxy() -> None:
@@ -493,12 +519,12 @@ def test_errors_of_our_own_tell_nothing_of_the_machine(monkeypatch: pytest.Monke
     from captionlens.server.app import create_app
 
     def fail(*_: Any, **__: Any) -> None:
-        raise RuntimeError("secret of /home/somebody")
+        raise RuntimeError("secret of somebody/place.py")
 
     monkeypatch.setattr(captioner, "encode", fail)
     with testclient.TestClient(create_app(captioner), "http://localhost", raise_server_exceptions=False) as client:
         answer = client.post("/v1/caption", content=CAT, headers={"Content-Type": "image/jpeg"})
         assert answer.status_code == 500
         assert answer.json()["type"].endswith(":internal-error")
-        assert "secret" not in answer.text and "home" not in answer.text
+        assert "secret" not in answer.text and "place" not in answer.text
         assert json.loads(client.get("/readyz").text) == {"status": "ready"}

@@ -27,6 +27,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--queue", type=click.IntRange(min=1), default=64, help="Photographs waiting or worked on; more get 503.")
 @click.option("--max-upload", type=click.IntRange(min=1), default=20, metavar="MIB", help="Of one photograph.")
 @click.option("--max-batch-upload", type=click.IntRange(min=1), default=100, metavar="MIB", help="Of several.")
+@click.option("--max-uploads", type=click.IntRange(min=1), default=400, metavar="MIB", help="Of all at once.")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=50_000_000, help="Of a photograph.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Seconds a request may take."
@@ -53,6 +54,7 @@ def serve(
     queue: int,
     max_upload: int,
     max_batch_upload: int,
+    max_uploads: int,
     max_pixels: int,
     timeout: float,
     connections: int,
@@ -78,6 +80,7 @@ def serve(
         queue=queue,
         upload_bytes=max_upload * MIB,
         batch_upload_bytes=max_batch_upload * MIB,
+        uploads_bytes=max_uploads * MIB,
         pixels=max_pixels,
         timeout=timeout,
         connections=connections,

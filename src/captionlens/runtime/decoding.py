@@ -323,10 +323,11 @@ def _truncated(log_probs: NDArray[np.float32], options: DecodingOptions) -> NDAr
     Nucleus: Holtzman et al., "The Curious Case of Neural Text Degeneration", ICLR 2020.
     """
     assert options.temperature is not None
-    scores = log_probs.astype(np.float64) / options.temperature
+    scores = log_probs.astype(np.float64)
     scores[list(FORBIDDEN)] = -np.inf
     order = np.argsort(-scores, kind="stable")
-    weights: NDArray[np.float64] = np.exp(scores[order] - scores[order[0]])
+    with np.errstate(over="ignore"):  # a temperature of nearly nothing leaves the likeliest word alone
+        weights: NDArray[np.float64] = np.exp((scores[order] - scores[order[0]]) / options.temperature)
     if options.top_k:
         weights[options.top_k :] = 0
     weights /= weights.sum()

@@ -63,7 +63,7 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
     app.include_router(api)
     app.include_router(make_page_router())
     app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]
-    _add_error_handlers(app)
+    _add_error_handlers(app, metrics)
     if settings.allow_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -78,9 +78,10 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
     return app
 
 
-def _add_error_handlers(app: FastAPI) -> None:
+def _add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> Response:
+        metrics.rejected.labels(error.kind.slug).inc()
         return error.response()
 
     @app.exception_handler(RequestValidationError)

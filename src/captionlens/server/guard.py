@@ -3,10 +3,12 @@
 Plain ASGI, so that bodies are counted while they arrive.
 """
 
+import asyncio
 import hmac
 import math
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -15,11 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from captionlens.server import problems
 from captionlens.server.metrics import Metrics
 from captionlens.server.problems import Problem
-from captionlens.server.settings import LOCAL_HOSTS, Settings
+from captionlens.server.settings import LOCAL_HOSTS, MIB, Settings
 
 BATCH = "/v1/caption/batch"
+_HEALTH = ("/healthz", "/readyz")  # monitors ask by address
 _READING = ("GET", "HEAD", "OPTIONS")
 _MOST_CLIENTS = 10_000  # whose pace is remembered
+_MOST_DRAINED = 64 * MIB
+_DRAIN_S = 2.0
 
 
 class Guard:
@@ -36,29 +41,42 @@ class Guard:
         self.settings = settings
         self.metrics = metrics
         self.pace = Pace(settings.rate)
+        self._uploads = _Uploads(settings.uploads_bytes)
         self._hosts = {*LOCAL_HOSTS, *(host.lower() for host in settings.allow_hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        path = route_path(scope)
         headers = Headers(scope=scope)
+        limit = self.settings.batch_upload_bytes if route_path(scope) == BATCH else self.settings.upload_bytes
+        body = _Body(receive, limit, self._uploads, headers)
+
+        async def send_after_upload(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await body.drain()
+            await send(message)
+
         try:
-            self._check_host(headers)
-            self._check_site(scope["method"], headers)
-            if scope["method"] != "OPTIONS" and (path.startswith("/v1/") or path == "/metrics"):
-                self._check_token(headers)
-            if scope["method"] == "POST":
-                client = scope.get("client")
-                self.pace.take(client[0] if client else "")
-                limit = self.settings.batch_upload_bytes if path == BATCH else self.settings.upload_bytes
-                receive = _Bounded(receive, limit, headers).receive
+            self._check(scope, headers)
+            body.check_length()
+            await self.app(scope, body.receive, send_after_upload)
         except Problem as problem:
             self.metrics.rejected.labels(problem.kind.slug).inc()
-            await problem.response()(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
+            await problem.response()(scope, receive, send_after_upload)
+        finally:
+            body.release()
+
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        path, method = route_path(scope), scope["method"]
+        if path not in _HEALTH:
+            self._check_host(headers)
+        self._check_site(method, headers)
+        if method != "OPTIONS" and (path.startswith("/v1/") or path == "/metrics"):
+            self._check_token(headers)
+        if method == "POST":
+            client = scope.get("client")
+            self.pace.take(client[0] if client else "")
 
     def _check_host(self, headers: Headers) -> None:
         """A page elsewhere may make a browser believe that its own name is this machine's (DNS rebinding)."""
@@ -127,23 +145,66 @@ class Pace:
             raise Problem(problems.TOO_FAST, f"more than {self.rate} a minute", retry_after=max(1, seconds))
 
 
-class _Bounded:
-    """A request's body, counted while it arrives."""
+@dataclass(slots=True)
+class _Uploads:
+    """The bytes of all uploads that are held."""
 
-    def __init__(self, receive: Receive, limit: int, headers: Headers) -> None:
+    limit: int
+    held: int = 0
+
+
+class _Body:
+    """A request's body, counted while it arrives: alone, and together with those of all other requests."""
+
+    def __init__(self, receive: Receive, limit: int, uploads: _Uploads, headers: Headers) -> None:
         self._receive = receive
         self._limit = limit
-        self._left = limit
-        declared = headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > limit:
+        self._uploads = uploads
+        self._headers = headers
+        self._held = 0
+        # A request without these has no body, and whoever waits for a hundred-continue has not sent it yet.
+        sent = "content-length" in headers or "transfer-encoding" in headers
+        self._ended = not sent or "expect" in headers
+
+    def check_length(self) -> None:
+        """Refuse what is too large by its own words."""
+        declared = self._headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._limit:
             raise self._too_large()
 
     async def receive(self) -> Message:
+        """The next part.
+
+        Raises:
+            Problem: it is too much.
+        """
         message = await self._receive()
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
+        size = len(message.get("body", b""))
+        self._held += size
+        self._uploads.held += size
+        if not message.get("more_body", False):
+            self._ended = True
+        if self._held > self._limit:
             raise self._too_large()
+        if self._uploads.held > self._uploads.limit:
+            raise Problem(problems.FULL, "too much is being uploaded at once", retry_after=1)
         return message
+
+    async def drain(self) -> None:
+        """Take in what is still on its way, within limits: many clients read no answer before they have sent all."""
+        left = _MOST_DRAINED
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                while not self._ended and left > 0:
+                    message = await self._receive()
+                    left -= len(message.get("body", b""))
+                    self._ended = not message.get("more_body", False)
+        except TimeoutError:
+            pass
+
+    def release(self) -> None:
+        """The request is over."""
+        self._uploads.held -= self._held
 
     def _too_large(self) -> Problem:
         return Problem(problems.TOO_LARGE, f"more than {self._limit} bytes")

@@ -21,6 +21,7 @@ class Settings:
         queue: photographs that may wait or be worked on at once; one more is refused with 503.
         upload_bytes: of a request with one photograph.
         batch_upload_bytes: of a request with several.
+        uploads_bytes: of all requests that are being answered.
         pixels: of a photograph.
         timeout: seconds a request may take, upload and waiting included.
         connections: open at once.
@@ -38,6 +39,7 @@ class Settings:
     queue: int = 64
     upload_bytes: int = 20 * MIB
     batch_upload_bytes: int = 100 * MIB
+    uploads_bytes: int = 400 * MIB
     pixels: int = 50_000_000
     timeout: float = 30.0
     connections: int = 512
@@ -48,7 +50,15 @@ class Settings:
     root_path: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "queue", "upload_bytes", "batch_upload_bytes", "pixels", "connections"):
+        for name in (
+            "batch_size",
+            "queue",
+            "upload_bytes",
+            "batch_upload_bytes",
+            "uploads_bytes",
+            "pixels",
+            "connections",
+        ):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.timeout > 0:
