@@ -514,6 +514,18 @@ def test_below_a_path_of_a_proxy() -> None:
         assert server.ask("GET", "/v1/model").json["limits"]["batch_photographs"] == 7
 
 
+def test_a_model_that_knows_no_regions_says_so(monkeypatch: pytest.MonkeyPatch, captioner: Captioner) -> None:
+    testclient = pytest.importorskip("starlette.testclient")
+    from captionlens.server.app import create_app
+
+    monkeypatch.setattr(captioner.network, "_places", 100)  # as with graphs of an earlier export
+    with testclient.TestClient(create_app(captioner), "http://localhost") as client:
+        answer = client.post("/v1/caption?region=0,0,.5,.5", content=CAT, headers={"Content-Type": "image/jpeg"})
+        assert answer.status_code == 422 and "export it anew" in answer.json()["detail"]
+        assert str(captionlens.__path__[0]) not in answer.text
+        assert client.post("/v1/caption", content=CAT, headers={"Content-Type": "image/jpeg"}).status_code == 200
+
+
 def test_errors_of_our_own_tell_nothing_of_the_machine(monkeypatch: pytest.MonkeyPatch, captioner: Captioner) -> None:
     testclient = pytest.importorskip("starlette.testclient")
     from captionlens.server.app import create_app

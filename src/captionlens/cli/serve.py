@@ -33,14 +33,14 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Seconds a request may take."
 )
 @click.option("--connections", type=click.IntRange(min=1), default=512, help="Open at once.")
-@click.option("--rate", type=click.IntRange(min=0), default=0, help="Requests with photographs a minute and client.")
+@click.option("--rate", type=click.IntRange(min=0), default=0, help="POSTs a minute and client; 0: any.")
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Served under this name too; * is any.")
-@click.option("--allow-origin", multiple=True, metavar="ORIGIN", help="Pages of https://ORIGIN may ask (CORS).")
+@click.option("--allow-origin", multiple=True, metavar="https://SITE", help="Pages of this site may ask (CORS).")
 @click.option("--token-file", type=_FILE, help="Holds the token that clients must know.")
-@click.option("--root-path", default="", metavar="/PATH", help="Where a proxy offers the service.")
+@click.option("--root-path", default="", show_default=False, metavar="/PATH", help="Where a proxy offers the service.")
 @click.option("--proxy", metavar="ADDRESS", help="Whose X-Forwarded-For is believed.")
 @click.option(
-    "--log", "log_form", type=click.Choice(["text", "json"]), help="Default: text on a terminal, else json.",
+    "--log", type=click.Choice(["text", "json"]), help="Default: text on a terminal, else json.",
     show_default=False,
 )  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Warnings and errors only.")
@@ -64,7 +64,7 @@ def serve(
     token_file: Path | None,
     root_path: str,
     proxy: str | None,
-    log_form: str | None,
+    log: str | None,
     quiet: bool,
 ) -> None:
     """Offer the page and the HTTP service, until Ctrl+C or SIGTERM."""
@@ -91,7 +91,7 @@ def serve(
         token=_token(token_file),
         root_path=root_path,
     )
-    form: logs.Form = "json" if log_form == "json" or (log_form is None and not sys.stderr.isatty()) else "text"
+    form: logs.Form = "json" if log == "json" or (log is None and not sys.stderr.isatty()) else "text"
     captioner = load(model, threads=threads, device=device)
     try:
         listening = run.listen(host, port)

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
 from captionlens._version import __version__
-from captionlens.errors import OptionError, UnreadableImage
+from captionlens.errors import ModelError, OptionError, UnreadableImage
 from captionlens.runtime.caption import Caption
 from captionlens.server import metrics, problems, uploads
 from captionlens.server.batching import Batcher, Wish
@@ -197,6 +197,8 @@ def make_router(batcher: Batcher, settings: Settings, told: metrics.Metrics) -> 
                 raise Problem(problems.UNREADABLE, named + error.cause) from error
             except OptionError as error:
                 raise Problem(problems.BAD_OPTION, str(error)) from error
+            except ModelError as error:  # a region, and graphs that know none
+                raise Problem(problems.BAD_OPTION, f"region: {error.cause}") from error
 
     async def _or_error(file: Upload, wish: Wish) -> Caption:
         try:

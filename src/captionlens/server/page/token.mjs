@@ -40,7 +40,7 @@ export async function tokenAfter(refused, signal) {
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   const given = field.value.trim();
-  if (!/^[!-~]+$/.test(given)) {
+  if (!/^[ -~]+$/.test(given)) {
     say(message, "tokenRefused"); // such characters cannot stand in the head of a request
     return;
   }
