@@ -16,8 +16,9 @@ from click.testing import Result
 from PIL import Image
 
 from captionlens.datasets.scenes import draw_scenes
+from captionlens.runtime import captioner
 from captionlens.runtime.caption import Caption
-from captionlens.runtime.captioner import Captioner, load
+from captionlens.runtime.captioner import load
 from helpers_cli import COMMAND, run_cli
 
 Run = Callable[..., Result]
@@ -249,14 +250,14 @@ def test_an_interrupted_run_leaves_no_half_result(
 ) -> None:
     output = tmp_path / "captions.json"
     output.write_text("old")
-    write = Captioner._to_caption
+    name_on = captioner._Photograph.name_on
 
-    def interrupted(self: Captioner, *arguments: object) -> Caption:
-        if arguments[1].name.endswith("3.png"):  # type: ignore[attr-defined]
+    def interrupted(photograph: captioner._Photograph, caption: Caption) -> Caption:
+        if photograph.name.endswith("3.png"):
             raise KeyboardInterrupt
-        return write(self, *arguments)  # type: ignore[arg-type]
+        return name_on(photograph, caption)
 
-    monkeypatch.setattr(Captioner, "_to_caption", interrupted)
+    monkeypatch.setattr(captioner._Photograph, "name_on", interrupted)
     result = run(photographs, "--format", "json", "-o", output, "--batch-size", "1", code=130)
     assert "captionlens: interrupted" in result.stderr
     assert output.read_text() == "old"

@@ -6,7 +6,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,7 +22,7 @@ from captionlens.runtime.region import Region
 from conftest import REPOSITORY
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
-from helpers_server import RunningServer, form, start_server
+from helpers_server import RunningServer, eventually, form, start_server
 
 PHOTOGRAPHS = sorted((REPOSITORY / "examples" / "photographs").glob("*.jpg"))
 CAT = next(path for path in PHOTOGRAPHS if path.stem == "cat").read_bytes()
@@ -52,15 +52,6 @@ def same(answer: Any, caption: captionlens.Caption) -> None:
         assert word["probability"] == pytest.approx(other["probability"], abs=1e-3)
         if "attention" in word:
             np.testing.assert_allclose(word["attention"], other["attention"], atol=1e-3)
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 20) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if holds():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_a_photograph_gets_the_caption_that_python_gives(server: RunningServer, captioner: Captioner) -> None:
@@ -388,9 +379,9 @@ def send_chunks(server: RunningServer, chunks: list[bytes]) -> str:
 
 
 def test_what_takes_too_long_is_given_up() -> None:
-    with start_server("--timeout", 0.6) as server:
+    with start_server("--timeout", 2, "--queue", 256) as server:
         server.caption(CAT)
-        body, headers = form(*[("cat.jpg", CAT)] * 64)
+        body, headers = form(*[("cat.jpg", CAT)] * 256)
         late = server.ask("POST", "/v1/caption/batch?beam=10", body, headers)
         assert late.status == 503 and late.problem == "too-late"
         assert eventually(lambda: server.metric("captionlens_queue_places") == 0)

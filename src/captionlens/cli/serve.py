@@ -98,12 +98,13 @@ def serve(
     except OSError as error:
         raise OptionError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
     logs.set_up(form, quiet=quiet)
-    shown = f"[{host}]" if ":" in host else host
-    click.echo(f"http://{shown}:{listening.getsockname()[1]}{root_path}/")
     if not quiet and not is_loopback(host) and settings.token is None:
         click.echo(
             "captionlens: everybody who reaches this address may use it (CAPTIONLENS_TOKEN asks for a token)", err=True
         )
+    run.end_well_on_signals()
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"http://{shown}:{listening.getsockname()[1]}{root_path}/")
     run.serve(captioner, settings, listening, proxy=proxy)
 
 

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -31,7 +31,7 @@ from captionlens.server.problems import Problem
 
 _Result = TypeVar("_Result")
 
-EXAMINING = 16  # places of the queue that a caption whose words are examined takes: it costs about as many captions
+EXAMINING = 16  # places of the queue that a caption takes whose words are examined: two more passes for each of them
 _READERS = 2  # threads that decode photographs and draw figures
 _MOST_RETRY_S = 60
 log = logging.getLogger(__name__)
@@ -82,7 +82,8 @@ class _Job:
             if not self.future.done():
                 settle()
 
-        self.loop.call_soon_threadsafe(if_awaited)
+        with suppress(RuntimeError):  # the loop has ended, and with it who waited
+            self.loop.call_soon_threadsafe(if_awaited)
 
 
 class Batcher:

@@ -4,6 +4,7 @@ import asyncio
 import math
 import signal
 import socket
+from types import FrameType
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -36,6 +37,19 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def end_well_on_signals() -> None:
+    """SIGINT and SIGTERM end the process with exit code 0: before it serves, and after.
+
+    While it serves, uvicorn takes them, finishes what has begun, and then raises them again for these handlers.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+
+
 def serve(captioner: Captioner, settings: Settings, listening: socket.socket, *, proxy: str | None = None) -> None:
     """Answer until SIGINT or SIGTERM comes; what has begun by then is finished.
 
@@ -60,9 +74,6 @@ def serve(captioner: Captioner, settings: Settings, listening: socket.socket, *,
         h11_max_incomplete_event_size=_HEAD_BYTES,
         backlog=settings.connections,
     )
-    # uvicorn stops when the signal comes, and raises it again when all is done: then there is nothing left to end.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
     uvicorn.Server(config).run(sockets=[listening])
 
 
