@@ -1,5 +1,6 @@
 """`captionlens extract`: grid features of a data set, into a feature store."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -21,6 +22,13 @@ from captionlens.cli.options import data_options, show_dataset
     help="Also every photograph with one of the phrases of BOXES blanked out, for the setting blanking.",
 )
 @click.option("--devices", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="Of computing; auto is bfloat16 where the processor has it.",
+)
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
 @click.pass_context
 def extract(
@@ -36,6 +44,7 @@ def extract(
     mirrored: bool,
     blanked: Path | None,
     devices: str,
+    precision: str,
     quiet: bool,
 ) -> None:
     """Run the frozen network over every photograph of DATASET once, into the feature store STORE.
@@ -44,9 +53,10 @@ def extract(
     """
     from captionlens.features.backbones import load_backbone
     from captionlens.features.extract import accelerator
-    from captionlens.features.extract import extract as run
+    from captionlens.features.extract import extract as extract_grids
 
     device = accelerator(devices)
+    bfloat16 = None if precision == "auto" else precision == "bf16"
     network = load_backbone(backbone, backbone_weights, image_size)
     if blanked is not None:  # a wrong folder is refused before the work
         from captionlens.training.blanking import blanked_cells, blanked_reader
@@ -54,17 +64,16 @@ def extract(
 
         cells = blanked_cells(blanked_reader(targets_reader(blanked, *network.grid)))
     read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
-    done = run(read.records, output, network, device=device, progress=not quiet)
+    run = partial(extract_grids, read.records, output, device=device, bfloat16=bfloat16, progress=not quiet)
+    done = run(network)
     for error in done.unreadable:
         click.echo(f"captionlens: {error}", err=True)
     parts = [("photographs", done)]
     if mirrored:
         # The backbone was fused on the way, and its fingerprint is that of the weights as loaded.
-        network = load_backbone(backbone, backbone_weights, image_size)
-        parts.append(("mirrored", run(read.records, output, network, device=device, mirrored=True, progress=not quiet)))
+        parts.append(("mirrored", run(load_backbone(backbone, backbone_weights, image_size), mirrored=True)))
     if blanked is not None:
-        network = load_backbone(backbone, backbone_weights, image_size)
-        parts.append(("blanked", run(read.records, output, network, device=device, blanked=cells, progress=not quiet)))
+        parts.append(("blanked", run(load_backbone(backbone, backbone_weights, image_size), blanked=cells)))
     if not quiet:
         for name, part in parts:
             click.echo(
