@@ -29,15 +29,15 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-import numpy as np
 from common import (
-    PHOTOGRAPHS,
+    add_photographs,
     fail,
     finish,
     machine,
     memory_mib,
     peak_memory_mib,
     per_second,
+    percentile,
     positive,
     reset_peak_memory,
     resized,
@@ -55,13 +55,7 @@ SIZES = {"224 px": (224, 224), "640 x 480": (640, 480), "12 megapixels": (4000, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Photographs to captions.")
-    parser.add_argument(
-        "--photographs",
-        type=Path,
-        default=PHOTOGRAPHS,
-        metavar="FOLDER",
-        help="of .jpg files (default: Flickr8k's in ../shared/data, or else the examples)",
-    )
+    add_photographs(parser)
     parser.add_argument("--count", type=positive, default=320, help="photographs of a folder (default: 320)")
     parser.add_argument("--large", type=positive, default=64, help="of them with 12 megapixels (default: 64)")
     parser.add_argument("--model", help="a model directory (default: the captioner that comes along)")
@@ -234,11 +228,6 @@ def endure(
         if number in (max(count // 10, 1), count):
             held.append(memory_mib())
     return {"photographs": count, "mib_after_a_tenth": held[0], "mib_at_the_end": held[-1], "ratio": held[-1] / held[0]}
-
-
-def percentile(times: Sequence[float], part: float) -> float:
-    """In milliseconds."""
-    return float(np.percentile(times, part)) * 1000
 
 
 def show(

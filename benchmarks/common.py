@@ -4,6 +4,7 @@ The benchmarks run on Linux. Nothing here imports torch before it is needed, so 
 does not count it in its peak memory.
 """
 
+import argparse
 import itertools
 import json
 import os
@@ -61,6 +62,24 @@ def positive(text: str) -> int:
     if value < 1:
         raise ValueError(f"{value} is less than 1")
     return value
+
+
+def add_photographs(parser: argparse.ArgumentParser) -> None:
+    """The option --photographs, a folder."""
+    parser.add_argument(
+        "--photographs",
+        type=Path,
+        default=PHOTOGRAPHS,
+        metavar="FOLDER",
+        help="of .jpg files (default: Flickr8k's in ../shared/data, or else the examples)",
+    )
+
+
+def percentile(times: Sequence[float], part: float) -> float:
+    """Of seconds, in milliseconds."""
+    import numpy as np
+
+    return float(np.percentile(times, part)) * 1000
 
 
 def seconds(function: Callable[[], object], repeats: int, warm_up: int = 1) -> list[float]:

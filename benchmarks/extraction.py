@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import (
-    PHOTOGRAPHS,
+    add_photographs,
     copy_rate,
     fail,
     finish,
@@ -65,13 +65,7 @@ def main() -> None:
     parser.add_argument(
         "--backbone", nargs="+", choices=BACKBONES, default=BACKBONES, help="one or several (default: both)"
     )
-    parser.add_argument(
-        "--photographs",
-        type=Path,
-        default=PHOTOGRAPHS,
-        metavar="FOLDER",
-        help="of .jpg files (default: Flickr8k's in ../shared/data, or else the examples)",
-    )
+    add_photographs(parser)
     parser.add_argument(
         "--count", type=positive, default=512, help="photographs; repeated if the folder has fewer (default: 512)"
     )

@@ -13,7 +13,6 @@ The clients run in this process and on the same cores as the service.
 
 import argparse
 import asyncio
-import os
 import re
 import signal
 import subprocess
@@ -26,8 +25,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from common import PHOTOGRAPHS, fail, finish, machine, memory_mib, per_second, positive, resized, seconds, table
+from common import (
+    add_photographs,
+    fail,
+    finish,
+    machine,
+    memory_mib,
+    per_second,
+    percentile,
+    positive,
+    resized,
+    seconds,
+    table,
+)
 
 import captionlens
 
@@ -37,13 +47,7 @@ _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="captionlens serve under load.")
-    parser.add_argument(
-        "--photographs",
-        type=Path,
-        default=PHOTOGRAPHS,
-        metavar="FOLDER",
-        help="of .jpg files (default: Flickr8k's in ../shared/data, or else the examples)",
-    )
+    add_photographs(parser)
     parser.add_argument("--count", type=positive, default=320, help="photographs a measurement (default: 320)")
     parser.add_argument("--clients", type=positive, default=16)
     parser.add_argument("--repeats", type=positive, default=5, help="measurements of each (default: 5)")
@@ -120,7 +124,7 @@ def service(options: argparse.Namespace) -> Iterator[tuple[subprocess.Popen[str]
     """The service as a process of its own, and its port."""
     command = [sys.executable, "-m", "captionlens", "serve", "--port", "0", "--quiet"]
     command += ["--queue", str(options.queue), "--batch-size", str(options.batch_size)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ})
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
@@ -237,11 +241,6 @@ async def open_loop(process: int, port: int, bodies: Sequence[bytes], rate: floa
     for connection in free:
         connection.close()
     return told
-
-
-def percentile(times: Sequence[float], part: float) -> float:
-    """In milliseconds."""
-    return float(np.percentile(times, part)) * 1000
 
 
 if __name__ == "__main__":

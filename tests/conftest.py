@@ -99,6 +99,23 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def captioner() -> Any:
+    """The captioner that comes along."""
+    import captionlens
+
+    return captionlens.load()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Any]:
+    """`captionlens serve` with its defaults."""
+    from helpers_server import start_server
+
+    with start_server() as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium, without a window, driven by Playwright."""

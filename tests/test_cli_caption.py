@@ -16,9 +16,9 @@ from click.testing import Result
 from PIL import Image
 
 from captionlens.datasets.scenes import draw_scenes
-from captionlens.runtime import captioner
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import load
+from captionlens.runtime.photograph import Photograph
 from helpers_cli import COMMAND, run_cli
 
 Run = Callable[..., Result]
@@ -250,14 +250,14 @@ def test_an_interrupted_run_leaves_no_half_result(
 ) -> None:
     output = tmp_path / "captions.json"
     output.write_text("old")
-    name_on = captioner._Photograph.name_on
+    name_on = Photograph.name_on
 
-    def interrupted(photograph: captioner._Photograph, caption: Caption) -> Caption:
+    def interrupted(photograph: Photograph, caption: Caption) -> Caption:
         if photograph.name.endswith("3.png"):
             raise KeyboardInterrupt
         return name_on(photograph, caption)
 
-    monkeypatch.setattr(captioner._Photograph, "name_on", interrupted)
+    monkeypatch.setattr(Photograph, "name_on", interrupted)
     result = run(photographs, "--format", "json", "-o", output, "--batch-size", "1", code=130)
     assert "captionlens: interrupted" in result.stderr
     assert output.read_text() == "old"

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-import captionlens
 from captionlens.errors import ModelError, OptionError
 from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.decoding import DecodingOptions
@@ -16,11 +15,6 @@ SEARCHES = [
     DecodingOptions(beam=3),
     DecodingOptions(temperature=1.5, seed=4),
 ]
-
-
-@pytest.fixture(scope="module")
-def captioner() -> Captioner:
-    return captionlens.load()
 
 
 @pytest.mark.parametrize("options", SEARCHES, ids=["greedy", "beam", "sampled"])

@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,17 +27,6 @@ PHOTOGRAPHS = sorted((REPOSITORY / "examples" / "photographs").glob("*.jpg"))
 CAT = next(path for path in PHOTOGRAPHS if path.stem == "cat").read_bytes()
 NASTY = "<img src=x onerror=alert(1)>;\t..\\..\\etc/passwd ünïcode 猫.jpg"
 NO_TEXT = "\udcff\udcfe.jpg"  # bytes that are no UTF-8
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    with start_server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def captioner() -> Captioner:
-    return captionlens.load()
 
 
 def same(answer: Any, caption: captionlens.Caption) -> None:

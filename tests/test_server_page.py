@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import captionlens
 from captionlens.attention import heatmap
 from captionlens.errors import DownloadError
 from captionlens.runtime.captioner import Captioner
@@ -52,17 +51,6 @@ TRANSFER = """([kind, files]) => {
 
 PIXELS = """(canvas) => [canvas.width, canvas.height,
     ...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data]"""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    with start_server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def captioner() -> Captioner:
-    return captionlens.load()
 
 
 @contextmanager

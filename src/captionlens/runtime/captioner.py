@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -17,9 +16,10 @@ from captionlens.errors import CaptionlensError, OptionError, UnreadableImage
 from captionlens.runtime.caption import Alternative, Caption, Word
 from captionlens.runtime.confidence import Calibration
 from captionlens.runtime.decoding import DecodingOptions, Hypothesis, Network, decode, force
-from captionlens.runtime.images import ImageSource, Preprocessing, describe_source
+from captionlens.runtime.images import ImageSource, Preprocessing
 from captionlens.runtime.model_directory import ModelDirectory
 from captionlens.runtime.onnx_network import OnnxNetwork
+from captionlens.runtime.photograph import Photograph
 from captionlens.runtime.region import Region, Within
 from captionlens.runtime.vocabulary import PAD, SPECIALS, START, UNK, Vocabulary, words
 
@@ -109,7 +109,7 @@ class Captioner:
             UnreadableImage: the photograph cannot be read.
             OptionError: see `caption_features`.
         """
-        photograph = _Photograph(source)
+        photograph = Photograph(source)
         features = self.encode(photograph.read(self.preprocessing)[None])
         caption = self.caption_features(
             features, options=options, prefix=prefix, region=region, alternatives=alternatives
@@ -152,7 +152,7 @@ class Captioner:
             raise OptionError("captions must be several texts; put a single one into a list")
         if not captions:
             return []
-        photograph = _Photograph(source)
+        photograph = Photograph(source)
         features = self.encode(photograph.read(self.preprocessing)[None])
         numbers = [self.vocabulary.encode(text) for text in captions]
         tokens = np.full((1, len(numbers), max(map(len, numbers))), PAD, np.int64)
@@ -195,7 +195,7 @@ class Captioner:
             return caption
         if caption.source is None:
             raise CaptionlensError("this caption does not know its photograph")
-        pixels = _Photograph(caption.source).read(self.preprocessing)
+        pixels = Photograph(caption.source).read(self.preprocessing)
         # Words that looked alike blank the same cells: every picture is encoded once.
         pairs = [attended_cells(map_) for map_ in caption.attention]
         blanks = {cells.tobytes(): cells for pair in pairs for cells in pair}
@@ -336,13 +336,13 @@ class Captioner:
 
     def _read_ahead(
         self, sources: Iterator[ImageSource], batch_size: int
-    ) -> Iterator[list[tuple["_Photograph", NDArray[np.uint8] | UnreadableImage]]]:
+    ) -> Iterator[list[tuple[Photograph, NDArray[np.uint8] | UnreadableImage]]]:
         """Photographs batch by batch, each with its pixels or its error."""
-        ahead: deque[tuple[_Photograph, Future[NDArray[np.uint8]]]] = deque()
+        ahead: deque[tuple[Photograph, Future[NDArray[np.uint8]]]] = deque()
         with ThreadPoolExecutor(4, thread_name_prefix="decode") as pool:
             while True:
                 for source in islice(sources, 2 * batch_size - len(ahead)):
-                    photograph = _Photograph(source)
+                    photograph = Photograph(source)
                     ahead.append((photograph, pool.submit(photograph.read, self.preprocessing)))
                 batch = [ahead.popleft() for _ in range(min(batch_size, len(ahead)))]
                 if not batch:
@@ -374,48 +374,6 @@ class Captioner:
             model=self.name,
             confidence=of_caption,
         )
-
-
-class _Photograph:
-    """A photograph and its name. A file object is read into bytes at once: the figure reads them again."""
-
-    def __init__(self, source: ImageSource) -> None:
-        self.name = describe_source(source)
-        self.source = source
-        self._error: UnreadableImage | None = None
-        if callable(getattr(source, "read", None)):
-            try:
-                self.source = _content(source)
-            except (OSError, ValueError) as error:
-                self._error = UnreadableImage(self.name, str(error))
-
-    def name_on(self, caption: Caption) -> Caption:
-        """The caption, as this photograph's."""
-        return replace(caption, path=self.name, source=self.source)
-
-    def read(self, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-        """The pixels (size, size, 3).
-
-        Raises:
-            UnreadableImage: the photograph cannot be read.
-        """
-        if self._error is not None:
-            raise self._error
-        try:
-            return preprocessing.read(self.source)
-        except UnreadableImage as error:
-            # Of bytes that came from a file object, only this class knows the name.
-            raise UnreadableImage(self.name, error.cause) from error
-
-
-def _content(file: Any) -> bytes:
-    """What is in a file object, from its beginning where it can be rewound, as Pillow reads it."""
-    with suppress(AttributeError, OSError):
-        file.seek(0)
-    content = file.read()
-    if not isinstance(content, bytes):
-        raise ValueError("is open as text, not in binary")
-    return content
 
 
 def _result(future: Future[NDArray[np.uint8]]) -> NDArray[np.uint8] | UnreadableImage:

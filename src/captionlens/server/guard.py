@@ -94,9 +94,8 @@ class Guard:
         origin = headers.get("origin")
         if origin in self.settings.allow_origins:
             return
-        if origin is not None and _host_name(_netloc(origin)) != _host_name(headers.get("host", "")):
-            raise Problem(problems.CROSS_SITE, "this page may not send photographs here (--allow-origin adds pages)")
-        if headers.get("sec-fetch-site") == "cross-site":
+        from_elsewhere = origin is not None and _host_name(_netloc(origin)) != _host_name(headers.get("host", ""))
+        if from_elsewhere or headers.get("sec-fetch-site") == "cross-site":
             raise Problem(problems.CROSS_SITE, "this page may not send photographs here (--allow-origin adds pages)")
 
     def _check_token(self, headers: Headers) -> None:

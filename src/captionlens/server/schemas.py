@@ -3,6 +3,7 @@
 Answers are TypedDicts: they describe the JSON that `Caption.to_dict` makes, in which what is not known is absent.
 """
 
+from dataclasses import replace
 from typing import Annotated, NotRequired
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -47,11 +48,9 @@ class Search(BaseModel):
     def wish(self, defaults: DecodingOptions) -> Wish:
         """The same, for the captioner."""
         chosen = {"beam": self.beam, "max_words": self.max_words}
-        given = {name: value for name, value in chosen.items() if value is not None}
-        options = DecodingOptions(
-            beam=given.get("beam", defaults.beam),
-            length_penalty=defaults.length_penalty,
-            max_words=given.get("max_words", defaults.max_words),
+        options = replace(
+            defaults,
+            **{name: value for name, value in chosen.items() if value is not None},
             temperature=self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,
@@ -76,9 +75,8 @@ class Guided(Search):
 
     def wish(self, defaults: DecodingOptions) -> Wish:
         """The same, for the captioner."""
-        plain = super().wish(defaults)
         region = None if self.region is None else Region.parse(self.region)
-        return Wish(plain.options, self.prefix, region, self.alternatives, self.faithfulness)
+        return replace(super().wish(defaults), prefix=self.prefix, region=region, faithfulness=self.faithfulness)
 
 
 class AlternativeWord(TypedDict):
