@@ -37,11 +37,11 @@ chromium:
 		|| echo "no chromium: tests in a browser will be skipped"
 
 page: $(CAPTIONING)
-	$(BIN)/python docs/browser/build.py build/browser
+	$(BIN)/python browser/build.py build/browser
 	@echo "See it with: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/browser"
 
 screenshots: $(DEVELOPMENT) chromium
-	CAPTIONLENS_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/test_server_page.py
+	CAPTIONLENS_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/server/test_page.py
 
 format: $(DEVELOPMENT)
 	$(BIN)/ruff check --fix .

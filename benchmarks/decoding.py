@@ -27,11 +27,11 @@ from common import EXAMPLES, finish, machine, peak_memory_mib, per_second, posit
 from torch import Tensor, nn
 
 import captionlens
+from captionlens.export.torch_network import TorchNetwork
 from captionlens.network import PRESETS, CaptioningNetwork, NetworkConfig
 from captionlens.runtime.decoding import DecodingOptions, Network, decode
 from captionlens.runtime.vocabulary import END, START
 from captionlens.training.module import VALIDATION_BATCH
-from captionlens.training.seam import TorchNetwork
 
 BEAMS = (1, 3, 5)
 VOCABULARY = 5004

@@ -22,10 +22,11 @@ from tqdm import tqdm
 import captionlens
 from captionlens.datasets import read_dataset
 from captionlens.datasets.phrases import PhrasedCaption, phrase_reader
+from captionlens.geometry.region import Region
 from captionlens.runtime.captioner import PACKAGED_MODEL, Captioner
 from captionlens.runtime.decoding import State, decode
 from captionlens.runtime.images import read_image
-from captionlens.runtime.region import Region, Within
+from captionlens.runtime.within import Within
 from captionlens.scoring.bootstrap import percentile_interval, resampled_totals
 
 WAYS = ("whole photograph", "attention kept to the box", "first state from inside, too", "cropped to the box")

@@ -18,11 +18,11 @@ from common import finish, machine, table
 import captionlens
 from captionlens.datasets import read_dataset
 from captionlens.datasets.records import Record
+from captionlens.export.rewriting import export_again, reopen
+from captionlens.export.torch_network import TorchNetwork
 from captionlens.runtime.captioner import PACKAGED_MODEL, Captioner
 from captionlens.runtime.model_directory import ModelDirectory
 from captionlens.scoring.scores import References, score_captions
-from captionlens.training.export import export_again, reopen
-from captionlens.training.seam import TorchNetwork
 
 SCORES = ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr-D")
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["fixtures_inception"]
+from helpers.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+pytest_plugins = ["helpers.inception"]
+
 
 # The camera is a made one: a green picture that moves.
 _CHROMIUM = [
@@ -55,11 +56,11 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Tests that change it work on a copy.
     """
     torch = pytest.importorskip("torch", reason="exporting a model needs torch")
+    from captionlens.export.writing import write_model
     from captionlens.features.backbones import load_backbone
     from captionlens.network import CaptioningNetwork, NetworkConfig
     from captionlens.runtime.decoding import DecodingOptions
     from captionlens.runtime.vocabulary import Vocabulary
-    from captionlens.training.export import write_model
 
     backbone = load_backbone("efficientnet_lite0")
     vocabulary = Vocabulary.build(["a red green blue white yellow circle square star cross is above beside the"])
@@ -110,7 +111,7 @@ def captioner() -> Any:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Any]:
     """`captionlens serve` with its defaults."""
-    from helpers_server import start_server
+    from helpers.server import start_server
 
     with start_server() as running:
         yield running

@@ -14,8 +14,8 @@ import click
 from captionlens.cli.options import device_options
 
 if TYPE_CHECKING:
-    from captionlens.attention.report import ReportEntry
     from captionlens.errors import FileError
+    from captionlens.outputs.html_report import ReportEntry
     from captionlens.runtime.caption import Caption
     from captionlens.runtime.captioner import Captioner
     from captionlens.runtime.decoding import DecodingOptions
@@ -157,7 +157,7 @@ def caption(
                 yield result
 
         if report is not None:
-            from captionlens.attention.report import write_report
+            from captionlens.outputs.html_report import write_report
 
             report.parent.mkdir(parents=True, exist_ok=True)
             entries = (_entry(result) for result in work())
@@ -292,8 +292,8 @@ def _write_figure(result: "Caption", folder: Path, taken: set[str]) -> str | Non
 
 
 def _entry(result: "Caption") -> "ReportEntry":
-    from captionlens.attention.report import ReportEntry
     from captionlens.errors import CaptionlensError
+    from captionlens.outputs.html_report import ReportEntry
 
     name = os.path.basename(result.path or "-")  # noqa: PTH119 (a name may end in a slash)
     from captionlens.outputs.formats import NOT_SURE

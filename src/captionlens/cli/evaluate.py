@@ -79,8 +79,8 @@ def evaluate(
     from captionlens.datasets.phrases import phrase_reader
     from captionlens.datasets.records import split_name
     from captionlens.scoring.coco_files import write_references, write_results
-    from captionlens.scoring.report import evaluate as run
-    from captionlens.scoring.report import image_id
+    from captionlens.scoring.evaluation import evaluate as run
+    from captionlens.scoring.evaluation import image_id
 
     changes: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "max_words": max_words}
     given = {name: value for name, value in changes.items() if value is not None}

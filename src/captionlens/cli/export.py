@@ -39,8 +39,9 @@ def export(
     RUN may be a model directory too: it is written anew, with the graphs of this version or with smaller weights.
     """
     from captionlens.datasets.reading import read_text
-    from captionlens.scoring.report import read_report
-    from captionlens.training.export import export_again, export_run
+    from captionlens.export.rewriting import export_again
+    from captionlens.scoring.evaluation import read_report
+    from captionlens.training.run_export import export_run
     from captionlens.training.run_folder import open_run
 
     show_messages(quiet)

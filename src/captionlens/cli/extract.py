@@ -59,8 +59,8 @@ def extract(
     bfloat16 = None if precision == "auto" else precision == "bf16"
     network = load_backbone(backbone, backbone_weights, image_size)
     if blanked is not None:  # a wrong folder is refused before the work
-        from captionlens.training.blanking import blanked_cells, blanked_reader
-        from captionlens.training.targets import targets_reader
+        from captionlens.datasets.blanked_phrases import blanked_cells, blanked_reader
+        from captionlens.datasets.phrase_targets import targets_reader
 
         cells = blanked_cells(blanked_reader(targets_reader(blanked, *network.grid)))
     read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)

@@ -78,10 +78,10 @@ def calibrate(
     The train split tells which photographs it knows, the other split how often its words are right. The table
     shows the expected calibration error, times 100, before and after; after is cross-validated.
     """
+    from captionlens.export.card import with_confidence
     from captionlens.runtime.captioner import load
     from captionlens.runtime.model_directory import add_calibration
-    from captionlens.scoring.calibrate import calibrate as run
-    from captionlens.training.card import with_confidence
+    from captionlens.scoring.confidence_fit import calibrate as run
 
     captioner = load(folder, threads=threads, device=device)
     read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from captionlens.datasets.records import SPLITS, Dataset, Problem, Record, count_captions
 from captionlens.errors import OptionError, UnreadableImage
 from captionlens.runtime.images import read_image
-from captionlens.runtime.vocabulary import words
+from captionlens.runtime.vocabulary import split_words
 
 LONGEST = 50  # words; a longer "caption" is nearly always a paragraph that got into the wrong column
 GRID_BYTES = 81 * 1280 * 2  # EfficientNet-Lite2's 9 x 9 grid of 1280 channels in half precision
@@ -201,7 +201,7 @@ def _overlong(records: Sequence[Record]) -> Iterator[Problem]:
     for record in records:
         for caption in record.captions:
             # The caption's length bounds its number of words, and spares the slow look at nearly all.
-            if len(caption) > LONGEST and (length := len(words(caption))) > LONGEST:
+            if len(caption) > LONGEST and (length := len(split_words(caption))) > LONGEST:
                 cause = f"a caption of {length} words: {caption[:60]}..."
                 yield Problem(str(record.image), cause, "overlong-caption")
 
@@ -219,4 +219,4 @@ def _coverage(by_split: dict[str, list[Record]], size: int) -> Coverage | None:
 
 
 def _count_words(records: Sequence[Record]) -> Counter[str]:
-    return Counter(word for record in records for caption in record.captions for word in words(caption))
+    return Counter(word for record in records for caption in record.captions for word in split_words(caption))

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from captionlens.datasets.fetch import FreeBytes, Patience, check_sum, fetch, fetch_text, free_disk
 from captionlens.datasets.sources import SOURCES, Archive, Source, known_source, mirror, on_mirror, parse_sums
 from captionlens.datasets.unpack import is_whole, unpack
 from captionlens.errors import DownloadError
+from captionlens.fetch import FreeBytes, Patience, check_sum, fetch, fetch_text, free_disk
 from captionlens.files import write_text
 
 HOME_VARIABLE = "CAPTIONLENS_DATA_HOME"

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from captionlens.attention.faithfulness import blank
 from captionlens.datasets.records import Record
 from captionlens.errors import OptionError, UnreadableImage
 from captionlens.features.backbones.base import Backbone, has_fast_bfloat16
 from captionlens.features.store import SHARD, FeatureStore, StoreIndex, photograph_key
+from captionlens.geometry.cells import blank
 from captionlens.memory import keep_freed_memory
 from captionlens.runtime.images import Preprocessing
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, linear
 
-from captionlens.network.captioner import Teacher
+from captionlens.network.captioning_network import Teacher
 
 try:
     from captionlens.network import kernels

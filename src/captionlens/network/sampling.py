@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from captionlens.network.captioner import CaptioningNetwork
+from captionlens.network.captioning_network import CaptioningNetwork
 from captionlens.network.config import NetworkConfig
 
 try:

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from captionlens.attention import figure, heatmap
-from captionlens.attention.faithfulness import Faithfulness
+from captionlens.drawing import figure, heatmap
 from captionlens.errors import CaptionlensError
+from captionlens.runtime.faithfulness import Faithfulness
 from captionlens.runtime.images import ImageSource, read_image
 
 

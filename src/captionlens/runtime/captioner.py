@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captionlens.attention.faithfulness import Faithfulness, attended_cells, blank
 from captionlens.errors import CaptionlensError, OptionError, UnreadableImage
+from captionlens.geometry.cells import attended_cells, blank
+from captionlens.geometry.region import Region
 from captionlens.runtime.caption import Alternative, Caption, Word
 from captionlens.runtime.confidence import Calibration
 from captionlens.runtime.decoding import DecodingOptions, Hypothesis, Network, decode, force
+from captionlens.runtime.faithfulness import Faithfulness
 from captionlens.runtime.images import ImageSource, Preprocessing
 from captionlens.runtime.model_directory import ModelDirectory
 from captionlens.runtime.onnx_network import OnnxNetwork
 from captionlens.runtime.photograph import Photograph
-from captionlens.runtime.region import Region, Within
-from captionlens.runtime.vocabulary import PAD, SPECIALS, START, UNK, Vocabulary, words
+from captionlens.runtime.vocabulary import PAD, SPECIALS, START, UNK, Vocabulary, split_words
+from captionlens.runtime.within import Within
 
 PACKAGED_MODEL = Path(__file__).parent.parent / "models" / "captionlens-base"
 _BLANKED_AT_ONCE = 16  # pictures of one photograph in a batch
@@ -161,7 +163,7 @@ class Captioner:
         log_probs, attention = (array[0] for array in self._force(self.network, features, tokens))
         results = []
         for row, text in enumerate(captions):
-            said = words(text)
+            said = split_words(text)
             probabilities = np.exp(log_probs[row, : len(said)])
             results.append(
                 Caption(
@@ -262,7 +264,7 @@ class Captioner:
 
     def _numbers(self, prefix: str) -> list[int]:
         numbers = self.vocabulary.encode(prefix)[1:-1]
-        for word, number in zip(words(prefix), numbers, strict=True):
+        for word, number in zip(split_words(prefix), numbers, strict=True):
             if number == UNK:
                 raise OptionError(f"prefix: the model does not know the word {word!r}")
         return numbers

@@ -19,7 +19,7 @@ _SEPARATORS = "\x1c\x1d\x1e\x1f"  # white space to Python, but not to the `token
 _TO_SPACE = str.maketrans(dict.fromkeys(FILTERED + _SEPARATORS, " "))
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """A caption's words: lower case, punctuation filtered, split at white space."""
     # Python alone has a lower-case sigma for the ends of words.
     return text.replace("Σ", "σ").lower().translate(_TO_SPACE).split()
@@ -48,7 +48,7 @@ class Vocabulary:
         """
         if size < 1:
             raise OptionError(f"size must be at least 1, got {size}")
-        counts = Counter(word for caption in captions for word in words(caption))
+        counts = Counter(word for caption in captions for word in split_words(caption))
         for special in SPECIALS:
             counts.pop(special, None)
         common = [word for word, count in counts.most_common(size) if count >= min_count]
@@ -65,7 +65,7 @@ class Vocabulary:
     def encode(self, caption: str) -> list[int]:
         """`<start>`, the words' numbers (unknown ones as `<unk>`), `<end>`."""
         # A caption that spells out a special token must not be able to end itself.
-        numbers = (self._numbers.get(word, UNK) for word in words(caption))
+        numbers = (self._numbers.get(word, UNK) for word in split_words(caption))
         return [START, *(UNK if number < UNK else number for number in numbers), END]
 
     def decode(self, numbers: Iterable[int]) -> list[str]:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captionlens.attention.boxes import coverage, in_a_box
 from captionlens.datasets.phrase_targets import phrase_of_words
 from captionlens.datasets.phrases import PhrasedCaption
-from captionlens.runtime.vocabulary import words as split_words
+from captionlens.geometry.boxes import coverage, in_a_box
+from captionlens.runtime.vocabulary import split_words
 from captionlens.scoring.bootstrap import percentile_interval, resampled_totals
 
 

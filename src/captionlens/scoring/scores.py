@@ -57,7 +57,7 @@ class References:
     @cached_property
     def words(self) -> dict[Hashable, list[list[str]]]:
         """The captions as BLEU and CIDEr-D count them."""
-        return {key: [split_words(tokens) for tokens in captions] for key, captions in self.tokens.items()}
+        return {key: [split_tokens(tokens) for tokens in captions] for key, captions in self.tokens.items()}
 
     @cached_property
     def cider(self) -> CiderD:
@@ -87,7 +87,7 @@ class References:
             raise OptionError("; ".join(problems))
 
 
-def split_words(tokens: list[str]) -> list[str]:
+def split_tokens(tokens: list[str]) -> list[str]:
     """Tokens as BLEU and CIDEr-D take them.
 
     The official scorers cut at any white space, so that a token with a no-break space inside (`1 1/2`) is two
@@ -104,7 +104,7 @@ def quick_cider(candidates: Mapping[Any, str], references: References) -> float:
         OptionError: candidates and references are not of the same photographs.
     """
     references.check_keys(candidates.keys())
-    captions = [split_words(references.tokenizer(candidates[key])) for key in references.tokens]
+    captions = [split_tokens(references.tokenizer(candidates[key])) for key in references.tokens]
     return float(references.cider.score_many(list(references.tokens), captions).mean())
 
 
@@ -139,7 +139,7 @@ def score_captions(
     references.check_keys(candidates.keys())
     keys = list(references.tokens)
     tokens = [references.tokenizer(candidates[key]) for key in keys]
-    words = [split_words(caption) for caption in tokens]
+    words = [split_tokens(caption) for caption in tokens]
 
     rouge = [rouge_l(caption, references.tokens[key]) for key, caption in zip(keys, tokens, strict=True)]
     cider = references.cider.score_many(keys, words)

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captionlens.errors import CaptionlensError
+from captionlens.geometry.region import Region
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.decoding import DecodingOptions
-from captionlens.runtime.region import Region
 from captionlens.server import problems
 from captionlens.server.metrics import Metrics
 from captionlens.server.problems import Problem

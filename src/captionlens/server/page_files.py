@@ -9,7 +9,7 @@ from importlib.resources.abc import Traversable
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from captionlens.attention.report import drawing_settings
+from captionlens.outputs.html_report import drawing_settings
 from captionlens.server import problems
 from captionlens.server.problems import Problem
 
@@ -34,7 +34,7 @@ class _File:
 def make_page_router() -> APIRouter:
     """GET /, /docs and /page/NAME."""
     own = {entry.name: _read(entry) for entry in resources.files("captionlens.server").joinpath("page").iterdir()}
-    template = resources.files("captionlens.attention").joinpath("report_template")
+    template = resources.files("captionlens.outputs").joinpath("report_template")
     files = own | {name: _read(template.joinpath(name)) for name in _SHARED}
     index, docs = files.pop("index.html"), files.pop("docs.html")
     router = APIRouter(include_in_schema=False)

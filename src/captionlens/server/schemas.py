@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from captionlens.errors import OptionError
+from captionlens.geometry.region import Region
 from captionlens.runtime.decoding import DecodingOptions
-from captionlens.runtime.region import Region
 from captionlens.server.batching import Wish
 from captionlens.server.settings import MOST_ALTERNATIVES, MOST_BEAM, MOST_WORDS
 

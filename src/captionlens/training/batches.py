@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from captionlens.datasets.blanked_phrases import BlankedPhrase
 from captionlens.datasets.mirroring import mirror_caption
+from captionlens.datasets.phrase_targets import CaptionTargets
 from captionlens.datasets.records import Record
 from captionlens.errors import OptionError
 from captionlens.features.store import photograph_key
 from captionlens.runtime.vocabulary import PAD, Vocabulary
-from captionlens.training.blanking import BlankedPhrase
 from captionlens.training.distributed import ALONE, Processes
-from captionlens.training.targets import CaptionTargets
 
 POOL = 32  # batches' worth of photographs that are shuffled together before sorting by length
 

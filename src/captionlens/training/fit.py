@@ -17,7 +17,9 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
 from captionlens.datasets import Dataset, Record
+from captionlens.datasets.blanked_phrases import BlankedReader, blanked_cells, blanked_reader
 from captionlens.datasets.mirroring import mirror_pairs
+from captionlens.datasets.phrase_targets import TargetsReader, targets_reader
 from captionlens.errors import DatasetError, OptionError, RunError
 from captionlens.features.backbones import Backbone
 from captionlens.features.backbones.base import Tail, has_fast_bfloat16
@@ -29,15 +31,13 @@ from captionlens.network import CaptioningNetwork
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.scoring.scores import References, quick_cider
 from captionlens.training.batches import CaptionedPhotographs
-from captionlens.training.blanking import BlankedReader, blanked_cells, blanked_reader
 from captionlens.training.callbacks import Keeper, Progress, plot_losses
 from captionlens.training.config import TrainingConfig
 from captionlens.training.distributed import ALONE, Processes
-from captionlens.training.export import export_run
 from captionlens.training.module import CaptioningModule
+from captionlens.training.run_export import export_run
 from captionlens.training.run_folder import RunFolder
 from captionlens.training.starting import load_starting_weights
-from captionlens.training.targets import TargetsReader, targets_reader
 from captionlens.training.tuning import starting_backbone
 
 log = logging.getLogger("captionlens")

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from captionlens.export.torch_network import TorchNetwork
 from captionlens.network import CaptioningNetwork
 from captionlens.network.loss import caption_loss, follow
 from captionlens.runtime.decoding import DecodingOptions, decode
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.batches import Batch, CaptionedPhotographs, LengthBatches, training_loader
-from captionlens.training.blanking import blanking_loss, word_log_probs
 from captionlens.training.config import SELF_CRITICAL, TrainingConfig
 from captionlens.training.distributed import ALONE, Processes
+from captionlens.training.objectives.blanking import blanking_loss, word_log_probs
 from captionlens.training.scheduled_sampling import share_of_own_words, with_own_words
-from captionlens.training.seam import TorchNetwork
 from captionlens.training.self_critical import Rewards, draw, self_critical_loss
 
 VALIDATION_BATCH = 50  # photographs

@@ -1,1 +1,0 @@
-"""Pictures of attention: maps over photographs, figures, one report for many photographs."""

@@ -1,0 +1,1 @@
+"""Pictures of attention: maps over photographs, and figures."""

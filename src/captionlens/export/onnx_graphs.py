@@ -1,0 +1,230 @@
+"""Networks as ONNX graphs whose weights are those of one safetensors file, in half precision or in eight bits.
+
+Each weight becomes an external initializer at its place in the file and a Cast to float32, with eight bits also a Mul
+with its scale. ONNX Runtime folds them when it loads: the weights lie on disk once, and computing stays in single
+precision.
+"""
+
+import json
+import logging
+import struct
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxscript.optimizer
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+
+from captionlens.errors import ModelError
+from captionlens.export.weights import SCALE
+from captionlens.features.backbones import Backbone
+from captionlens.files import write_bytes
+from captionlens.network import CaptioningNetwork
+
+OPSET = 20
+_TYPES = {"F16": TensorProto.FLOAT16, "F32": TensorProto.FLOAT, "I8": TensorProto.INT8}  # of safetensors, in ONNX
+
+
+class StartGraph(nn.Module):
+    """`CaptioningNetwork.start` as a forward."""
+
+    def __init__(self, network: CaptioningNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        """See `CaptioningNetwork.start`."""
+        return self.network.start(features)
+
+
+class StepGraph(nn.Module):
+    """`CaptioningNetwork.step` as a forward."""
+
+    def __init__(self, network: CaptioningNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor, memory: Tensor, keys: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """See `CaptioningNetwork.step`."""
+        return self.network.step(tokens, memory, keys, *state)
+
+
+class BackboneGraph(nn.Module):
+    """A backbone as a module of its own, so that its weights are named `backbone.*`."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) to grid features (B, L, D)."""
+        features: Tensor = self.backbone(images)
+        return features
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    offset: int  # bytes from the start of the file
+    length: int
+    shape: tuple[int, ...]
+    type: int  # of TensorProto
+
+
+def export_graphs(network: CaptioningNetwork, backbone: Backbone, folder: Path, weights: Path) -> None:
+    """Write `backbone.onnx`, `start.onnx` and `step.onnx` into `folder`.
+
+    Args:
+        network: in evaluation mode, its weights rounded as in `weights`.
+        backbone: likewise, and fused.
+        folder: for the graphs.
+        weights: the safetensors file, in the parent of `folder`.
+    """
+    places = _places(weights)
+    size = backbone.preprocessing.size
+    config = network.config
+    # Sizes of the examples: any that are neither 0 nor 1, which the exporter would bake in.
+    images = torch.zeros(2, 3, size, size)
+    features = torch.zeros(2, config.places, config.channels)
+    with torch.inference_mode():
+        memory, keys, *state = network.start(features)
+    examples = [torch.zeros(2, 3, config.units) for _ in state]
+    states = [f"state_{index}" for index in range(len(state))]
+    tokens = torch.ones(2, 3, dtype=torch.long)
+    memory, keys = torch.zeros_like(memory), torch.zeros_like(keys)
+    _export(BackboneGraph(backbone), (images,), ["images"], ["features"], folder, "backbone", places, weights.name)
+    _export(
+        StartGraph(network),
+        (features,),
+        ["features"],
+        ["memory", "keys", *states],
+        folder,
+        "start",
+        places,
+        weights.name,
+    )
+    _export(
+        StepGraph(network),
+        (tokens, memory.clone(), keys.clone(), *examples),
+        ["tokens", "memory", "keys", *states],
+        ["log_probs", "attention", *(f"next_{name}" for name in states)],
+        folder,
+        "step",
+        places,
+        weights.name,
+    )
+
+
+def _export(
+    module: nn.Module,
+    examples: Sequence[Tensor],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    folder: Path,
+    name: str,
+    places: dict[str, _Place],
+    weights_name: str,
+) -> None:
+    photographs = torch.export.Dim("photographs")
+    hypotheses = torch.export.Dim("hypotheses")
+    shapes: list[Any] = [{0: photographs} for _ in inputs]
+    if name == "step":
+        # Fewer places than the grid has: attention that is kept to a part of the photograph.
+        some = {0: photographs, 1: torch.export.Dim("places")}
+        each = {0: photographs, 1: hypotheses}
+        shapes = [each, some, some, tuple(each for _ in inputs[3:])]  # the states are one argument of the forward
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's exporter about itself
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision's operators are not needed
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(examples),
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=shapes,
+            opset_version=OPSET,
+            optimize=False,
+            verbose=False,
+        )
+        assert program is not None
+        graph = _fold(program.model_proto, places)
+    _refer_to_weights(graph, places, f"../{weights_name}")
+    graph.doc_string = ""
+    for node in graph.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    del graph.graph.value_info[:]
+    del graph.graph.metadata_props[:]
+    content = graph.SerializeToString()
+    write_bytes(folder / f"{name}.onnx", content)
+
+
+def _fold(model: onnx.ModelProto, places: dict[str, _Place]) -> onnx.ModelProto:
+    """Simplify a graph without touching its weights: a folded weight would lie in the graph a second time."""
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in places]
+    others = [tensor for tensor in model.graph.initializer if tensor.name not in places]
+    inputs = list(model.graph.input)
+    # For the time being the weights are inputs, of which nothing is known.
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(others)
+    model.graph.input.extend(
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in weights
+    )
+    graph: onnx.ModelProto = onnxscript.optimizer.optimize(model)
+    del graph.graph.input[:]
+    graph.graph.input.extend(inputs)
+    graph.graph.initializer.extend(weights)
+    return graph
+
+
+def _refer_to_weights(model: onnx.ModelProto, places: dict[str, _Place], location: str) -> None:
+    """Replace initializers that are in the weights file by references into it, made float32."""
+    unpacking = []
+    kept = []
+    for tensor in model.graph.initializer:
+        place = places.get(tensor.name)
+        if place is None:
+            kept.append(tensor)
+            continue
+        if tuple(tensor.dims) != place.shape:
+            raise ModelError(location, f"holds {tensor.name} as {place.shape}, the graph wants {tuple(tensor.dims)}")
+        packed, scale = f"{tensor.name}.packed", f"{tensor.name}{SCALE}"
+        kept.append(_external(packed, place, location))
+        if scale in places:
+            whole = f"{tensor.name}.whole"
+            kept.append(_external(scale, places[scale], location))
+            unpacking.append(helper.make_node("Cast", [packed], [whole], to=TensorProto.FLOAT))
+            unpacking.append(helper.make_node("Mul", [whole, scale], [tensor.name]))
+        else:
+            unpacking.append(helper.make_node("Cast", [packed], [tensor.name], to=TensorProto.FLOAT))
+    nodes = [*unpacking, *model.graph.node]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(kept)
+    model.graph.node.extend(nodes)
+
+
+def _external(name: str, place: _Place, location: str) -> TensorProto:
+    """An initializer that lies in the weights file."""
+    tensor = TensorProto(name=name, data_type=place.type, dims=place.shape)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", place.offset), ("length", place.length)):
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def _places(path: Path) -> dict[str, _Place]:
+    """Where each tensor lies in a safetensors file: 8 bytes of header length, the header in JSON, the data."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    places = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            places[name] = _Place(8 + length + begin, end - begin, tuple(entry["shape"]), _TYPES[entry["dtype"]])
+    return places

@@ -1,0 +1,52 @@
+"""A box in a photograph, and the places of a grid of attention that lie in it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captionlens.errors import OptionError
+from captionlens.geometry.boxes import coverage
+
+_SIDES = ("left", "top", "right", "bottom")
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A box in a photograph, its sides as fractions of width and height, from the upper left corner.
+
+    Raises:
+        OptionError: a side is outside [0, 1], or the box holds nothing.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def __post_init__(self) -> None:
+        for side in _SIDES:
+            if not 0 <= getattr(self, side) <= 1:  # nan neither
+                raise OptionError(f"region: {side} must be in [0, 1], got {getattr(self, side)}")
+        if not (self.left < self.right and self.top < self.bottom):
+            raise OptionError("region: left must be less than right, and top less than bottom")
+
+    @classmethod
+    def parse(cls, text: str) -> "Region":
+        """A region from `left,top,right,bottom`.
+
+        Raises:
+            OptionError: that is not what the text is.
+        """
+        try:
+            left, top, right, bottom = map(float, text.split(","))
+        except ValueError:
+            raise OptionError(f"region must be {','.join(_SIDES)}, four fractions, got {text!r}") from None
+        return cls(left, top, right, bottom)
+
+    def places(self, rows: int, columns: int) -> NDArray[np.int64]:
+        """The cells of a grid, by rows, of which at least half lies in the box; where there is none, those it covers
+        most."""
+        box = np.array([[self.left, self.top, self.right, self.bottom]])
+        covered = coverage(box, rows, columns).ravel()
+        return np.flatnonzero(covered >= min(0.5, float(covered.max())))

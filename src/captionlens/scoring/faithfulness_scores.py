@@ -1,0 +1,77 @@
+"""Whether what the words of captions looked at mattered to them, over a data set; see `attention.faithfulness`."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from captionlens.datasets.phrases import PhrasedCaption
+from captionlens.runtime.caption import Word
+from captionlens.runtime.faithfulness import Faithfulness
+from captionlens.scoring.bootstrap import percentile_interval, resampled_totals
+from captionlens.scoring.grounding import boxes_by_name, singular
+
+# Words that grammar asks for, whatever a picture shows: articles, pronouns, conjunctions, auxiliaries, and the
+# prepositions that say least of where things are.
+FUNCTION_WORDS = frozenset({
+    "a", "an", "the", "this", "that", "these", "those", "his", "her", "hers", "its", "their", "he", "she", "it", "they",
+    "him", "them", "who", "which", "there", "and", "or", "but", "while", "as", "is", "are", "was", "were", "be", "been",
+    "being", "am", "has", "have", "had", "do", "does", "to", "of", "in", "on", "at", "with", "by", "for", "from",
+})  # fmt: skip
+
+
+def function_words(words: Sequence[Word]) -> list[Faithfulness]:
+    """Of the words that grammar asks for and that were examined, what came out."""
+    return [word.faithfulness for word in words if word.faithfulness and word.text in FUNCTION_WORDS]
+
+
+def content_words(words: Sequence[Word]) -> list[Faithfulness]:
+    """Of all other words that were examined, what came out."""
+    return [word.faithfulness for word in words if word.faithfulness and word.text not in FUNCTION_WORDS]
+
+
+def named_nouns(words: Sequence[Word], references: Iterable[PhrasedCaption]) -> list[Faithfulness]:
+    """Of the examined words that people named and boxed in the photograph too, what came out; as `grounding.score_own`
+    matches them."""
+    named = boxes_by_name(references)
+    return [word.faithfulness for word in words if word.faithfulness and singular(word.text) in named]
+
+
+def summarise(photographs: Sequence[Sequence[Faithfulness]], *, intervals: bool = True) -> dict[str, Any]:
+    """Means over all words, with 95 % bootstrap intervals over photographs.
+
+    Args:
+        photographs: of each, its words.
+        intervals: add them.
+
+    Returns:
+        `words`, and unless there are none: `falls_more`, the share of words whose probability falls more without what
+        they looked at than without the control; `fall` and `control_fall`, the mean falls of the probability;
+        `depends_on_picture`, the share of words that do; and `intervals`.
+    """
+    statistics = np.array(
+        [
+            [
+                sum(word.falls_more for word in words),
+                sum(word.fall for word in words),
+                sum(word.control_fall for word in words),
+                sum(word.depends_on_picture for word in words),
+                len(words),
+            ]
+            for words in photographs
+            if words
+        ],
+        np.float64,
+    ).reshape(-1, 5)
+    total = statistics.sum(0)
+    summary: dict[str, Any] = {"words": int(total[4])}
+    if not len(statistics):
+        return summary
+    names = ("falls_more", "fall", "control_fall", "depends_on_picture")
+    summary |= {name: float(value / total[4]) for name, value in zip(names, total[:4], strict=True)}
+    if intervals:
+        totals = resampled_totals(statistics)
+        summary["intervals"] = {
+            name: list(percentile_interval(totals[:, column] / totals[:, 4])) for column, name in enumerate(names)
+        }
+    return summary

@@ -1,0 +1,131 @@
+"""A training run becomes a model directory."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+
+from captionlens.errors import CaptionlensError, RunError
+from captionlens.export.card import terms_of
+from captionlens.export.writing import write_model
+from captionlens.features.backbones import Backbone
+from captionlens.network import CaptioningNetwork
+from captionlens.runtime.decoding import DecodingOptions
+from captionlens.runtime.model_directory import drafted
+from captionlens.runtime.vocabulary import Vocabulary
+from captionlens.training.run_folder import RunFolder, open_run
+from captionlens.training.tuning import TAIL, tuned_backbone
+
+log = logging.getLogger("captionlens")
+
+
+def export_run(
+    run: RunFolder,
+    model: Path | None = None,
+    *,
+    name: str | None = None,
+    licence: str | None = None,
+    beam: int | None = None,
+    weights: str = "half",
+    report: Mapping[str, Any] | None = None,
+    notes: str = "",
+    examples: Sequence[Path] = (),
+) -> Path:
+    """Write the kept epoch of a run as a model directory.
+
+    The weights are rounded to what the directory keeps; captions, log-probabilities and attention of the torch network
+    with these weights are compared with ONNX Runtime's, and a difference keeps the directory from appearing.
+
+    Args:
+        run: a run with at least one finished epoch.
+        model: the directory to write, by default `model` in the run folder; an earlier export is replaced.
+        name: of the model, by default "captionlens-" and the preset.
+        licence: under which the model may be used, for its card; by default the data set's known terms.
+        beam: that the captioner searches with unless a call says otherwise; by default that of the run's validation.
+        weights: how they are kept, see `training.weights`: "half" or "int8".
+        report: of `captionlens evaluate`, whose scores the card then shows.
+        notes: in Markdown, at the end of the card: what else users should know.
+        examples: photographs to compare both networks on; made-up ones where there are none.
+
+    Raises:
+        RunError: there is nothing to export.
+        ModelError: the folder holds something else, or the export does not do what the network does.
+    """
+    model = model or run.path / "model"
+    name = name or f"captionlens-{run.config.preset}"
+    with drafted(model) as draft:
+        network, vocabulary, backbone = load_best(run)
+        write_model(
+            draft,
+            network,
+            vocabulary,
+            backbone,
+            name=name,
+            decoding=DecodingOptions(
+                beam=run.config.beam if beam is None else beam,
+                length_penalty=run.config.length_penalty,
+                max_words=min(run.config.max_words, 30),
+            ),
+            history={
+                "trained_on": run.data.dataset_name,
+                "licence": licence or terms_of(run.data.dataset_name),
+                "training": run.config.to_dict(),
+                "training_before": _steps_before(run),
+                "best_epoch": json.loads((run.path / "best.json").read_text()),
+                "evaluation": _evaluation(report) if report else None,
+            },
+            weights=weights,
+            notes=notes,
+            examples=examples,
+        )
+    log.info("wrote the model to %s", model)
+    return model
+
+
+def _steps_before(run: RunFolder) -> list[dict[str, Any]]:
+    """Settings of the runs that this one goes on from, the first first, as far as they are still there."""
+    steps: list[dict[str, Any]] = []
+    while run.data.from_run:
+        try:
+            run = open_run(Path(run.data.from_run))
+        except CaptionlensError as error:
+            log.warning("the model does not tell of an earlier step of its training: %s", error)
+            break
+        steps.insert(0, run.config.to_dict())
+    return steps
+
+
+def _evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model keeps of its evaluation report: all but the captions and what was left out."""
+    names = ("dataset", "split", "photographs", "decoding", "scores", "intervals", "grounding", "faithfulness")
+    return {name: _without_lists(report[name]) for name in names if name in report}
+
+
+def _without_lists(part: Any) -> Any:
+    """A part of a report without the photographs that were left out."""
+    if not isinstance(part, Mapping):
+        return part
+    return {name: _without_lists(value) for name, value in part.items() if name != "left_out"}
+
+
+def load_best(run: RunFolder) -> tuple[CaptioningNetwork, Vocabulary, Backbone]:
+    """The kept epoch's network, in evaluation mode, its words, and the backbone that makes its grids.
+
+    Raises:
+        RunError: the run has no finished epoch.
+    """
+    path = run.path / "best.safetensors"
+    if not path.exists():
+        raise RunError(run.path, "has no best.safetensors: it was never trained to the end of an epoch")
+    vocabulary = Vocabulary.load(run.path / "tokenizer.json")
+    backbone = tuned_backbone(run)
+    rows, columns = backbone.grid
+    network = CaptioningNetwork(
+        run.config.network_config(vocabulary=len(vocabulary), rows=rows, columns=columns, channels=backbone.channels)
+    )
+    kept = safetensors.torch.load_file(path)
+    network.load_state_dict({name: tensor for name, tensor in kept.items() if not name.startswith(TAIL)})
+    return network.eval(), vocabulary, backbone

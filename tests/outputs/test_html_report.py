@@ -1,0 +1,245 @@
+"""The HTML report: self-contained, safe whatever things are called, and alive in a browser."""
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captionlens.drawing import heatmap
+from captionlens.outputs.html_report import ReportEntry, html_report, write_report
+from captionlens.runtime.faithfulness import Faithfulness
+
+NASTY = "<img src=x onerror=alert(1)>\"'&</script><script>alert(2)</script>.jpg"
+
+
+def entry(name="photo.jpg", words=("a", "dog"), image=None, **more):
+    attention = np.full((len(words), 3, 4), 0.1 / 11, np.float32)
+    for number in range(len(words)):
+        attention[number].flat[5 * number % 12] = 0.9
+    image = image or Image.new("RGB", (600, 450), (80, 120, 90))
+    certainties = list(np.linspace(0.99, 0.05, len(words)))
+    return ReportEntry(name, image, list(words), certainties, attention, **more)
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes, and the text inside scripts, styles and the rest."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.inside, self._open = [], {"script": "", "style": ""}, []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] in self.inside:
+            self.inside[self._open[-1]] += data
+        else:
+            self.text += data
+
+    def all(self, tag, css=None):
+        wanted = [attributes for found, attributes in self.found if found == tag]
+        return [a for a in wanted if css is None or css in a.get("class", "").split()]
+
+
+def test_everything_from_outside_is_text():
+    nasty = entry(NASTY, (NASTY, "dog"), references=[NASTY])
+    failed = ReportEntry(NASTY, error=NASTY)
+    elements = Elements(html_report([nasty, failed], title=NASTY, model=NASTY, decoding=NASTY))
+    assert len(elements.all("script")) == 1
+    assert "alert" not in elements.inside["script"]
+    assert [a["src"][:22] for a in elements.all("img")] == ["data:image/jpeg;base64"]
+    assert not any(name.startswith("on") for _, attributes in elements.found for name in attributes)
+    assert not any("style" in attributes for _, attributes in elements.found)
+    # title and h1, model, decoding; name, word, reference; name and message of the failure
+    assert elements.text.count(NASTY) == 9
+    assert elements.all("img")[0]["alt"] == f"{NASTY} dog"
+
+
+def test_the_policy_allows_exactly_the_script_and_style_in_the_file():
+    text = html_report([entry()])
+    elements = Elements(text)
+    policy = next(a["content"] for a in elements.all("meta") if "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    for kind in ("script", "style"):
+        digest = base64.b64encode(hashlib.sha256(elements.inside[kind].encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    assert not re.search(r"https?:|//[a-z]+\.", text.replace("base64,", ""), re.IGNORECASE)
+
+
+def test_maps_travel_as_bytes():
+    one = entry(words=("a", "dog", "runs"))
+    elements = Elements(html_report([one]))
+    buttons = elements.all("button", "word")
+    (caption,) = elements.all("div", "caption")
+    assert (caption["data-rows"], caption["data-columns"]) == ("3", "4")
+    for button, map_ in zip(buttons, one.attention, strict=True):
+        cells = np.frombuffer(base64.b64decode(button["data-map"]), np.uint8).reshape(3, 4)
+        decoded = cells / 255 * float(button["data-peak"]) / 12
+        assert np.abs(decoded - map_).max() < 0.9 / 255
+    assert buttons[0]["data-told"] == "a · 99% sure · looked most at the upper left"
+    assert [button["class"] for button in buttons] == ["word p4", "word p2", "word p0"]
+
+
+def test_words_that_did_not_depend_on_the_picture_are_marked():
+    examined = [Faithfulness(0.99, 0.97, 0.98), Faithfulness(0.05, 0.01, 0.04)]
+    elements = Elements(html_report([entry(faithfulness=examined)], examined=True))
+    a, dog = elements.all("button", "word")
+    assert a["class"].split() == ["word", "p4", "unseen"]
+    assert a["title"] == "did not depend on the picture"
+    told = a["data-told"].split(" · ")
+    assert told[-2] == "probability 99%, 97% without what it looked at, 98% without as much elsewhere"
+    assert told[-1] == "did not depend on the picture"
+    assert dog["class"].split() == ["word", "p0"]
+    assert "title" not in dog
+    assert dog["data-told"].endswith(" · probability 5%, 1% without what it looked at, 4% without as much elsewhere")
+    assert "Grey and dotted: did not depend on the picture." in elements.text
+    plain = html_report([entry()])
+    assert "did not depend" not in plain
+    assert "without what" not in plain
+
+
+def test_odd_entries():
+    wordless = ReportEntry("plain.jpg", Image.new("L", (10, 10)))
+    zeros = ReportEntry("z.jpg", Image.new("RGBA", (2000, 10)), ["a"], [1.0], np.zeros((1, 2, 2), np.float32))
+    failed = ReportEntry("gone.jpg", error="gone.jpg: no such file")
+    undecodable = entry("caf\udce9.jpg", score=0.51234)
+    text = html_report(iter([wordless, zeros, failed, undecodable]))
+    text.encode()
+    elements = Elements(text)
+    assert "The caption has no words." in elements.text
+    assert "gone.jpg: no such file" in elements.text
+    assert "caf?.jpg" in elements.text
+    assert "Score 0.512" in elements.text
+    assert "3 photographs with captions; 1 could not be read." in elements.text
+    assert [(a["width"], a["height"]) for a in elements.all("img")][1] == ("480", "2")
+
+
+def test_an_empty_report_is_a_report():
+    assert "0 photographs with captions." in Elements(html_report([])).text
+
+
+def test_entries_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="neither a photograph nor an error"):
+        ReportEntry("a.jpg")
+    with pytest.raises(ValueError, match="1 words, 0 certainties and 0 maps"):
+        ReportEntry("a.jpg", Image.new("RGB", (4, 4)), ["dog"])
+    with pytest.raises(ValueError, match="2 words, 1 examined"):
+        entry(faithfulness=[Faithfulness(0.5, 0.5, 0.5)])
+
+
+def test_writing_streams_and_equals_the_text(tmp_path):
+    path = tmp_path / "report.html"
+    alive = []
+
+    def entries():
+        for number in range(3):
+            alive.append(next(tmp_path.iterdir()).stat().st_size)  # the file under construction
+            yield entry(f"{number}.jpg", image=Image.effect_noise((480, 480), 90))
+
+    write_report(path, entries(), model="m")
+    assert alive[0] < alive[2] - 10_000  # the first entry was on its way before the third was asked for
+    assert re.findall(r"\d\.jpg", Elements(path.read_text("utf-8")).text) == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_no_report_is_left_when_an_entry_fails(tmp_path):
+    def entries():
+        yield entry()
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        write_report(tmp_path / "report.html", entries())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def page(browser, tmp_path):
+    words = ("a", "dog", "on", "grass")
+    photograph = Image.effect_noise((400, 300), 60).convert("RGB")
+    entries = [entry(NASTY, words, photograph), ReportEntry(NASTY, error="no"), entry("b", ("cat",))]
+    write_report(tmp_path / "report.html", entries, title=NASTY, model="m")
+    opened = browser.new_page()
+    complaints = []
+    opened.on("console", lambda message: complaints.append(message.text))
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.goto((tmp_path / "report.html").as_uri())
+    yield opened
+    opened.close()
+    assert complaints == []  # neither errors nor violations of the policy
+
+
+def shown(page):
+    return page.locator(".word.shown").all_inner_texts()
+
+
+def canvas(page):
+    """RGBA (height, width, 4) of the first entry's canvas."""
+    script = """() => { const c = document.querySelector('.picture canvas');
+        return [c.width, c.height, [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]]; }"""
+    width, height, values = page.evaluate(script)
+    return np.array(values).reshape(height, width, 4)
+
+
+def test_the_browser_draws_the_map_that_the_overlay_draws(page):
+    word = page.locator(".word").nth(1)
+    word.hover()
+    assert shown(page) == ["dog"]
+    drawn = canvas(page)
+    height, width = drawn.shape[:2]
+    marked = heatmap.strength(entry().attention[1], (width, height))
+    assert np.abs(drawn[..., :3] - heatmap.colours(marked)).max() < 8  # bytes a cell, premultiplied alpha
+    faintest, strongest = heatmap.HEAT_OPACITY
+    assert np.abs(drawn[..., 3] / 255 - (faintest + (strongest - faintest) * marked**2)).max() < 0.02
+    page.mouse.move(0, 0)
+    assert shown(page) == []
+
+
+def test_keys_walk_through_the_words(page):
+    page.keyboard.press("Tab")
+    assert shown(page) == ["a"]
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert shown(page) == ["on"]
+    assert page.locator(".told").first.inner_text().startswith("on · ")
+    page.keyboard.press("End")
+    assert shown(page) == ["grass"]
+    page.keyboard.press("Home")
+    assert shown(page) == ["a"]
+    page.keyboard.press("Tab")  # one stop a caption: on to the button
+    assert page.evaluate("document.activeElement.className") == "play"
+    assert shown(page) == []
+
+
+def test_a_tap_holds_a_word_and_escape_lets_go(page):
+    word = page.locator(".word").nth(2)
+    word.click()
+    page.mouse.move(0, 0)
+    assert shown(page) == ["on"]
+    assert word.get_attribute("aria-pressed") == "true"
+    page.keyboard.press("Escape")
+    assert shown(page) == []
+
+
+def test_play_walks_through_the_words_and_stops(page):
+    page.clock.install()
+    play = page.locator(".play").first
+    play.click()
+    seen = []
+    for _ in range(4):
+        seen += shown(page)
+        page.clock.run_for(900)
+    assert seen == ["a", "dog", "on", "grass"]
+    assert shown(page) == []
+    assert play.inner_text() == "Play"

@@ -1,0 +1,239 @@
+"""Reading photographs: every kind comes out upright and RGB."""
+
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from captionlens.errors import UnreadableImage
+from captionlens.runtime.images import describe_source, read_image
+from helpers.images import ORIENTATION, assert_near, encoded, pixels_of, png, quadrants
+
+# What EXIF says of the way the stored picture is to be shown: its row 0 is the visual ..., column 0 the ...
+UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a.transpose(1, 0, 2)[:, ::-1],
+    7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda a: a.transpose(1, 0, 2)[::-1],
+}
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int, form: str) -> None:
+    stored = quadrants()
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    wanted = UPRIGHT[orientation](np.asarray(stored).astype(np.int64))
+    image = read_image(encoded(stored, form, exif=exif))
+    assert_near(image, wanted, tolerance=30)
+    assert image.getexif().get(ORIENTATION, 1) == 1
+
+
+def test_a_nonsensical_orientation_is_ignored() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 99
+    assert_near(read_image(encoded(quadrants(), "JPEG", exif=exif)), np.asarray(quadrants()), 30)
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP"])
+def test_lossless_formats_keep_every_pixel(form: str) -> None:
+    options = {"lossless": True} if form == "WEBP" else {}
+    np.testing.assert_array_equal(pixels_of(read_image(encoded(quadrants(), form, **options))), np.asarray(quadrants()))
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P"])
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "BMP"])
+def test_grey_bilevel_and_palette(mode: str, form: str) -> None:
+    image = quadrants().convert(mode)
+    np.testing.assert_array_equal(pixels_of(read_image(encoded(image, form))), np.asarray(image.convert("RGB")))
+
+
+def test_grey_jpeg() -> None:
+    image = quadrants().convert("L")
+    assert_near(read_image(encoded(image, "JPEG")), np.asarray(image.convert("RGB")))
+
+
+def test_cmyk_jpeg() -> None:
+    assert_near(read_image(encoded(quadrants().convert("CMYK"), "JPEG", quality=95)), np.asarray(quadrants()), 20)
+
+
+def test_transparency_is_laid_over_white() -> None:
+    rgba = np.zeros((4, 4, 4), np.uint8)
+    rgba[..., 0] = 200
+    rgba[:2, :, 3] = 255  # opaque above, half-transparent and transparent below
+    rgba[2, :, 3] = 128
+    image = pixels_of(read_image(encoded(Image.fromarray(rgba), "PNG")))
+    assert (image[:2] == (200, 0, 0)).all()
+    white = 255 * (1 - 128 / 255)
+    np.testing.assert_allclose(image[2, 0], [200 * 128 / 255 + white, white, white], atol=1)
+    assert (image[3] == 255).all()
+
+
+def test_grey_with_alpha_is_laid_over_white() -> None:
+    grey_alpha = np.zeros((2, 3, 2), np.uint8)
+    grey_alpha[0, :, 1] = 255
+    image = Image.merge("LA", [Image.fromarray(grey_alpha[..., channel]) for channel in (0, 1)])
+    found = pixels_of(read_image(encoded(image, "PNG")))
+    assert (found[0] == 0).all()
+    assert (found[1] == 255).all()
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB", "1"])
+def test_a_transparent_colour_is_laid_over_white(mode: str) -> None:
+    black = Image.new("RGB", (6, 6))
+    black.paste((255, 0, 0), (0, 0, 3, 6))
+    image = black.convert(mode) if mode != "P" else black.quantize(4)
+    hidden = image.getpixel((5, 5))
+    found = pixels_of(read_image(encoded(image, "PNG", transparency=hidden)))
+    assert (found[:, 3:] == 255).all()
+    assert (found[:, :3].sum(-1) < 3 * 255).all() or mode == "1"
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_keeps_its_greys(form: str) -> None:
+    deep = np.linspace(0, 65535, 64).reshape(4, 16).astype(np.uint16)
+    image = Image.fromarray(deep)
+    assert image.mode == "I;16"
+    found = pixels_of(read_image(encoded(image, form)))
+    wanted = np.rint(deep / 257).astype(np.int64)
+    np.testing.assert_array_equal(found, np.repeat(wanted[..., None], 3, axis=-1))
+
+
+def test_sixteen_bit_grey_is_turned_upright() -> None:
+    deep = np.linspace(0, 65535, 6).reshape(2, 3).astype(np.uint16)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    found = pixels_of(read_image(encoded(Image.fromarray(deep), "PNG", exif=exif)))
+    np.testing.assert_array_equal(found[..., 0], np.rint(deep / 257).T[:, ::-1])
+
+
+def test_sixteen_bit_colour() -> None:
+    deep = np.array([[[65535, 0, 32896], [257, 514, 0]]], ">u2")
+    found = pixels_of(read_image(png(2, 1, 16, 2, b"\0" + deep.tobytes())))
+    np.testing.assert_array_equal(found, deep.astype(np.int64) // 257)
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0])
+def test_float_tiff(scale: float) -> None:
+    values = (np.linspace(0, 1, 12).reshape(3, 4) * scale).astype(np.float32)
+    found = pixels_of(read_image(encoded(Image.fromarray(values), "TIFF")))
+    np.testing.assert_array_equal(found[..., 0], np.rint(values / scale * 255))
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_float_tiff_with_odd_numbers(odd: float) -> None:
+    values = np.array([[0.0, 0.5], [1.0, odd]], np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = pixels_of(read_image(encoded(Image.fromarray(values), "TIFF")))
+        nothing = pixels_of(read_image(encoded(Image.fromarray(np.full((2, 2), odd, np.float32)), "TIFF")))
+    assert found[..., 0].tolist() == [[0, 128], [255, 255 if odd == np.inf else 0]]
+    assert set(nothing.ravel()) == {255 if odd == np.inf else 0}
+
+
+def test_of_an_animation_the_first_frame() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    for form in ("GIF", "PNG", "WEBP"):
+        options = {"lossless": True} if form == "WEBP" else {}
+        content = encoded(frames[0], form, save_all=True, append_images=frames[1:], duration=50, **options)
+        assert (pixels_of(read_image(content)) == (255, 0, 0)).all(), form
+
+
+def test_of_a_multi_picture_jpeg_the_first_picture(tmp_path: Path) -> None:
+    path = tmp_path / "stereo.mpo"
+    quadrants(480, 320).save(path, "MPO", save_all=True, append_images=[Image.new("RGB", (480, 320), "white")])
+    with Image.open(path) as image:
+        assert image.format == "MPO"
+    assert_near(read_image(path), np.asarray(quadrants(480, 320)))
+    small = read_image(path, draft_size=80)
+    assert small.size == (120, 80)
+    assert_near(small, np.asarray(quadrants(120, 80)), 30)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (479, 641), (60, 200)])
+def test_a_draft_is_a_smaller_picture_of_the_same(size: tuple[int, int]) -> None:
+    content = encoded(quadrants(*size), "JPEG", quality=95)
+    small = read_image(content, draft_size=75)
+    assert min(small.size) >= min(75, *size)
+    if min(size) >= 150:
+        assert small.size[0] <= size[0] // 2 + 1
+    whole = read_image(content).resize(small.size)
+    assert_near(small, np.asarray(whole), 20)
+
+
+def test_an_upright_draft_has_the_upright_size() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 8
+    small = read_image(encoded(quadrants(640, 320), "JPEG", exif=exif), draft_size=80)
+    assert small.size == (80, 160)
+
+
+# Every kind of source.
+
+
+def test_all_sources_give_the_same_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    quadrants().save(path)
+    wanted = np.asarray(quadrants())
+    with path.open("rb") as file:
+        sources: list[Any] = [path, str(path), path.read_bytes(), file, Image.open(path), quadrants(), wanted]
+        for source in sources:
+            np.testing.assert_array_equal(pixels_of(read_image(source)), wanted, err_msg=str(type(source)))
+    assert np.asarray(read_image(wanted)) is not wanted
+
+
+def test_reading_leaves_a_file_object_open(tmp_path: Path) -> None:
+    buffer = io.BytesIO(encoded(quadrants(), "PNG"))
+    read_image(buffer)
+    assert not buffer.closed
+
+
+def test_arrays() -> None:
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    np.testing.assert_array_equal(pixels_of(read_image(grey)), np.repeat(grey[..., None], 3, -1))
+    strided = np.asarray(quadrants())[::2, ::-1]
+    np.testing.assert_array_equal(pixels_of(read_image(strided)), strided)
+    clear = np.zeros((2, 2, 4), np.uint8)
+    assert (pixels_of(read_image(clear)) == 255).all()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 3), np.int64),
+        np.zeros((4, 4), np.uint16),
+        np.zeros((3, 8, 8), np.uint8),
+        np.zeros((4,), np.uint8),
+        np.zeros((1, 4, 4, 3), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4, 1), np.uint8),
+    ],
+    ids=lambda array: f"{array.dtype}{array.shape}",
+)
+def test_arrays_of_another_form_are_refused(array: NDArray[Any]) -> None:
+    with pytest.raises(UnreadableImage, match=r"<ndarray>: want uint8 \(H, W, 3\), got"):
+        read_image(array)
+
+
+def test_describe_source(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    quadrants().save(path)
+    assert describe_source(path) == describe_source(str(path)) == str(path)
+    with path.open("rb") as file:
+        assert describe_source(file) == str(path)
+    with Image.open(path) as image:
+        assert describe_source(image) == str(path)
+    assert describe_source(b"") == "<bytes>"
+    assert describe_source(io.BytesIO()) == "<BytesIO>"

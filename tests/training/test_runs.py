@@ -1,0 +1,182 @@
+"""Training as a command: settings, resuming after a kill, what a run folder holds."""
+
+import json
+import os
+import signal
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import yaml
+from PIL import Image
+
+from captionlens.errors import OptionError, RunError
+from captionlens.training.config import PRESETS, make_config, parse_settings
+from captionlens.training.run_folder import DataSettings, open_run, resume_run, start_run
+from helpers.cli import COMMAND, SMALL_CAPTIONER, run_cli, run_process, wait_for
+
+SETTINGS = [*SMALL_CAPTIONER, "--set=epochs=4"]
+
+
+@pytest.fixture(scope="module")
+def finished(small_scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody disturbed."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    run_process("train", small_scenes, "-o", run, *SETTINGS)
+    return run
+
+
+def test_run_folder_explains_itself(finished: Path, small_scenes: Path) -> None:
+    there = {path.name for path in finished.iterdir()}
+    assert there == {
+        *("best.json", "best.safetensors", "config.yaml", "features", "history.csv", "last.ckpt"),
+        *("logs", "loss.png", "model", "samples.jsonl", "summary.json", "tokenizer.json"),
+    }
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    assert config["data"]["dataset"] == str(small_scenes)
+    assert config["training"]["network"]["units"] == 64
+    summary = json.loads((finished / "summary.json").read_text())
+    assert set(summary["seconds"]) == {"features", "training", "validation", "export", "this_command"}
+    assert summary["captions_per_second"] > 0
+    history = summary["history"]
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert summary["best"]["val_cider"] == max(row["val_cider"] for row in history)
+    samples = [json.loads(line) for line in (finished / "samples.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in samples] == [1, 2, 3, 4]
+    assert len({tuple(c["photograph"] for c in line["captions"]) for line in samples}) == 1
+    with Image.open(finished / "loss.png") as plot:
+        assert plot.width > 400
+        assert len(plot.convert("RGB").getcolors(1_000_000) or ()) > 20
+    assert list((finished / "logs" / "tensorboard").glob("events*"))
+    assert (finished / "logs" / "csv" / "version_0" / "metrics.csv").stat().st_size > 0
+
+
+def test_finished_run_is_not_trained_again(finished: Path, small_scenes: Path) -> None:
+    before = (finished / "summary.json").read_bytes()
+    done = run_cli("train", small_scenes, "-o", finished, *SETTINGS)
+    assert "finished already" in done.stderr
+    assert (finished / "summary.json").read_bytes() == before
+
+
+def test_killed_training_goes_on_and_ends_with_the_same_weights(
+    finished: Path, small_scenes: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "killed"
+    arguments = ["train", str(small_scenes), "-o", str(run), *SETTINGS]
+    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL)
+    wait_for(run / "last.ckpt", process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (run / "last.ckpt").exists()
+    assert not (run / "summary.json").exists()
+    done = run_process(*arguments)
+    assert "going on from" in done.stderr
+    assert (run / "history.csv").read_text() == (finished / "history.csv").read_text()
+    ours = safetensors.numpy.load_file(run / "best.safetensors")
+    theirs = safetensors.numpy.load_file(finished / "best.safetensors")
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 2)])
+def test_best_or_last_epoch_is_kept(keep: str, epoch: int, finished: Path, small_scenes: Path, tmp_path: Path) -> None:
+    # Nothing is learned, so no epoch is better than the first.
+    settings = [*SETTINGS, "--set=epochs=2", "--set=learning_rate=1e-12", f"--set=keep={keep}"]
+    done = run_cli("train", small_scenes, "-o", tmp_path / "run", "--features", finished / "features", *settings)
+    assert f"kept epoch {epoch}: CIDEr-D" in done.stderr
+    assert json.loads((tmp_path / "run" / "best.json").read_text())["epoch"] == epoch
+
+
+def test_exported_again_the_model_is_the_same(finished: Path, tmp_path: Path) -> None:
+    run_cli("export", finished, "-o", tmp_path / "model", "--beam=4", "--quiet")
+    for name in ("model.safetensors", "tokenizer.json", "onnx/step.onnx"):
+        assert (tmp_path / "model" / name).read_bytes() == (finished / "model" / name).read_bytes(), name
+    configs = [json.loads((model / "config.json").read_text()) for model in (tmp_path / "model", finished / "model")]
+    assert [config["decoding"].pop("beam") for config in configs] == [4, configs[1]["training"]["beam"]]
+    assert configs[0] == configs[1]
+    assert "is whole" in run_cli("model", "check", tmp_path / "model").stdout
+
+
+def test_other_settings_do_not_touch_a_run(finished: Path, small_scenes: Path) -> None:
+    done = run_cli("train", small_scenes, "-o", finished, *SETTINGS, "--set=epochs=9", code=1)
+    assert "holds a run with other settings (epochs 4, now 9)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (["/nowhere"], "/nowhere", 1),
+        (["DATA", "--preset=grand"], "unknown preset 'grand'", 2),
+        (["DATA", "--set=epochs=0"], "epochs must be at least 1", 2),
+        (["DATA", "--set=keep=first"], "keep must be best or last, got 'first'", 2),
+        (["DATA", "--set=epochs"], "--set wants key=value", 2),
+        (["DATA", "--set=speed=3"], "unknown setting 'speed'", 2),
+        (["DATA", "--set=network.depth=3"], "unknown network setting 'depth'", 2),
+        (["DATA", "--backbone=vgg"], "unknown backbone 'vgg'", 2),
+        (["DATA", "--devices=tpu"], "devices must be", 2),
+        (["DATA", "-c", "/nowhere.yaml"], "/nowhere.yaml", 1),
+        (["DATA", "--resume"], "is not a run folder", 1),
+    ],
+)
+def test_wrong_usage_is_told_in_a_line(
+    arguments: list[str], message: str, code: int, small_scenes: Path, tmp_path: Path
+) -> None:
+    arguments = [str(small_scenes) if argument == "DATA" else argument for argument in arguments]
+    done = run_cli("train", *arguments, "-o", tmp_path / "run", code=code)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_foreign_folder_is_not_trained_into(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(RunError, match="is there already and is not a run"):
+        start_run(tmp_path, DataSettings("x"), make_config("base"))
+
+
+def test_same_settings_go_on_and_others_are_refused(tmp_path: Path) -> None:
+    config, data = make_config("base"), DataSettings("x", features="store")
+    run = start_run(tmp_path / "run", data, config)
+    assert start_run(tmp_path / "run", data, config) == run
+    assert open_run(tmp_path / "run") == run
+    with pytest.raises(RunError, match="dataset 'x', now 'y'"):
+        start_run(tmp_path / "run", replace(data, dataset="y"), config)
+
+
+def test_resuming_changes_only_what_may_change(tmp_path: Path) -> None:
+    start_run(tmp_path / "run", DataSettings("x"), make_config("tutorial"))
+    assert resume_run(tmp_path / "run", {"epochs": 30}).config.epochs == 30
+    assert open_run(tmp_path / "run").config.epochs == 30
+    with pytest.raises(RunError, match="vocabulary_size cannot change"):
+        resume_run(tmp_path / "run", {"vocabulary_size": 10})
+
+
+def test_one_cycle_schedule_keeps_its_length(tmp_path: Path) -> None:
+    start_run(tmp_path / "run", DataSettings("x"), make_config("base"))
+    (tmp_path / "run" / "last.ckpt").touch()
+    with pytest.raises(RunError, match="one-cycle"):
+        resume_run(tmp_path / "run", {"epochs": 30})
+
+
+def test_settings_are_read_as_they_look() -> None:
+    changes = parse_settings(("epochs=3", "learning_rate=1e-3", "network.gated_context=true", "preset=base"))
+    assert changes == {"epochs": 3, "learning_rate": 0.001, "network.gated_context": True, "preset": "base"}
+    config = make_config("tutorial", {"network": {"units": 8}, "learning_rate": 1}, {"network.memory": 9})
+    assert config.network == {"units": 8, "memory": 9}
+    assert config.learning_rate == 1.0
+    with pytest.raises(OptionError, match="epochs must be int, got '3'"):
+        make_config("tutorial", {"epochs": "3"})
+
+
+def test_tutorial_preset_has_the_tutorials_sizes() -> None:
+    config = make_config("tutorial")
+    network = config.network_config(vocabulary=5004, rows=8, columns=8, channels=2048)
+    assert (network.memory, network.embedding, network.units, network.attention) == (256, 256, 512, 512)
+    assert (network.initial_state, network.gated_context, network.deep_output) == ("zero", False, False)
+    assert (config.epochs, config.batch_captions, config.vocabulary_size) == (20, 64, 5000)
+    assert set(PRESETS) >= {"tutorial", "base"}
