@@ -51,6 +51,12 @@ class ModelError(FileError):
     type = "bad-model"
 
 
+class RegionError(ModelError):
+    """A model whose graphs cannot keep attention to a part of a photograph."""
+
+    type = "no-regions"
+
+
 class WeightsError(FileError):
     """Backbone weights that are missing or do not fit the backbone."""
 

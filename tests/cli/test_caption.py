@@ -16,6 +16,7 @@ from click.testing import Result
 from PIL import Image
 
 from captionlens.datasets.scenes import draw_scenes
+from captionlens.geometry.region import Region
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import load
 from captionlens.runtime.photograph import Photograph
@@ -250,14 +251,14 @@ def test_an_interrupted_run_leaves_no_half_result(
 ) -> None:
     output = tmp_path / "captions.json"
     output.write_text("old")
-    name_on = Photograph.name_on
+    release = Photograph.release
 
-    def interrupted(photograph: Photograph, caption: Caption) -> Caption:
+    def interrupted(photograph: Photograph) -> None:
         if photograph.name.endswith("3.png"):
             raise KeyboardInterrupt
-        return name_on(photograph, caption)
+        release(photograph)
 
-    monkeypatch.setattr(Photograph, "name_on", interrupted)
+    monkeypatch.setattr(Photograph, "release", interrupted)
     result = run(photographs, "--format", "json", "-o", output, "--batch-size", "1", code=130)
     assert "captionlens: interrupted" in result.stderr
     assert output.read_text() == "old"
@@ -265,6 +266,34 @@ def test_an_interrupted_run_leaves_no_half_result(
 
 
 # How words are chosen.
+
+
+def test_prefix_region_and_alternatives(run: Run, drawn: Path, small_model: Path) -> None:
+    path = sorted(drawn.iterdir())[0]
+    captioner = load(small_model, threads=1)
+    request = captioner.request(prefix="a red", region=Region(0.5, 0.0, 1.0, 0.5), alternatives=2)
+    wanted = captioner.caption(path, request).to_dict(attention=True)
+    said = ("--prefix", "a red", "--region", "0.5,0,0.5,0.5", "--alternatives", "2")
+    result = run(path, *said, "--format", "jsonl", "--attention")
+    assert json.loads(result.stdout) == wanted
+    assert wanted["caption"].startswith("a red")
+
+
+def test_a_region_or_prefix_that_makes_no_sense(run: Run, drawn: Path) -> None:
+    path = sorted(drawn.iterdir())[0]
+    assert "x,y,width,height" in run(path, "--region", "1,2,3,4", code=2).stderr
+    assert "zebra" in run(path, "--prefix", "a zebra", code=2).stderr
+    assert "--format json" in run(path, "--alternatives", "2", code=2).stderr
+
+
+def test_a_sidecar_that_fails_does_not_stop_the_figure(run: Run, photographs: Path, tmp_path: Path) -> None:
+    first = sorted(photographs.glob("*.png"))[0]
+    first.with_suffix(".txt").write_text("mine")
+    figures = tmp_path / "figures"
+    result = run(photographs, "--sidecar", "txt", "--explain", figures, code=1)
+    assert f"{first.with_suffix('.txt')}: exists already" in result.stderr
+    assert "1 of 4 photographs failed" in result.stderr
+    assert len(list(figures.iterdir())) == 4
 
 
 def test_beam_and_most_words(run: Run, photographs: Path, captions: dict[str, Caption]) -> None:

@@ -19,7 +19,7 @@ from captionlens.runtime.decoding import (
     _best,
     beam_search,
     decode,
-    force,
+    teacher_force,
 )
 from captionlens.runtime.vocabulary import END, PAD, START, UNK
 
@@ -397,7 +397,7 @@ def test_forcing_captions_together_is_forcing_each_alone() -> None:
     network, features = SmallNetwork(2), photographs(2, 4)
     captions = [[(4, 5, 6), (7, 7, 4), (6, 4, 4)], [(5, 5, 5), (4, 6, 7), (7, 4, 5)]]
     tokens = np.array([[(START, *caption) for caption in row] for row in captions])  # (2, 3, 4)
-    steps = list(force(network, features, tokens))
+    steps = list(teacher_force(network, features, tokens))
     log_probs, attention = (np.stack(arrays, 2) for arrays in zip(*steps, strict=True))
     assert log_probs.shape == (2, 3, 4, 8)
     assert attention.shape == (2, 3, 4, PLACES)

@@ -15,6 +15,7 @@ from captionlens.runtime.caption import Caption, Word
 from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.decoding import DecodingOptions, State
 from captionlens.runtime.images import Preprocessing
+from captionlens.runtime.photograph import Photograph
 from captionlens.runtime.vocabulary import Vocabulary
 from helpers.paths import REPOSITORY
 
@@ -79,7 +80,7 @@ def said(words: str, maps: NDArray[np.float32], photograph: NDArray[np.uint8]) -
         words,
         words=tuple(Word(word, probabilities[word]) for word in words.split()),
         attention=maps,
-        source=photograph,
+        photograph=Photograph(photograph),
     )
 
 
@@ -130,12 +131,14 @@ def test_json(photograph: NDArray[np.uint8]) -> None:
 def test_nothing_to_examine(photograph: NDArray[np.uint8]) -> None:
     network = OneCell()
     failed = Caption("", path="x.jpg", error=UnreadableImage("x.jpg", "truncated file"))
-    for caption in (failed, Caption("", source=photograph)):
+    for caption in (failed, Caption("", photograph=Photograph(photograph))):
         assert captioner(network).examine(caption) is caption
     with pytest.raises(CaptionlensError, match="does not know its photograph"):
         captioner(network).examine(Caption("bright", words=(Word("bright", 0.9),), attention=looking_at(0)))
     with pytest.raises(UnreadableImage, match=r"gone\.jpg: no such file"):
-        captioner(network).examine(replace(said("bright", looking_at(0), photograph), source="gone.jpg"))
+        captioner(network).examine(
+            replace(said("bright", looking_at(0), photograph), photograph=Photograph("gone.jpg"))
+        )
     assert network.batches == []
 
 

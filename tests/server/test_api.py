@@ -18,6 +18,7 @@ from captionlens._version import __version__
 from captionlens.geometry.region import Region
 from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.decoding import DecodingOptions
+from captionlens.runtime.request import CaptionRequest
 from helpers.paths import REPOSITORY
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
@@ -73,7 +74,7 @@ def test_parameters_do_what_they_do_in_python(
 ) -> None:
     assert captioner.options.length_penalty == 1.6
     answer = server.caption(CAT, query + "&attention=true&alternatives=3")
-    caption = captioner.caption(CAT, options, alternatives=3, **guidance)
+    caption = captioner.caption(CAT, CaptionRequest(options, alternatives=3, **guidance))
     same(answer.json, caption)
     for word, other in zip(answer.json["words"], caption.words, strict=True):
         assert [a["text"] for a in word["alternatives"]] == [a.text for a in other.alternatives]
@@ -82,7 +83,7 @@ def test_parameters_do_what_they_do_in_python(
 def test_words_are_held_against_the_picture_where_asked_for(server: RunningServer, captioner: Captioner) -> None:
     answer = server.caption(CAT, "?faithfulness=true&region=0,0,0.5,1").json
     region = Region(0, 0, 0.5, 1)
-    examined = captioner.examine(captioner.caption(CAT, region=region), region=region)
+    examined = captioner.caption(CAT, captioner.request(region=region, faithfulness=True))
     for word, other in zip(answer["words"], examined.words, strict=True):
         assert other.faithfulness is not None
         assert word["faithfulness"]["blanked"] == pytest.approx(other.faithfulness.blanked, abs=1e-3)
@@ -126,7 +127,7 @@ def test_the_figure_is_the_one_python_draws(server: RunningServer, captioner: Ca
     answer = server.ask("POST", "/v1/caption/figure?prefix=a%20cat", CAT, Content_Type="image/jpeg")
     assert answer.headers["content-type"] == "image/png"
     with Image.open(io.BytesIO(answer.content)) as figure:
-        drawn = captioner.caption(CAT, prefix="a cat").figure()
+        drawn = captioner.caption(CAT, captioner.request(prefix="a cat")).figure()
         assert figure.size == drawn.size
         assert np.abs(np.asarray(figure, int) - np.asarray(drawn, int)).max() <= 8
 

@@ -289,7 +289,7 @@ def test_a_box_is_asked_about(page: Any, captioner: Captioner, tmp_path: Path) -
     np.testing.assert_allclose(
         (region.left, region.top, region.right, region.bottom), (0.55, 0.05, 0.98, 0.45), atol=0.02
     )
-    caption = captioner.caption(PHOTOGRAPHER, region=region)
+    caption = captioner.caption(PHOTOGRAPHER, captioner.request(region=region))
     assert sentence(entry) == caption.text
     # No map reaches out of the box by more than half a cell that it may count in, and the smoothing of one.
     rows, columns = captioner.grid

@@ -1,23 +1,20 @@
 """`captionlens caption`: captions of files, folders, a list of files, or an image on stdin."""
 
 import io
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from captionlens.cli.options import device_options
+from captionlens.cli.options import device_options, search_options
+from captionlens.outputs import FORMATS, ON_EXISTING, SIDECARS
 
 if TYPE_CHECKING:
-    from captionlens.errors import FileError
-    from captionlens.outputs.html_report import ReportEntry
+    from captionlens.outputs.sinks import Sink
     from captionlens.runtime.caption import Caption
-    from captionlens.runtime.captioner import Captioner
     from captionlens.runtime.decoding import DecodingOptions
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -29,39 +26,25 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("-r", "--recursive", is_flag=True, help="Photographs in sub-folders too.")
 @click.option("--filelist", type=_FILE, help="A text file with one path a line; - in PATH reads an image.")
 @click.option("--model", type=_FOLDER, help="A model directory; by default the one that comes along.")
-@click.option("--beam", type=click.IntRange(min=1), help="Beam width; 1 is greedy.")
-@click.option("--sample", "temperature", type=float, metavar="TEMPERATURE", help="Draw words at random.")
-@click.option("--top-k", type=click.IntRange(min=0), default=0, help="With --sample: the K likeliest words.")
-@click.option("--top-p", type=float, default=1.0, help="With --sample: the likeliest words of mass P.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="With --sample.")
-@click.option("--max-words", type=click.IntRange(min=1), help="Longer captions are cut.")
-@click.option(
-    "--min-confidence",
-    type=click.FloatRange(0, 1),
-    metavar="X",
-    help="From 0 to 1: a less confident caption is not shown.",
-)
+@search_options
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
 @device_options
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["text", "json", "jsonl", "csv", "coco"]),
+    type=click.Choice(FORMATS),
     default="text",
     show_default=True,
 )
 @click.option("--attention", is_flag=True, help="Put the maps into json and jsonl.")
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Write the captions to FILE, not to stdout.")
-@click.option("--sidecar", type=click.Choice(["txt", "xmp"]), help="Write captions beside the photographs.")
+@click.option("--sidecar", type=click.Choice(SIDECARS), help="Write captions beside the photographs.")
 @click.option(
     "--on-existing",
-    type=click.Choice(["skip", "overwrite", "error"]),
+    type=click.Choice(ON_EXISTING),
     default="error",
     show_default=True,
     help="Where a sidecar exists already.",
-)
-@click.option(
-    "--faithfulness", is_flag=True, help="Blank out where each word looked: does the word depend on it? Slow."
 )
 @click.option("--explain", type=_FOLDER, metavar="DIR", help="Figures of where each word looked.")
 @click.option("--report", type=_FILE, metavar="FILE.html", help="One page: hover a word, see its map.")
@@ -73,22 +56,15 @@ def caption(
     recursive: bool,
     filelist: Path | None,
     model: Path | None,
-    beam: int | None,
-    temperature: float | None,
-    top_k: int,
-    top_p: float,
-    seed: int,
-    max_words: int | None,
-    min_confidence: float | None,
+    search: dict[str, Any],
     batch_size: int,
     threads: int,
     device: str,
     format_: str,
     attention: bool,
     output: Path | None,
-    sidecar: str | None,
-    on_existing: str,
-    faithfulness: bool,
+    sidecar: Any,
+    on_existing: Any,
     explain: Path | None,
     report: Path | None,
     quiet: bool,
@@ -101,138 +77,86 @@ def caption(
     With --min-confidence, a caption that is less likely to be right is replaced by a sentence that says so; no
     sidecar and no figure shows it.
     """
-    from tqdm import tqdm
-
-    from captionlens.errors import CaptionlensError
+    from captionlens.cli.sources import gather
     from captionlens.outputs.formats import open_writer
+    from captionlens.outputs.html_report import open_report
+    from captionlens.outputs.sinks import Figures, Sidecars
     from captionlens.runtime.captioner import load
 
     if not paths and filelist is None:
         raise click.UsageError("name a photograph, a folder, a --filelist, or -")
-    if faithfulness and format_ not in ("json", "jsonl") and report is None:
-        raise click.UsageError("--faithfulness shows in --format json or jsonl, or in a --report")
-    changes: dict[str, Any] = {"beam": beam, "max_words": max_words}
-    given = {name: value for name, value in changes.items() if value is not None}
+    _check_shown(search, format_, report)
     captioner = load(model, threads=threads, device=device)
-    if min_confidence is not None and captioner.calibration is None:
+    if search["min_confidence"] is not None and captioner.calibration is None:
         raise click.UsageError(
             f"--min-confidence needs a calibrated model; {captioner.name} is not (captionlens model calibrate)"
         )
-    options = replace(captioner.options, **given, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    sources, empty = _gather(paths, filelist, recursive)
+    request = captioner.request(**search)
+    photographs, empty = gather(paths, filelist, recursive)
     for problem in empty:
         click.echo(f"captionlens: {problem}", err=True)
-    many = len(sources) != 1 or filelist is not None or any(Path(path).is_dir() for path in paths)
-    if explain is not None:
-        explain.mkdir(parents=True, exist_ok=True)
-    failed = withheld = 0
-    figures: set[str] = set()
+    many = len(photographs) != 1 or filelist is not None or any(Path(path).is_dir() for path in paths)
     with ExitStack() as stack:
         stream = stack.enter_context(_stream(output))
-        writer = stack.enter_context(open_writer(format_, stream, many=many, attention=attention))
-        hidden = True if quiet or len(sources) == 1 else None
-        bar = stack.enter_context(tqdm(total=len(sources), desc="captions", unit="photo", disable=hidden))
-
-        def work() -> Iterator["Caption"]:
-            nonlocal failed, withheld
-            for result in _captions(captioner, sources, batch_size, options):
-                bar.update()
-                if min_confidence is not None and result.confidence is not None:
-                    result = replace(result, withheld=result.confidence < min_confidence)
-                withheld += result.withheld
-                problem = str(result.error) if result.error else None
-                if problem is None and faithfulness and not result.withheld:
-                    try:
-                        result = captioner.examine(result)
-                    except CaptionlensError as error:  # the photograph has gone since
-                        problem = str(error)
-                writer.write(result)
-                if problem is None and sidecar is not None:
-                    problem = _write_sidecar(result, sidecar, on_existing)
-                if problem is None and explain is not None and not result.withheld:
-                    problem = _write_figure(result, explain, figures)
-                if problem is not None:
-                    failed += 1
-                    tqdm.write(f"captionlens: {problem}", file=sys.stderr)
-                yield result
-
+        sinks: list[Sink] = [stack.enter_context(open_writer(format_, stream, many=many, attention=attention))]
+        if sidecar is not None:
+            sinks.append(Sidecars(sidecar, on_existing))
+        if explain is not None:
+            explain.mkdir(parents=True, exist_ok=True)
+            sinks.append(Figures(explain))
         if report is not None:
-            from captionlens.outputs.html_report import write_report
-
             report.parent.mkdir(parents=True, exist_ok=True)
-            entries = (_entry(result) for result in work())
-            write_report(report, entries, model=captioner.name, decoding=_describe(options), examined=faithfulness)
-        else:
-            for _ in work():
-                pass
+            described = _describe(request.decoding)
+            sinks.append(
+                stack.enter_context(
+                    open_report(report, model=captioner.name, decoding=described, examined=request.faithfulness)
+                )
+            )
+        captions = captioner.caption_many(photographs, batch_size=batch_size, options=request)
+        failed, withheld = _distribute(captions, sinks, len(photographs), quiet)
     if withheld and not quiet:
-        told = f"{withheld} of {len(sources)} captions are below the confidence {min_confidence:g} and not shown"
-        click.echo(f"captionlens: {told}", err=True)
+        below = f"below the confidence {request.min_confidence:g} and not shown"
+        click.echo(f"captionlens: {withheld} of {len(photographs)} captions are {below}", err=True)
     if failed:
-        click.echo(f"captionlens: {failed} of {len(sources)} photographs failed", err=True)
+        click.echo(f"captionlens: {failed} of {len(photographs)} photographs failed", err=True)
     if failed or empty:
         context.exit(1)
 
 
-def _gather(
-    paths: tuple[str, ...], filelist: Path | None, recursive: bool
-) -> tuple[list[str | bytes], list["FileError"]]:
-    """Paths of photographs in order, the bytes of stdin for "-", and what is wrong with the folders."""
-    from captionlens.errors import FileError
-
-    sources: list[str | bytes] = []
-    problems = []
-    for path in paths:
-        if path == "-":
-            sources.append(sys.stdin.buffer.read())
-        elif Path(path).is_dir():
-            try:
-                sources += _photographs(Path(path), recursive)
-            except FileError as error:
-                problems.append(error)
-        else:
-            sources.append(path)
-    if filelist is not None:
-        try:
-            lines = filelist.read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise FileError(filelist, getattr(error, "strerror", None) or str(error)) from error
-        sources += [line for line in lines if line.strip()]
-    return sources, problems
+def _check_shown(search: dict[str, Any], format_: str, report: Path | None) -> None:
+    """Refuse what would cost time and show nowhere."""
+    in_json = format_ in ("json", "jsonl")
+    if search["faithfulness"] and not in_json and report is None:
+        raise click.UsageError("--faithfulness shows in --format json or jsonl, or in a --report")
+    if search["alternatives"] and not in_json:
+        raise click.UsageError("--alternatives shows in --format json or jsonl")
 
 
-def _photographs(folder: Path, recursive: bool) -> list[str]:
-    from captionlens.errors import FileError
-    from captionlens.runtime.images import EXTENSIONS
+def _distribute(captions: Iterator["Caption"], sinks: list["Sink"], total: int, quiet: bool) -> tuple[int, int]:
+    """Give every caption to every sink; name on stderr what went wrong with a photograph, and go on.
 
-    try:
-        found = [
-            str(file)
-            for file in (folder.rglob("*") if recursive else folder.iterdir())
-            if file.suffix.lower() in EXTENSIONS and file.is_file()
-        ]
-    except OSError as error:
-        raise FileError(folder, error.strerror or str(error)) from error
-    if not found:
-        raise FileError(folder, "holds no photographs" + ("" if recursive else " (-r looks into sub-folders)"))
-    return sorted(found)
+    Returns:
+        How many photographs failed, and how many captions are withheld.
+    """
+    from tqdm import tqdm
 
+    from captionlens.errors import CaptionlensError
 
-def _captions(
-    captioner: "Captioner", sources: list[str | bytes], batch_size: int, options: "DecodingOptions"
-) -> Iterator["Caption"]:
-    captions = captioner.caption_many(sources, batch_size=batch_size, options=options)
-    for source, result in zip(sources, captions, strict=True):
-        yield _from_stdin(result) if isinstance(source, bytes) else result
-
-
-def _from_stdin(result: "Caption") -> "Caption":
-    from captionlens.errors import FileError
-
-    error = result.error
-    if isinstance(error, FileError):
-        error = type(error)("-", error.cause)
-    return replace(result, path="-", error=error)
+    failed = withheld = 0
+    hidden = True if quiet or total == 1 else None
+    with tqdm(captions, total=total, desc="captions", unit="photo", disable=hidden) as bar:
+        for result in bar:
+            withheld += result.withheld
+            problems = [] if result.error is None else [result.error]
+            for sink in sinks:
+                try:
+                    sink.write(result)
+                except CaptionlensError as error:
+                    problems.append(error)
+            failed += bool(problems)
+            for problem in problems:
+                tqdm.write(f"captionlens: {problem}", file=sys.stderr)
+    return failed, withheld
 
 
 @contextmanager
@@ -249,69 +173,6 @@ def _stream(output: Path | None) -> Iterator[TextIO]:
         yield text
         text.flush()
         text.detach()
-
-
-def _write_sidecar(result: "Caption", kind: Any, on_existing: Any) -> str | None:
-    """Write a sidecar; returns what went wrong, if anything."""
-    from captionlens.errors import FileError
-    from captionlens.outputs.sidecar import write_sidecar
-
-    if result.path in (None, "-"):
-        return "-: an image from stdin has no place for a sidecar"
-    try:
-        write_sidecar(str(result.path), result, kind, on_existing)
-    except FileError as error:
-        return str(error)
-    except OSError as error:
-        return f"{result.path}: {error.strerror or error}"
-    return None
-
-
-def _write_figure(result: "Caption", folder: Path, taken: set[str]) -> str | None:
-    """The figure as PNG, named after the photograph; photographs of one name get a number.
-
-    Returns what went wrong, if anything.
-    """
-    from captionlens.errors import CaptionlensError
-    from captionlens.files import atomic_path
-
-    stem = "stdin" if result.path in (None, "-") else Path(str(result.path)).stem
-    name, number = stem, 1
-    while name in taken:
-        number += 1
-        name = f"{stem}-{number}"
-    taken.add(name)
-    try:
-        with atomic_path(folder / f"{name}.png") as path:
-            result.figure().save(path, format="PNG")
-    except CaptionlensError as error:
-        return str(error)
-    except OSError as error:
-        return f"{folder / name}.png: {error.strerror or error}"
-    return None
-
-
-def _entry(result: "Caption") -> "ReportEntry":
-    from captionlens.errors import CaptionlensError
-    from captionlens.outputs.html_report import ReportEntry
-
-    name = os.path.basename(result.path or "-")  # noqa: PTH119 (a name may end in a slash)
-    from captionlens.outputs.formats import NOT_SURE
-
-    if result.withheld:
-        return ReportEntry(name, error=NOT_SURE)
-    try:
-        image = result.image()
-    except CaptionlensError as error:
-        return ReportEntry(name, error=str(error))
-    return ReportEntry(
-        name,
-        image=image,
-        words=[word.text for word in result.words],
-        certainties=[word.certainty for word in result.words],
-        attention=result.attention,
-        faithfulness=[word.faithfulness for word in result.words if word.faithfulness is not None],
-    )
 
 
 def _describe(options: "DecodingOptions") -> str:

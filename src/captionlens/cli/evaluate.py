@@ -1,6 +1,5 @@
 """`captionlens evaluate`: the scores of a captioner on a split of a data set."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +81,7 @@ def evaluate(
     from captionlens.scoring.evaluation import evaluate as run
     from captionlens.scoring.evaluation import image_id
 
-    changes: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "max_words": max_words}
-    given = {name: value for name, value in changes.items() if value is not None}
-    options = replace(captioner.options, **given)
+    request = captioner.request(beam=beam, length_penalty=length_penalty, max_words=max_words)
     records = read.split(split)
     phrases = None if grounding is None else phrase_reader(grounding)
     for path in (output, results, references):
@@ -95,7 +92,7 @@ def evaluate(
         records,
         dataset=read.name,
         split=split_name(split),
-        options=options,
+        options=request.decoding,
         batch_size=batch_size,
         intervals=intervals,
         meteor=meteor,

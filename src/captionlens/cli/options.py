@@ -1,5 +1,6 @@
 """What several commands share: how a data set is named, read and reported."""
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from captionlens.runtime.devices import DEVICES
 
 if TYPE_CHECKING:
     from captionlens.datasets import Dataset
+    from captionlens.geometry.region import Region
 
 _SHOWN = 5  # problems of a data set that are named before training
 
@@ -47,6 +49,60 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Others than cpu need their own onnxruntime.",
     )
     return threads(device(command))
+
+
+def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How to search and what is wished, in one argument: `search`, which `Captioner.request` takes."""
+
+    others = len(getattr(command, "__click_params__", ()))  # options of its own, which stand below
+
+    @functools.wraps(command)
+    def collected(*arguments: Any, **given: Any) -> Any:
+        return command(*arguments, search={name: given.pop(name) for name in names}, **given)
+
+    options = (
+        click.option("--beam", type=click.IntRange(min=1), help="Beam width; 1 is greedy."),
+        click.option("--sample", "temperature", type=float, metavar="TEMPERATURE", help="Draw words at random."),
+        click.option("--top-k", type=click.IntRange(min=0), default=0, help="With --sample: the K likeliest words."),
+        click.option("--top-p", type=float, default=1.0, help="With --sample: the likeliest words of mass P."),
+        click.option("--seed", type=click.IntRange(min=0), default=0, help="With --sample."),
+        click.option("--max-words", type=click.IntRange(min=1), help="Longer captions are cut."),
+        click.option("--prefix", default="", metavar="TEXT", help="Words that every caption begins with."),
+        click.option(
+            "--region",
+            metavar="X,Y,WIDTH,HEIGHT",
+            callback=_region,
+            help="Keep attention to a box, in fractions of width and height: 0,0,0.5,1 is the left half.",
+        ),
+        click.option(
+            "--alternatives",
+            type=click.IntRange(min=0),
+            default=0,
+            metavar="N",
+            help="The N likeliest other words for every word, in json and jsonl.",
+        ),
+        click.option(
+            "--faithfulness",
+            is_flag=True,
+            help="Blank out where each word looked: does the word depend on it? Slow.",
+        ),
+        click.option(
+            "--min-confidence",
+            type=click.FloatRange(0, 1),
+            metavar="X",
+            help="From 0 to 1: a less confident caption is not shown.",
+        ),
+    )
+    for option in reversed(options):
+        collected = option(collected)
+    names = tuple(option.name for option in collected.__click_params__[others:])  # type: ignore[attr-defined]
+    return collected
+
+
+def _region(context: click.Context, parameter: click.Parameter, value: str | None) -> "Region | None":
+    from captionlens.geometry.region import Region
+
+    return None if value is None else Region.parse_box(value)
 
 
 def show_dataset(dataset: str, *, layout: str | None, max_captions: int | None, seed: int, quiet: bool) -> "Dataset":

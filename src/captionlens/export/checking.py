@@ -10,7 +10,7 @@ from captionlens.errors import ModelError, UnreadableImage
 from captionlens.export.torch_network import TorchNetwork
 from captionlens.features.backbones import Backbone
 from captionlens.network import CaptioningNetwork
-from captionlens.runtime.decoding import DecodingOptions, Network, decode, force
+from captionlens.runtime.decoding import DecodingOptions, Network, decode, teacher_force
 from captionlens.runtime.model_directory import ModelDirectory
 from captionlens.runtime.onnx_network import OnnxNetwork
 from captionlens.runtime.vocabulary import PAD, START
@@ -43,7 +43,7 @@ def check_export(
     for row, hypothesis in enumerate(ours):
         tokens[row, 0, : len(hypothesis.tokens) + 1] = (START, *hypothesis.tokens)
     for (log_probs, attention), (other_log_probs, other_attention) in zip(
-        force(torch_side, features, tokens), force(onnx_side, features.numpy(), tokens), strict=True
+        teacher_force(torch_side, features, tokens), teacher_force(onnx_side, features.numpy(), tokens), strict=True
     ):
         _compare(model, "log-probabilities", log_probs, other_log_probs)
         _compare(model, "attention", attention, other_attention)

@@ -44,6 +44,22 @@ class Region:
             raise OptionError(f"region must be {','.join(_SIDES)}, four fractions, got {text!r}") from None
         return cls(left, top, right, bottom)
 
+    @classmethod
+    def parse_box(cls, text: str) -> "Region":
+        """A region from `x,y,width,height`, its upper left corner and its size, as fractions of width and height.
+
+        Raises:
+            OptionError: that is not what the text is, or the box reaches out of the photograph.
+        """
+        try:
+            x, y, width, height = map(float, text.split(","))
+            # In floating point, 0.7 and 0.3 may add up to a hair more than 1.
+            right, bottom = (1.0 if 1 < end < 1 + 1e-9 else end for end in (x + width, y + height))
+            return cls(x, y, right, bottom)
+        except (ValueError, OptionError):
+            wanted = "x,y,width,height of a box in the photograph, fractions of its width and height"
+            raise OptionError(f"region must be {wanted}, got {text!r}") from None
+
     def places(self, rows: int, columns: int) -> NDArray[np.int64]:
         """The cells of a grid, by rows, of which at least half lies in the box; where there is none, those it covers
         most."""

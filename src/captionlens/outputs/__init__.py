@@ -1,1 +1,8 @@
-"""What becomes of captions: text, JSON, JSON lines, CSV, COCO results, and files beside the photographs."""
+"""Captions in the forms that people and programs read: formats, sidecars, figures, the HTML report."""
+
+from typing import Literal, get_args
+
+FORMATS = ("text", "json", "jsonl", "csv", "coco")  # of the captions, see `outputs.formats`
+Sidecar = Literal["txt", "xmp"]  # see `outputs.sidecar`
+OnExisting = Literal["skip", "overwrite", "error"]  # where a sidecar exists
+SIDECARS, ON_EXISTING = get_args(Sidecar), get_args(OnExisting)

@@ -18,25 +18,18 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from captionlens.errors import OptionError
+from captionlens.outputs import FORMATS
+from captionlens.outputs.sinks import STDIN, Sink
 from captionlens.runtime.caption import Caption
 
-FORMATS = ("text", "json", "jsonl", "csv", "coco")
 NOT_SURE = "[not sure: this captioner does not know this kind of photograph]"
-_STDIN = "-"  # what stands for the path of a photograph without one
-
-
-class Writer(Protocol):
-    """Takes captions one by one."""
-
-    def write(self, caption: Caption) -> None:
-        """Write one caption, or what stands for its error."""
 
 
 @contextmanager
-def open_writer(format: str, stream: TextIO, *, many: bool, attention: bool = False) -> Iterator[Writer]:
+def open_writer(format: str, stream: TextIO, *, many: bool, attention: bool = False) -> Iterator[Sink]:
     """A writer of captions in one of FORMATS; the end of the block finishes what it writes.
 
     `text`, `jsonl` and `csv` flush after every caption, so that a pipe sees each at once. When the block ends
@@ -76,7 +69,7 @@ def coco_image_id(path: str | None) -> int | str:
     COCO names its files by their id, in 2017 `000000000139.jpg`, in 2014 `COCO_val2014_000000000139.jpg`:
     of a stem that is a number, or ends in `_` and twelve digits, that number; of any other the stem itself.
     """
-    stem = PurePath(path or _STDIN).stem
+    stem = PurePath(path or STDIN).stem
     named = re.fullmatch(r"(?:.*_(?=\d{12}$))?(\d+)", stem, re.ASCII)
     return int(named[1]) if named else stem
 
@@ -92,7 +85,7 @@ class _Text:
             return
         line = NOT_SURE if caption.withheld else caption.text
         if self._many:
-            path = re.sub(r"[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], caption.path or _STDIN)
+            path = re.sub(r"[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], caption.path or STDIN)
             line = f"{path}\t{line}"
         self._stream.write(_encodable(line + "\n", self._stream))
         self._stream.flush()

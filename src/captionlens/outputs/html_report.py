@@ -12,8 +12,10 @@ import html
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,9 @@ from PIL import Image
 
 from captionlens import files
 from captionlens.drawing import heatmap
+from captionlens.errors import CaptionlensError
+from captionlens.outputs.formats import NOT_SURE
+from captionlens.runtime.caption import Caption
 from captionlens.runtime.faithfulness import Faithfulness
 
 _JPEG_QUALITY = 82
@@ -108,6 +113,65 @@ def write_report(
             file.write(piece.encode())
 
 
+class _Report:
+    """A report in the making: captions written one by one, so that only one photograph is in memory."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.shown = self.failed = 0
+
+    def write(self, caption: Caption) -> None:
+        """Add a photograph with its caption, or what kept it from having one."""
+        entry = _entry_of(caption)
+        if entry.image is None:
+            self.failed += 1
+            piece = _failed(entry, str(entry.error))
+        else:
+            self.shown += 1
+            piece = _shown(entry, entry.image, f"n{self.shown + self.failed}", 480)
+        self._file.write(piece.encode())
+
+
+@contextmanager
+def open_report(
+    path: str | os.PathLike[str], *, model: str = "", decoding: str = "", examined: bool = False
+) -> Iterator[_Report]:
+    """A report that captions are written to one by one; the file appears at the end of the block.
+
+    Args:
+        path: of the file.
+        model: the model's name, for the head.
+        decoding: how captions were searched, for the head.
+        examined: whether words have `faithfulness`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with files.atomic_open(path) as file:
+        report = _Report(file)
+        file.write(_head("Where each word looked", model, decoding, examined).encode())
+        yield report
+        file.write(_foot(report.shown, report.failed).encode())
+
+
+def _entry_of(caption: Caption) -> ReportEntry:
+    name = os.path.basename(caption.path or "-")  # noqa: PTH119 (a name may end in a slash)
+    if caption.withheld:
+        return ReportEntry(name, error=NOT_SURE)
+    try:
+        image = caption.image()
+    except CaptionlensError as error:
+        return ReportEntry(name, error=str(error))
+    return ReportEntry(
+        name,
+        image=image,
+        words=[word.text for word in caption.words],
+        certainties=[word.certainty for word in caption.words],
+        attention=caption.attention,
+        faithfulness=[word.faithfulness for word in caption.words if word.faithfulness is not None],
+    )
+
+
 def drawing_settings() -> dict[str, str]:
     """What heatmap.js takes from the data attributes of <body>, to draw maps as `heatmap` does."""
     faintest, strongest = heatmap.HEAT_OPACITY
@@ -121,6 +185,19 @@ def drawing_settings() -> dict[str, str]:
 def _pieces(
     entries: Iterable[ReportEntry], title: str, model: str, decoding: str, examined: bool, max_side: int
 ) -> Iterator[str]:
+    yield _head(title, model, decoding, examined)
+    shown = failed = 0
+    for number, entry in enumerate(entries):
+        if entry.error is not None:
+            failed += 1
+            yield _failed(entry, entry.error)
+        elif entry.image is not None:
+            shown += 1
+            yield _shown(entry, entry.image, f"n{number}", max_side)
+    yield _foot(shown, failed)
+
+
+def _head(title: str, model: str, decoding: str, examined: bool) -> str:
     script, style = _template("heatmap.js") + _template("report.js"), _template("report.css")
     policy = (
         f"default-src 'none'; img-src data:; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
@@ -129,7 +206,7 @@ def _pieces(
     about = "".join(f"<span>{_text(fact)}</span>" for fact in (model, decoding) if fact)
     settings = " ".join(f'data-{name}="{value}"' for name, value in drawing_settings().items())
     legend = f'<span><span class="unseen">Grey and dotted</span>: {_UNSEEN}.</span>' if examined else ""
-    yield (
+    return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -140,17 +217,13 @@ def _pieces(
         '<span class="scale">looked little <canvas aria-hidden="true"></canvas> looked most</span>'
         f"<span>The thicker the line under a word, the surer the network.</span>{legend}</p>\n</header>\n<main>\n"
     )
-    shown = failed = 0
-    for number, entry in enumerate(entries):
-        if entry.error is not None:
-            failed += 1
-            yield _failed(entry, entry.error)
-        elif entry.image is not None:
-            shown += 1
-            yield _shown(entry, entry.image, f"n{number}", max_side)
+
+
+def _foot(shown: int, failed: int) -> str:
+    script = _template("heatmap.js") + _template("report.js")
     unread = f"; {failed} could not be read" if failed else ""
     noun = "photograph" if shown == 1 else "photographs"
-    yield (
+    return (
         f"</main>\n<footer><p>{shown} {noun} with captions{unread}.</p></footer>\n"
         f"<script>{script}</script>\n</body>\n</html>\n"
     )

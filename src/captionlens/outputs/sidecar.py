@@ -2,18 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Literal, get_args
 
 from captionlens import files
 from captionlens.errors import FileError, OptionError
-from captionlens.outputs import xmp
+from captionlens.outputs import ON_EXISTING, SIDECARS, OnExisting, Sidecar, xmp
 from captionlens.runtime.caption import Caption
 
-Kind = Literal["txt", "xmp"]
-OnExisting = Literal["skip", "overwrite", "error"]
 
-
-def sidecar_path(photo_path: str | os.PathLike[str], kind: Kind) -> Path:
+def sidecar_path(photo_path: str | os.PathLike[str], kind: Sidecar) -> Path:
     """Where the sidecar of a photograph is or belongs: `photo.txt` or `photo.xmp` beside `photo.jpg`.
 
     That is how Adobe's programs name XMP files. darktable and digiKam name them `photo.jpg.xmp`; where such a
@@ -22,8 +18,8 @@ def sidecar_path(photo_path: str | os.PathLike[str], kind: Kind) -> Path:
     Raises:
         OptionError: the kind is not known.
     """
-    if kind not in get_args(Kind):
-        raise OptionError(f"sidecar must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+    if kind not in SIDECARS:
+        raise OptionError(f"sidecar must be one of {', '.join(SIDECARS)}, got {kind!r}")
     photo = Path(photo_path)
     if kind == "xmp":
         whole_name = photo.with_name(f"{photo.name}.xmp")
@@ -33,7 +29,7 @@ def sidecar_path(photo_path: str | os.PathLike[str], kind: Kind) -> Path:
 
 
 def write_sidecar(
-    photo_path: str | os.PathLike[str], caption: Caption, kind: Kind, on_existing: OnExisting = "error"
+    photo_path: str | os.PathLike[str], caption: Caption, kind: Sidecar, on_existing: OnExisting = "error"
 ) -> Path | None:
     """Write a caption beside its photograph, whole or not at all.
 
@@ -53,8 +49,8 @@ def write_sidecar(
             cannot be read or written.
         CaptionlensError: the caption's own error, where it has one.
     """
-    if on_existing not in get_args(OnExisting):
-        raise OptionError(f"on-existing must be one of {', '.join(get_args(OnExisting))}, got {on_existing!r}")
+    if on_existing not in ON_EXISTING:
+        raise OptionError(f"on-existing must be one of {', '.join(ON_EXISTING)}, got {on_existing!r}")
     path = sidecar_path(photo_path, kind)
     if caption.error is not None:
         raise caption.error

@@ -1,5 +1,8 @@
 """The result type: a caption with its words, their probabilities, and where the network looked for each."""
 
+import base64
+import html
+import io
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -9,8 +12,9 @@ from PIL import Image
 
 from captionlens.drawing import figure, heatmap
 from captionlens.errors import CaptionlensError
+from captionlens.geometry.region import Region
 from captionlens.runtime.faithfulness import Faithfulness
-from captionlens.runtime.images import ImageSource, read_image
+from captionlens.runtime.photograph import Photograph
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ def _no_attention() -> NDArray[np.float32]:
     return np.zeros((0, 1, 1), np.float32)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Caption:
     """One photograph's caption, or the error that kept it from having one.
 
@@ -57,7 +61,25 @@ class Caption:
     error: CaptionlensError | None = None
     confidence: float | None = None  # expected idf-weighted share of right words; None: the model is not calibrated
     withheld: bool = False  # its confidence is below what the caller asked for: outputs do not show the caption
-    source: ImageSource | None = field(default=None, repr=False)  # what overlay() and figure() draw upon
+    region: Region | None = None  # that attention was kept to; None: the whole photograph
+    photograph: Photograph | None = None  # overlay() and figure() draw upon it
+
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"Caption(path={self.path!r}, error={str(self.error)!r})"
+        confidence = "" if self.confidence is None else f", confidence={self.confidence:.2f}"
+        return f"Caption({self.text!r}, path={self.path!r}{confidence})"
+
+    def _repr_html_(self) -> str:
+        """The caption under its figure, for notebooks."""
+        text = html.escape(str(self.error) if self.error is not None else self.text)
+        if self.error is not None or self.photograph is None:
+            return f"<p>{text}</p>"
+        file = io.BytesIO()
+        self.figure().save(file, "PNG")
+        picture = base64.b64encode(file.getvalue()).decode()
+        image = f'<img src="data:image/png;base64,{picture}" alt="{text}">'
+        return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
 
     def image(self) -> Image.Image:
         """The photograph, upright and RGB.
@@ -68,9 +90,17 @@ class Caption:
         """
         if self.error is not None:
             raise self.error
-        if self.source is None:
+        return self.known_photograph().image()
+
+    def known_photograph(self) -> Photograph:
+        """The photograph.
+
+        Raises:
+            CaptionlensError: this caption was made of grid features and does not know it.
+        """
+        if self.photograph is None:
             raise CaptionlensError("this caption does not know its photograph")
-        return read_image(self.source)
+        return self.photograph
 
     def overlay(self, word: int) -> Image.Image:
         """The photograph with the map of word number `word` (from 0) laid over it.

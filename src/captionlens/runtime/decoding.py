@@ -17,9 +17,10 @@ _BLOCK = 64  # scores whose maximum is taken before they are sorted
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a network carries from word to word, for B photographs with K hypotheses each.
+    """The state of a network between two words, of B photographs with K hypotheses each.
 
-    `memory` holds arrays (B, ...) that a photograph's hypotheses share, `recurrent` arrays (B, K, ...).
+    `memory` holds arrays (B, L, ...), a row a place of the grid, that a photograph's hypotheses share: who keeps
+    attention to some places (`runtime.within`) selects rows of all of them. `recurrent` holds arrays (B, K, ...).
     The arrays may be NumPy's or torch's; the search only selects rows of them.
     """
 
@@ -135,10 +136,10 @@ def decode(
     return [best[0] for best in beam_search(network, features, options, prefix=prefix)]
 
 
-def force(
+def teacher_force(
     network: Network, features: Any, tokens: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """What a network expects after each word of captions that are given: teacher forcing, one word after the other.
+    """Teacher forcing of captions that are given, one word after the other.
 
     Args:
         network: anything with `start` and `step`.
@@ -153,6 +154,15 @@ def force(
     for time in range(length):
         log_probs, attention, state = network.step(np.ascontiguousarray(tokens[:, :, time]), state)
         yield log_probs, attention
+
+
+def forced_words(
+    network: Network, features: Any, tokens: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Log-probabilities (B, K, T - 1) and attention (B, K, T - 1, L) of captions (B, K, T), of all but `<start>`."""
+    predicted, maps = zip(*teacher_force(network, features, tokens[:, :, :-1]), strict=True)
+    log_probs = np.take_along_axis(np.stack(predicted, 2), tokens[:, :, 1:, None], -1)[..., 0]
+    return log_probs, np.stack(maps, 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -39,7 +39,9 @@ def describe_source(source: ImageSource) -> str:
     return f"<{type(source).__name__}>"
 
 
-def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, draft_size: int | None = None) -> Image.Image:
+def read_image(
+    source: ImageSource, *, name: str | None = None, max_pixels: int = MAX_PIXELS, draft_size: int | None = None
+) -> Image.Image:
     """Read a photograph as upright RGB.
 
     EXIF orientation is applied, transparency is laid over white, grey, palette, CMYK and 16-bit pictures
@@ -47,6 +49,7 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, draft_size:
 
     Args:
         source: a path, the bytes of a file, a file object, a PIL image, or a uint8 array (H, W, 3) or (H, W).
+        name: of the photograph in errors; by default its path, or what kind of object it is.
         max_pixels: larger pictures are refused before they are decoded.
         draft_size: where only a small picture is wanted, its side in pixels: a JPEG is then decoded at the
             smallest of its built-in scales that is at least this large.
@@ -57,7 +60,7 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, draft_size:
     Raises:
         UnreadableImage: the picture cannot be read; the message names file and cause.
     """
-    name = describe_source(source)
+    name = describe_source(source) if name is None else name
     try:
         if isinstance(source, np.ndarray):
             image = _from_array(source, name)
@@ -168,14 +171,14 @@ class Preprocessing:
         if min(self.std) <= 0:
             raise OptionError(f"std must be above 0, got {self.std}")
 
-    def read(self, source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    def read(self, source: ImageSource, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         """A photograph as uint8 (size, size, 3); large JPEGs are decoded at a fraction of their size.
 
         Raises:
             UnreadableImage: see `read_image`.
         """
         # Twice the wanted size: a picture shrunk by the JPEG decoder alone would be a little blurred.
-        return self.resize(read_image(source, max_pixels=max_pixels, draft_size=2 * self.size))
+        return self.resize(read_image(source, name=name, max_pixels=max_pixels, draft_size=2 * self.size))
 
     def resize(self, image: Image.Image) -> NDArray[np.uint8]:
         """A picture of mode RGB as uint8 (size, size, 3)."""

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from captionlens.errors import ModelError, OptionError
+from captionlens.errors import ModelError, OptionError, RegionError
 from captionlens.runtime.decoding import State
 from captionlens.runtime.devices import check_provider, provider_of
 from captionlens.runtime.model_directory import GRAPHS, WEIGHTS, ModelDirectory
@@ -57,7 +57,7 @@ class OnnxNetwork:
         """One word further; see `runtime.decoding.Network`."""
         memory, keys = state.memory
         if self._places is not None and memory.shape[1] != self._places:
-            raise ModelError(self._folder, "its graphs cannot look at a part of a photograph: export it anew")
+            raise RegionError(self._folder, "its graphs cannot look at a part of a photograph: export it anew")
         inputs = {"tokens": tokens, "memory": memory, "keys": keys}
         inputs |= {f"state_{index}": array for index, array in enumerate(state.recurrent)}
         log_probs, attention, *recurrent = self._run("step", inputs)

@@ -1,51 +1,78 @@
-"""A photograph on its way to its caption: what it is called, and its pixels when they are wanted."""
+"""A photograph on its way to its caption: its name, the most pixels it may have, and its pixels, decoded once."""
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from captionlens.errors import UnreadableImage
-from captionlens.runtime.caption import Caption
-from captionlens.runtime.images import ImageSource, Preprocessing, describe_source
+from captionlens.runtime.images import MAX_PIXELS, ImageSource, Preprocessing, describe_source, read_image
 
 
 class Photograph:
-    """A photograph and its name. A file object is read into bytes at once: the figure reads them again."""
+    """A photograph and what it is called, in captions and in errors.
 
-    def __init__(self, source: ImageSource) -> None:
-        self.name = describe_source(source)
-        self.source = source
+    A file object is read into bytes at once: figures read them again.
+
+    Args:
+        source: path, bytes, file object, PIL image, or uint8 array (H, W, 3).
+        name: by default its path, or what kind of object it is.
+        max_pixels: larger pictures are refused before they are decoded.
+    """
+
+    def __init__(self, source: ImageSource, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> None:
+        self.name = describe_source(source) if name is None else name
+        self.max_pixels = max_pixels
+        self._source = source
         self._error: UnreadableImage | None = None
+        self._pixels: tuple[Preprocessing, NDArray[np.uint8]] | None = None
         if callable(getattr(source, "read", None)):
             try:
-                self.source = _content(source)
+                self._source = _content(source)
             except (OSError, ValueError) as error:
                 self._error = UnreadableImage(self.name, str(error))
 
-    def name_on(self, caption: Caption) -> Caption:
-        """The caption, as this photograph's."""
-        return replace(caption, path=self.name, source=self.source)
+    @classmethod
+    def of(cls, source: "ImageSource | Photograph") -> "Photograph":
+        """`source` as a photograph; one that is a photograph already stays what it is."""
+        return source if isinstance(source, Photograph) else cls(source)
 
-    def read(self, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-        """The pixels (size, size, 3).
+    def __repr__(self) -> str:
+        return f"Photograph({self.name!r})"
+
+    def pixels(self, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        """The pixels as a network takes them, uint8 (size, size, 3): decoded at the first call, kept until `release`.
 
         Raises:
             UnreadableImage: the photograph cannot be read.
         """
+        if self._pixels is None or self._pixels[0] != preprocessing:
+            pixels = preprocessing.read(self._readable(), name=self.name, max_pixels=self.max_pixels)
+            self._pixels = preprocessing, pixels
+        return self._pixels[1]
+
+    def image(self) -> Image.Image:
+        """The whole photograph, upright and RGB, read anew.
+
+        Raises:
+            UnreadableImage: the photograph cannot be read, or has gone since.
+        """
+        return read_image(self._readable(), name=self.name, max_pixels=self.max_pixels)
+
+    def release(self) -> None:
+        """Forget the pixels: captions of thousands of photographs must not hold them all."""
+        self._pixels = None
+
+    def _readable(self) -> ImageSource:
         if self._error is not None:
             raise self._error
-        try:
-            return preprocessing.read(self.source)
-        except UnreadableImage as error:
-            # Of bytes that came from a file object, only this class knows the name.
-            raise UnreadableImage(self.name, error.cause) from error
+        return self._source
 
 
 def _content(file: Any) -> bytes:
-    """What is in a file object, from its beginning where it can be rewound, as Pillow reads it."""
+    """Bytes of a file object, from its beginning where it can be rewound, as Pillow reads it."""
     with suppress(AttributeError, OSError):
         file.seek(0)
     content = file.read()

@@ -25,7 +25,7 @@ def split_words(text: str) -> list[str]:
     return text.replace("Σ", "σ").lower().translate(_TO_SPACE).split()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Vocabulary:
     """The words a captioner knows. Numbers 0 to 3 are SPECIALS, in that order."""
 
@@ -55,6 +55,10 @@ class Vocabulary:
         if not common:
             raise OptionError(f"no word of the captions occurs at least {min_count} times")
         return cls((*SPECIALS, *common))
+
+    def __repr__(self) -> str:
+        first = ", ".join(self.tokens[len(SPECIALS) : len(SPECIALS) + 5])
+        return f"Vocabulary({len(self):,} words: {first}, ...)"
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -33,8 +33,15 @@ class Within:
         return self.network.encode(images)
 
     def start(self, features: Any) -> State:
-        """Grid features (B, L, D) of all places to the state before the first word."""
+        """Grid features (B, L, D) of all places to the state before the first word.
+
+        Raises:
+            ValueError: the network's memory has no row a place.
+        """
         state = self.network.start(features)
+        for array in state.memory:
+            if array.shape[1] != self.count:
+                raise ValueError(f"memory must be (B, {self.count}, ...), a row a place, got {tuple(array.shape)}")
         return State(tuple(array[:, self.places] for array in state.memory), state.recurrent)
 
     def step(self, tokens: NDArray[np.int64], state: State) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:

@@ -41,9 +41,7 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
     """
     settings = settings or Settings()
     metrics = Metrics()
-    batcher = Batcher(
-        captioner, batch_size=settings.batch_size, queue=settings.queue, pixels=settings.pixels, metrics=metrics
-    )
+    batcher = Batcher(captioner, batch_size=settings.batch_size, queue=settings.queue, metrics=metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captionlens.errors import CaptionlensError
-from captionlens.geometry.region import Region
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import Captioner
-from captionlens.runtime.decoding import DecodingOptions
+from captionlens.runtime.photograph import Photograph
+from captionlens.runtime.request import CaptionRequest
 from captionlens.server import problems
 from captionlens.server.metrics import Metrics
 from captionlens.server.problems import Problem
@@ -37,35 +37,23 @@ _MOST_RETRY_S = 60
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What is wanted of a photograph."""
+def places_of(request: CaptionRequest) -> int:
+    """Places of the queue that a request takes."""
+    return EXAMINING if request.faithfulness else 1
 
-    options: DecodingOptions
-    prefix: str = ""
-    region: Region | None = None
-    alternatives: int = 0
-    faithfulness: bool = False
 
-    @property
-    def places(self) -> int:
-        """Of the queue that it takes."""
-        return EXAMINING if self.faithfulness else 1
-
-    @property
-    def search(self) -> object:
-        """Photographs whose wishes are equal in this are searched together."""
-        if self.options.temperature is not None:
-            return object()  # what is drawn at random would depend on the place in the batch
-        return self.options, self.prefix, self.region, self.alternatives
+def _search_of(request: CaptionRequest) -> object:
+    """A key that is equal for requests whose photographs may be searched together."""
+    if request.decoding.temperature is not None:
+        return object()  # what is drawn at random would depend on the place in the batch
+    return replace(request, faithfulness=False)
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
+    photograph: Photograph
     pixels: NDArray[np.uint8]
-    content: bytes
-    name: str
-    wish: Wish
+    request: CaptionRequest
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Caption]"
     queued: float = field(default_factory=time.perf_counter)
@@ -94,16 +82,14 @@ class Batcher:
     Args:
         captioner: what captions.
         batch_size: photographs together, at most.
-        queue: places; a photograph takes one from its arrival to its answer, see `Wish.places`.
-        pixels: larger photographs are refused.
+        queue: places; a photograph takes one from its arrival to its answer, see `places_of`.
         metrics: where parts, batches and places are told.
     """
 
-    def __init__(self, captioner: Captioner, *, batch_size: int, queue: int, pixels: int, metrics: Metrics) -> None:
+    def __init__(self, captioner: Captioner, *, batch_size: int, queue: int, metrics: Metrics) -> None:
         self.captioner = captioner
         self.batch_size = batch_size
         self.queue = queue
-        self.pixels = pixels
         self.metrics = metrics
         self._taken = 0  # places
         self._seconds_each = 0.05  # of a place, a moving average
@@ -150,25 +136,24 @@ class Batcher:
         finally:
             self._taken -= places
 
-    async def caption(self, content: bytes, name: str, wish: Wish) -> Caption:
+    async def caption(self, photograph: Photograph, request: CaptionRequest) -> Caption:
         """The caption of a photograph, for which there must be `room`. Cancelled before it begins, it costs nothing.
 
         Args:
-            content: of its file.
-            name: of its file.
-            wish: what is wanted.
+            photograph: to caption.
+            request: what is asked for.
 
         Raises:
             UnreadableImage: the photograph cannot be read.
-            OptionError: the wish's prefix has a word that the model does not know, or too many.
+            OptionError: the request's prefix has a word that the model does not know, or too many.
         """
         job: _Job | None = None
         try:
-            pixels = await self._read(self._decode, content)
+            pixels = await self._read(self._decode, photograph)
             loop = asyncio.get_running_loop()
-            job = _Job(pixels, content, name, wish, loop, loop.create_future())
+            job = _Job(photograph, pixels, request, loop, loop.create_future())
             with self._changed:
-                (self._patient if wish.faithfulness else self._waiting).append(job)
+                (self._patient if request.faithfulness else self._waiting).append(job)
                 self._changed.notify()
             return await job.future
         except asyncio.CancelledError:
@@ -193,9 +178,9 @@ class Batcher:
     async def _read(self, work: "Callable[..., _Result]", *arguments: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
 
-    def _decode(self, content: bytes) -> NDArray[np.uint8]:
+    def _decode(self, photograph: Photograph) -> NDArray[np.uint8]:
         with self.metrics.part_seconds.labels("decode").time():
-            return self.captioner.preprocessing.read(content, max_pixels=self.pixels)
+            return photograph.pixels(self.captioner.preprocessing)
 
     def _figure(self, caption: Caption) -> bytes:
         with self.metrics.part_seconds.labels("figure").time():
@@ -214,7 +199,7 @@ class Batcher:
                 log.exception("a batch failed")
                 for job in batch:
                     job.fail(error)
-            each = (time.perf_counter() - began) / sum(job.wish.places for job in batch)
+            each = (time.perf_counter() - began) / sum(places_of(job.request) for job in batch)
             self._seconds_each += 0.1 * (each - self._seconds_each)
 
     def _next(self) -> list[_Job]:
@@ -244,29 +229,23 @@ class Batcher:
         groups: dict[object, list[int]] = {}
         for row, job in enumerate(batch):
             if not job.dropped:
-                groups.setdefault(job.wish.search, []).append(row)
+                groups.setdefault(_search_of(job.request), []).append(row)
         for rows in groups.values():
             self._search([batch[row] for row in rows], features[rows])
 
     def _search(self, jobs: list[_Job], features: NDArray[np.float32]) -> None:
-        wish = jobs[0].wish
         try:
             with self.metrics.part_seconds.labels("search").time():
-                captions = self.captioner.caption_features(
-                    features,
-                    options=wish.options,
-                    prefix=wish.prefix,
-                    region=wish.region,
-                    alternatives=wish.alternatives,
-                )
+                captions = self.captioner.caption_features(features, options=jobs[0].request)
             for job, caption in zip(jobs, captions, strict=True):
-                whole = replace(caption, path=job.name, source=job.content)
-                job.finish(self._examine(whole, wish) if wish.faithfulness and not job.dropped else whole)
+                job.finish(self._finish(caption, job))
                 self.metrics.captions.inc()
         except CaptionlensError as error:  # the other groups of the batch have nothing to do with it
             for job in jobs:
                 job.fail(error)
 
-    def _examine(self, caption: Caption, wish: Wish) -> Caption:
+    def _finish(self, caption: Caption, job: _Job) -> Caption:
+        if job.dropped or not job.request.faithfulness:
+            return self.captioner.finish(caption, job.photograph, replace(job.request, faithfulness=False))
         with self.metrics.part_seconds.labels("examine").time():
-            return self.captioner.examine(caption, region=wish.region)
+            return self.captioner.finish(caption, job.photograph, job.request)

@@ -11,14 +11,15 @@ from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
 from captionlens._version import __version__
-from captionlens.errors import ModelError, OptionError, UnreadableImage
+from captionlens.errors import OptionError, RegionError, UnreadableImage
 from captionlens.runtime.caption import Caption
+from captionlens.runtime.photograph import Photograph
+from captionlens.runtime.request import CaptionRequest
 from captionlens.server import metrics, problems, uploads
-from captionlens.server.batching import Batcher, Wish
+from captionlens.server.batching import Batcher, places_of
 from captionlens.server.problems import Problem, documented
 from captionlens.server.schemas import BatchAnswer, CaptionAnswer, Guided, Health, ModelAnswer, Search
 from captionlens.server.settings import MOST_ALTERNATIVES, MOST_BEAM, MOST_WORDS, Settings
-from captionlens.server.uploads import Upload
 
 T = TypeVar("T")
 
@@ -112,13 +113,13 @@ def make_router(batcher: Batcher, settings: Settings, told: metrics.Metrics) -> 
     )
     async def batch(request: Request, query: Annotated[Search, Query()]) -> Response:
         """Captions in the order of the photographs; one that cannot be read has an error in its place."""
-        wish = query.wish(captioner.options)
+        asked = query.request(captioner)
 
         async with _in_time():
             batcher.check_room()
-            files = await _uploaded(uploads.read_several(request, settings.batch_photographs))
+            files = await _uploaded(uploads.read_several(request, settings.batch_photographs, settings.pixels))
             with batcher.room(len(files)):
-                work = asyncio.gather(*(_or_error(file, wish) for file in files))
+                work = asyncio.gather(*(_or_error(file, asked) for file in files))
                 captions = await unless_gone(request, work)
         return JSONResponse({"captions": [found.to_dict(attention=query.attention) for found in captions]})
 
@@ -181,30 +182,30 @@ def make_router(batcher: Batcher, settings: Settings, told: metrics.Metrics) -> 
 
     async def _answer(request: Request, query: Guided, finish: Callable[[Caption], Awaitable[T]]) -> T:
         """What `finish` makes of the caption of the photograph in the request."""
-        wish = query.wish(captioner.options)
+        asked = query.request(captioner)
         async with _in_time():
-            batcher.check_room(wish.places)
-            upload = await _uploaded(uploads.read_one(request))
+            batcher.check_room(places_of(asked))
+            upload = await _uploaded(uploads.read_one(request, settings.pixels))
 
             async def work() -> T:
-                return await finish(await batcher.caption(upload.content, upload.name, wish))
+                return await finish(await batcher.caption(upload, asked))
 
             try:
-                with batcher.room(wish.places):
+                with batcher.room(places_of(asked)):
                     return await unless_gone(request, work())
             except UnreadableImage as error:
-                named = "" if upload.name == uploads.NAMELESS else f"{upload.name}: "
-                raise Problem(problems.UNREADABLE, named + error.cause) from error
+                nameless = upload.name == uploads.NAMELESS
+                raise Problem(problems.UNREADABLE, error.cause if nameless else str(error)) from error
             except OptionError as error:
                 raise Problem(problems.BAD_OPTION, str(error)) from error
-            except ModelError as error:  # a region, and graphs that know none
+            except RegionError as error:
                 raise Problem(problems.BAD_OPTION, f"region: {error.cause}") from error
 
-    async def _or_error(file: Upload, wish: Wish) -> Caption:
+    async def _or_error(photograph: Photograph, asked: CaptionRequest) -> Caption:
         try:
-            return await batcher.caption(file.content, file.name, wish)
+            return await batcher.caption(photograph, asked)
         except UnreadableImage as error:
-            return Caption("", path=file.name, error=UnreadableImage(file.name, error.cause))
+            return Caption("", path=photograph.name, error=error)
 
     @asynccontextmanager
     async def _in_time() -> AsyncIterator[None]:

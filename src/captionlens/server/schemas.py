@@ -3,7 +3,6 @@
 Answers are TypedDicts: they describe the JSON that `Caption.to_dict` makes, in which what is not known is absent.
 """
 
-from dataclasses import replace
 from typing import Annotated, NotRequired
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -11,8 +10,8 @@ from typing_extensions import TypedDict
 
 from captionlens.errors import OptionError
 from captionlens.geometry.region import Region
-from captionlens.runtime.decoding import DecodingOptions
-from captionlens.server.batching import Wish
+from captionlens.runtime.captioner import Captioner
+from captionlens.runtime.request import CaptionRequest
 from captionlens.server.settings import MOST_ALTERNATIVES, MOST_BEAM, MOST_WORDS
 
 _FRACTION = r"(0|1|0?\.[0-9]{1,9}|1\.0{1,9})"
@@ -45,18 +44,9 @@ class Search(BaseModel):
         0, ge=0, le=MOST_ALTERNATIVES, description="How many other words to give for every word, likeliest first."
     )
 
-    def wish(self, defaults: DecodingOptions) -> Wish:
+    def request(self, captioner: Captioner) -> CaptionRequest:
         """The same, for the captioner."""
-        chosen = {"beam": self.beam, "max_words": self.max_words}
-        options = replace(
-            defaults,
-            **{name: value for name, value in chosen.items() if value is not None},
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            seed=self.seed,
-        )
-        return Wish(options, alternatives=self.alternatives)
+        return captioner.request(**self.model_dump(exclude={"attention"}))
 
 
 class Guided(Search):
@@ -73,10 +63,10 @@ class Guided(Search):
         False, description="Blank out where each word looked: does the word depend on the picture? Slow."
     )
 
-    def wish(self, defaults: DecodingOptions) -> Wish:
+    def request(self, captioner: Captioner) -> CaptionRequest:
         """The same, for the captioner."""
         region = None if self.region is None else Region.parse(self.region)
-        return replace(super().wish(defaults), prefix=self.prefix, region=region, faithfulness=self.faithfulness)
+        return captioner.request(**self.model_dump(exclude={"attention", "region"}), region=region)
 
 
 class AlternativeWord(TypedDict):

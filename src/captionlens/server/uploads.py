@@ -1,12 +1,12 @@
 """Photographs from the body of a request: a raw image, or the files of a form."""
 
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
+from captionlens.runtime.photograph import Photograph
 from captionlens.server import problems
 from captionlens.server.problems import Problem, clean
 
@@ -16,37 +16,29 @@ _FORM = "multipart/form-data"
 _FIELD = "file"
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A file and the name it came with."""
-
-    name: str
-    content: bytes
-
-
-async def read_one(request: Request) -> Upload:
-    """The photograph of a request with one.
+async def read_one(request: Request, pixels: int) -> Photograph:
+    """The photograph of a request with one, of at most so many pixels.
 
     Raises:
         Problem: the content type is another, the form is not well formed, or holds not exactly one photograph.
     """
     if _media_type(request) == _FORM:
-        uploads = await _read_form(request, 1)
+        uploads = await _read_form(request, 1, pixels)
         if len(uploads) != 1:
             raise Problem(problems.MALFORMED, f"the form must hold one part {_FIELD!r}, it holds {len(uploads)}")
         return uploads[0]
-    return Upload(NAMELESS, await request.body())
+    return Photograph(await request.body(), name=NAMELESS, max_pixels=pixels)
 
 
-async def read_several(request: Request, most: int) -> list[Upload]:
-    """The photographs of a request with several.
+async def read_several(request: Request, most: int, pixels: int) -> list[Photograph]:
+    """The photographs of a request with several, each of at most so many pixels.
 
     Raises:
         Problem: as `read_one`, or there are more than `most`.
     """
     if _media_type(request) != _FORM:
         raise Problem(problems.UNSUPPORTED, f"several photographs come as {_FORM}, one part {_FIELD!r} each")
-    uploads = await _read_form(request, most)
+    uploads = await _read_form(request, most, pixels)
     if not uploads:
         raise Problem(problems.MALFORMED, f"the form holds no part {_FIELD!r} with a file")
     return uploads
@@ -61,7 +53,7 @@ def _media_type(request: Request) -> str:
     raise Problem(problems.UNSUPPORTED, f"got {told}; wanted image/*, application/octet-stream or {_FORM}")
 
 
-async def _read_form(request: Request, most: int) -> list[Upload]:
+async def _read_form(request: Request, most: int, pixels: int) -> list[Photograph]:
     _, options = parse_options_header(request.headers["content-type"])
     if not options.get(b"boundary"):
         raise Problem(problems.MALFORMED, f"{_FORM} without a boundary")
@@ -69,7 +61,7 @@ async def _read_form(request: Request, most: int) -> list[Upload]:
         files = [part for part in form.getlist(_FIELD) if isinstance(part, UploadFile)]
         if len(files) > most:
             raise Problem(problems.TOO_LARGE, f"more than {most} photographs in one request")
-        return [Upload(_name(part.filename), await part.read()) for part in files]
+        return [Photograph(await part.read(), name=_name(part.filename), max_pixels=pixels) for part in files]
 
 
 def _name(given: str | None) -> str:

@@ -1,0 +1,50 @@
+"""The likeliest other words in the place of each word of a caption."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from captionlens.runtime.caption import Alternative
+from captionlens.runtime.decoding import Hypothesis, Network, teacher_force
+from captionlens.runtime.vocabulary import PAD, SPECIALS, START, Vocabulary
+
+
+def likeliest_others(
+    network: Network, features: Any, hypotheses: Sequence[Hypothesis], vocabulary: Vocabulary, count: int
+) -> list[list[tuple[Alternative, ...]]]:
+    """Other words for every word of captions, with their probability after the same words before.
+
+    Args:
+        network: that made the captions.
+        features: grid features (B, L, D).
+        hypotheses: the captions of the B photographs.
+        vocabulary: the network's words.
+        count: how many words at most.
+
+    Returns:
+        Of each caption, of each of its words, the alternatives, likeliest first.
+    """
+    longest = max((len(hypothesis.tokens) for hypothesis in hypotheses), default=0)
+    if count == 0 or longest == 0:
+        return [[()] * len(hypothesis.tokens) for hypothesis in hypotheses]
+    found: list[list[tuple[Alternative, ...]]] = [[] for _ in hypotheses]
+    said = np.full((len(hypotheses), 1, longest + 1), PAD, np.int64)  # from <start> on
+    said[:, :, 0] = START
+    for row, hypothesis in enumerate(hypotheses):
+        said[row, 0, 1 : len(hypothesis.tokens) + 1] = hypothesis.tokens
+    for time, (log_probs, _) in enumerate(teacher_force(network, features, said[:, :, :-1])):
+        scores = log_probs[:, 0].copy()  # (B, V)
+        scores[:, : len(SPECIALS)] = -np.inf  # the end included: only words can stand for words
+        scores[np.arange(len(scores)), said[:, 0, time + 1]] = -np.inf
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+        for row, numbers in enumerate(best):
+            if time < len(hypotheses[row].tokens):
+                found[row].append(
+                    tuple(
+                        Alternative(vocabulary.tokens[number], float(np.exp(scores[row, number])))
+                        for number in numbers
+                        if np.isfinite(scores[row, number])
+                    )
+                )
+    return found
