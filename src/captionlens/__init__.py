@@ -8,24 +8,84 @@ caption.text
 caption.overlay(1).save("word.png")
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from captionlens._version import __version__
 
 if TYPE_CHECKING:
-    from captionlens.runtime.caption import Caption, Word
+    from captionlens.errors import (
+        CaptionlensError,
+        DatasetError,
+        DeviceError,
+        DownloadError,
+        FileError,
+        MissingExtra,
+        ModelError,
+        OptionError,
+        RegionError,
+        RunError,
+        StoreError,
+        UnreadableImage,
+        WeightsError,
+    )
+    from captionlens.geometry.region import Region
+    from captionlens.runtime.caption import Alternative, Caption, Word
     from captionlens.runtime.captioner import Captioner, load
     from captionlens.runtime.decoding import DecodingOptions
+    from captionlens.runtime.faithfulness import Faithfulness
+    from captionlens.runtime.photograph import Photograph
+    from captionlens.runtime.request import CaptionRequest
+    from captionlens.runtime.vocabulary import Vocabulary
 
-__all__ = ["Caption", "Captioner", "DecodingOptions", "Word", "__version__", "load"]
+# Where each public name is defined.
+_HOMES = {
+    "errors": (
+        "CaptionlensError", "DatasetError", "DeviceError", "DownloadError", "FileError", "MissingExtra", "ModelError",
+        "OptionError", "RegionError", "RunError", "StoreError", "UnreadableImage", "WeightsError",
+    ),
+    "geometry.region": ("Region",),
+    "runtime.caption": ("Alternative", "Caption", "Word"),
+    "runtime.captioner": ("Captioner", "load"),
+    "runtime.decoding": ("DecodingOptions",),
+    "runtime.faithfulness": ("Faithfulness",),
+    "runtime.photograph": ("Photograph",),
+    "runtime.request": ("CaptionRequest",),
+    "runtime.vocabulary": ("Vocabulary",),
+}  # fmt: skip
+
+__all__ = [
+    "Alternative",
+    "Caption",
+    "CaptionRequest",
+    "Captioner",
+    "CaptionlensError",
+    "DatasetError",
+    "DecodingOptions",
+    "DeviceError",
+    "DownloadError",
+    "Faithfulness",
+    "FileError",
+    "MissingExtra",
+    "ModelError",
+    "OptionError",
+    "Photograph",
+    "Region",
+    "RegionError",
+    "RunError",
+    "StoreError",
+    "UnreadableImage",
+    "Vocabulary",
+    "WeightsError",
+    "Word",
+    "__version__",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Names are imported when they are first used: `import captionlens` itself costs next to nothing."""
-    import importlib
-
-    homes = {"Caption": "caption", "Word": "caption", "DecodingOptions": "decoding"}
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"captionlens.runtime.{homes.get(name, 'captioner')}")
-    return getattr(module, name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"captionlens.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -43,6 +43,10 @@ def test_show_all_of_it(small_model: Path) -> None:
     )
 
 
+def test_show_the_name_alone(small_model: Path) -> None:
+    assert run("show", small_model, "--quiet").stdout == "captionlens-small\n"
+
+
 def test_check(small_model: Path) -> None:
     assert run("check", small_model).stdout == f"{small_model}: captionlens-small is whole\n"
     assert run("check", small_model, "--quiet").stdout == ""

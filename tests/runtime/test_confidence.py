@@ -21,7 +21,7 @@ from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import PACKAGED_MODEL, load
 from captionlens.runtime.confidence import Calibration
 from captionlens.runtime.model_directory import ModelDirectory, add_calibration, write_manifest
-from captionlens.scoring.confidence_fit import calibrate
+from captionlens.scoring.confidence_fit import fit_calibration
 from helpers.cli import run_cli as run
 from helpers.paths import REPOSITORY
 
@@ -95,7 +95,7 @@ def test_calibrating_again_replaces_the_first(model: Path, small_scenes: Path) -
     dataset = read_dataset(small_scenes)
     before = (model / "README.md").read_text()
     captioner = load(model, threads=1)
-    done = calibrate(captioner, dataset, split="test", progress=False)
+    done = fit_calibration(captioner, dataset, split="test", progress=False)
     card = before.replace("split val", "split test")
     add_calibration(model, done.calibration, card)
     opened = ModelDirectory.open(model).calibration
@@ -179,9 +179,9 @@ def test_too_few_photographs_and_no_such_split(calibrated: Path, small_scenes: P
     captioner = load(calibrated, threads=1)
     few = replace(dataset, records=(*dataset.split("train")[:3], *dataset.split("val")[:4]))
     with pytest.raises(DatasetError, match=r"too few photographs to calibrate with: 3 and [34]"):
-        calibrate(captioner, few, progress=False)
+        fit_calibration(captioner, few, progress=False)
     with pytest.raises(OptionError, match="no split 'train'"):
-        calibrate(captioner, replace(dataset, records=dataset.split("val")), progress=False)
+        fit_calibration(captioner, replace(dataset, records=dataset.split("val")), progress=False)
 
 
 def test_photographs_that_cannot_be_read_are_left_out(small_model: Path, small_scenes: Path, tmp_path: Path) -> None:
@@ -194,6 +194,7 @@ def test_photographs_that_cannot_be_read_are_left_out(small_model: Path, small_s
     model = Path(shutil.copytree(small_model, tmp_path / "model"))
     result = run("model", "calibrate", model, folder, "--threads", "1", "--quiet", code=1)
     assert f"captionlens: {broken}: " in result.stderr
+    assert f"calibrated on {number - 1} photographs only" in result.stderr
     opened = ModelDirectory.open(model).calibration
     assert opened is not None
     assert opened.record["photographs"] == number - 1
@@ -317,7 +318,7 @@ def test_a_rocket_is_not_taken_for_what_it_knows(shared_data: Path) -> None:
     dataset = read_dataset(shared_data / "flickr8k")
     few = replace(dataset, records=(*dataset.split("train")[:160], *dataset.split("val")[:60]))
     captioner = captionlens.load(PACKAGED_MODEL, threads=1)
-    calibration = calibrate(captioner, few, progress=False).calibration
+    calibration = fit_calibration(captioner, few, progress=False).calibration
     assert calibration.record["ece"]["words"]["after"] < calibration.record["ece"]["words"]["before"]
     photographs = REPOSITORY / "examples" / "photographs"
     names = ("rocket", "coffee", "cat", "astronaut", "stairs")

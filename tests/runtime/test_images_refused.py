@@ -15,6 +15,7 @@ from PIL import Image
 
 from captionlens.errors import UnreadableImage
 from captionlens.runtime.images import MAX_PIXELS, describe_source, read_image
+from captionlens.runtime.photograph import Photograph
 from helpers.images import ORIENTATION, assert_near, encoded, png, quadrants
 
 
@@ -51,9 +52,11 @@ def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("not a photograph at all, " * 20)
     (tmp_path / "page.png").write_text("<html><svg xmlns='http://www.w3.org/2000/svg'/></html>")
-    for name in ("empty.jpg", "text.jpg", "page.png"):
+    for name in ("text.jpg", "page.png"):
         assert refusal(tmp_path / name) == "not a photograph of an allowed format"
-    assert refusal(b"") == "not a photograph of an allowed format"
+    assert refusal(tmp_path / "empty.jpg") == refusal(b"") == "is empty"
+    with pytest.raises(UnreadableImage, match="is empty"):
+        Photograph(io.BytesIO()).image()
     assert "null byte" in refusal("a\0b.jpg")
     assert refusal("x" * 5000) == "File name too long"
     (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")

@@ -23,15 +23,18 @@ def model() -> None:
 @model.command()
 @click.argument("folder", metavar="[DIR]", type=_FOLDER, required=False)
 @click.option("--json", "as_json", is_flag=True, help="The whole of config.json.")
-@click.option("--quiet", is_flag=True, help="Nothing to be quiet about; for symmetry.")
+@click.option("--quiet", is_flag=True, help="The name alone.")
 def show(folder: Path | None, as_json: bool, quiet: bool) -> None:
-    """What the model in DIR is and was trained on; by default the one that comes along."""
+    """Show what the model in DIR is and was trained on; by default the one that comes along."""
     from captionlens.runtime.captioner import PACKAGED_MODEL
     from captionlens.runtime.model_directory import ModelDirectory
 
     opened = ModelDirectory.open(folder or PACKAGED_MODEL)
     if as_json:
         click.echo(json.dumps(opened.config, indent=2, ensure_ascii=False))
+        return
+    if quiet:
+        click.echo(opened.name)
         return
     for name, value in _describe(opened).items():
         click.echo(f"{name + ':':12} {value}")
@@ -81,11 +84,11 @@ def calibrate(
     from captionlens.export.card import with_confidence
     from captionlens.runtime.captioner import load
     from captionlens.runtime.model_directory import add_calibration
-    from captionlens.scoring.confidence_fit import calibrate as run
+    from captionlens.scoring.confidence_fit import fit_calibration
 
     captioner = load(folder, threads=threads, device=device)
     read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
-    done = run(captioner, read, split=split, batch_size=batch_size, progress=not quiet)
+    done = fit_calibration(captioner, read, split=split, batch_size=batch_size, progress=not quiet)
     for _, message in done.failed:
         click.echo(f"captionlens: {message}", err=True)
     record = done.calibration.record

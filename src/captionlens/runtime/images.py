@@ -81,6 +81,8 @@ def _open(
 ) -> Image.Image:
     if isinstance(source, str | os.PathLike) and Path(source).is_dir():
         raise UnreadableImage(name, "is a folder, not a photograph")
+    if source == b"" or (isinstance(source, str | os.PathLike) and _is_empty_file(source)):
+        raise UnreadableImage(name, "is empty")
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     # Pillow warns of what MAX_PIXELS refuses, and of odd but harmless metadata.
     with _OPENING, warnings.catch_warnings():
@@ -92,6 +94,13 @@ def _open(
             image.draft(None, (draft_size, draft_size))
         image.load()
     return image
+
+
+def _is_empty_file(path: str | os.PathLike[str]) -> bool:
+    try:
+        return Path(path).is_file() and Path(path).stat().st_size == 0
+    except OSError:  # told when it is opened
+        return False
 
 
 def _reason(error: Exception) -> str:

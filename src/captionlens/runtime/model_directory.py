@@ -42,7 +42,7 @@ FILES = (
 OPTIONAL = (confidence.NAME,)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ModelDirectory:
     """A whole and consistent model directory."""
 
@@ -54,6 +54,9 @@ class ModelDirectory:
     preprocessing: Preprocessing
     vocabulary: Vocabulary
     calibration: Calibration | None  # of its confidence, where it was calibrated
+
+    def __repr__(self) -> str:
+        return f"ModelDirectory({str(self.folder)!r}, name={self.name!r}, {len(self.vocabulary):,} words)"
 
     @classmethod
     def open(cls, folder: str | Path) -> "ModelDirectory":

@@ -1,5 +1,6 @@
 """Fit a captioner's confidence: which photographs it knows, and how often the words it says are right."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +25,11 @@ from captionlens.runtime.confidence import (
 from captionlens.runtime.vocabulary import Vocabulary, split_words
 from captionlens.scoring.confidence_scores import expected_calibration_error, fit_logistic, right_words
 
+log = logging.getLogger("captionlens")
+
 CENTRES = 256
 FOLDS = 5
+FEW = 200  # photographs: fewer calibrate badly, and are told of
 _ROUNDS = 20  # of k-means, at most
 
 
@@ -45,16 +49,16 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrated:
+class CalibrationFit:
     """A calibration and the photographs that could not be read: path and cause."""
 
     calibration: Calibration
     failed: tuple[tuple[str, str], ...]
 
 
-def calibrate(
+def fit_calibration(
     captioner: Captioner, dataset: Dataset, *, split: str = "val", batch_size: int = 16, progress: bool = True
-) -> Calibrated:
+) -> CalibrationFit:
     """Fit the confidence of a captioner, captioning as the model itself does.
 
     The training split tells which photographs it knows and how common each word is; the captions of `split`, which the
@@ -93,6 +97,8 @@ def calibrate(
             samples.append(Sample(features.mean(0), log_probs, idf[numbers].astype(np.float64), right))
     if not means or len(samples) < FOLDS:
         raise DatasetError(dataset.root, f"has too few photographs to calibrate with: {len(means)} and {len(samples)}")
+    if len(samples) < FEW:
+        log.warning("calibrated on %d photographs only: below %d, confidence is a rough guide", len(samples), FEW)
     centres = cluster(np.stack(means), CENTRES)
     calibration = fit(samples, centres, idf)
     options = captioner.options
@@ -104,7 +110,7 @@ def calibrate(
         "decoding": {name: getattr(options, name) for name in ("beam", "length_penalty", "max_words")},
         "ece": cross_validate(samples, centres, idf),
     }
-    return Calibrated(replace(calibration, record=history), tuple(failed))
+    return CalibrationFit(replace(calibration, record=history), tuple(failed))
 
 
 def _encoded(
