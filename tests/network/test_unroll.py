@@ -1,6 +1,6 @@
-"""Teacher forcing through time against plain autograd, and against the network word by word."""
+"""Teacher forcing through time against PyTorch's autograd, and against the network word by word."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from captionlens.network import CaptioningNetwork, NetworkConfig
+from captionlens.network import unroll as unroll_module
 from captionlens.network.cells import GATES, Cell, next_state
+from captionlens.network.decoder import DecoderWeights, decoder_step
 from captionlens.network.dropout import CheapDropout
-from captionlens.network.plain import advance
-from captionlens.network.recurrence import Words, unroll, unroll_plainly
+from captionlens.network.unroll import Unrolled, unroll, unroll_by_autograd
+from captionlens.network.words import Words
 
 LENGTHS = {
     "several": [[5, 3, 1], [4, 4, 2], [2, 1, 0]],
@@ -32,7 +34,7 @@ def arguments(
     memory: int = 6,
     dtype: torch.dtype = torch.float64,
 ) -> tuple[Words, list[Tensor]]:
-    """Random arguments of `unroll` for captions of these lengths."""
+    """Random values of `unrolled` for captions of these lengths."""
     torch.manual_seed(0)
     words = Words.of(torch.tensor(lengths))
     photographs, places, size, units = len(lengths), 4, 5, 3
@@ -46,6 +48,21 @@ def arguments(
     return words, [torch.randn(shape, dtype=dtype).requires_grad_() for shape in shapes]
 
 
+def unrolled(
+    way: Callable[..., Unrolled],
+    words: Words,
+    values: Sequence[Tensor],
+    *,
+    hard: bool = False,
+    draws: Tensor | None = None,
+) -> Unrolled:
+    """The decoder unrolled in this way; the layers that read the word before have no part in it."""
+    first, memory, keys, from_words, score, state_weight, state_bias, context_weight = values
+    none = torch.empty(0)
+    weights = DecoderWeights(score, none, none, state_weight, state_bias, context_weight, hard=hard)
+    return way(words, first, memory, keys, from_words, weights, draws)
+
+
 def loss(words: Words, results: Sequence[Tensor | None]) -> Tensor:
     """Something of all results, the sums of the attention over time included."""
     states, contexts, alphas, _ = results
@@ -56,8 +73,8 @@ def loss(words: Words, results: Sequence[Tensor | None]) -> Tensor:
 
 
 def assert_equal_to_autograd(words: Words, values: list[Tensor], **hard: Any) -> None:
-    """Results and gradients of `unroll` and `unroll_plainly` on the same values."""
-    fast, plain = unroll(words, *values, **hard), unroll_plainly(words, *values, **hard)
+    """Results and gradients of `unroll` and `unroll_by_autograd` on the same values."""
+    fast, plain = (unrolled(way, words, values, **hard) for way in (unroll, unroll_by_autograd))
     for one, other in zip(fast, plain, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
     gradients = torch.autograd.grad(loss(words, fast), values)
@@ -98,8 +115,9 @@ def test_hard_results_and_gradients_are_those_of_plain_autograd(asked: bool, gat
 def test_hard_attention_draws_each_place_as_often_as_it_is_weighed() -> None:
     words, values = arguments([[1] * 4000], gate="none")
     torch.manual_seed(3)
-    for way in (unroll, unroll_plainly):
-        _, contexts, alphas, chosen = way(words, *values, hard=True, draws=torch.rand(4000, dtype=torch.float64))
+    for way in (unroll, unroll_by_autograd):
+        random = torch.rand(4000, dtype=torch.float64)
+        _, contexts, alphas, chosen = unrolled(way, words, values, hard=True, draws=random)
         assert chosen is not None
         shares = torch.bincount(chosen, minlength=4) / 4000
         # The words are alike but for what they are fed: all have one attention at the first word.
@@ -131,18 +149,18 @@ def test_a_cell_is_that_of_pytorch(cell: str) -> None:
     [("gru", "none", False, False), ("gru", "vector", True, False), ("lstm", "scalar", True, True)],
 )
 def test_what_computes_a_word_can_be_compiled_whole_for_words_of_any_number(
-    cell: str, gate: str, asked: bool, hard: bool
+    cell: str, gate: str, asked: bool, hard: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As on a card, but for the code that is made at last, which would need a compiler of C++ here.
     torch.compiler.reset()  # it keeps a few variants of a function, of all tests together
-    word = torch.compile(advance, dynamic=True, fullgraph=True, backend="aot_eager")
+    compiled_step = torch.compile(decoder_step, dynamic=True, fullgraph=True, backend="aot_eager")
     for lengths in LENGTHS.values():
         words, values = arguments(lengths, cell=cell, gate=gate, asked=asked)
         options: dict[str, Any] = {"hard": True, "draws": draws(words)} if hard else {}
-        compiled, plain = (
-            unroll_plainly(words, *values, **options, word=word),
-            unroll_plainly(words, *values, **options),
-        )
+        plain = unrolled(unroll_by_autograd, words, values, **options)
+        with monkeypatch.context() as patch:
+            patch.setattr(unroll_module, "decoder_step", compiled_step)
+            compiled = unrolled(unroll_by_autograd, words, values, **options)
         gradients = torch.autograd.grad(loss(words, compiled), values)
         expected = torch.autograd.grad(loss(words, plain), values)
         for one, other in zip((*compiled, *gradients), (*plain, *expected), strict=True):
