@@ -21,11 +21,12 @@ import argparse
 import itertools
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import lightning.pytorch as pl
 import numpy as np
@@ -36,15 +37,15 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-from captionlens.network import loss, recurrence
+from captionlens.network import attention_kernels, cell_kernels, compiled_loops, cross_entropy_kernels
 from captionlens.network.loss import caption_loss
 
 ENOUGH = 1000  # epochs: training ends when enough was measured
 # Whose own time belongs to what, by the beginning of the operation's name; the first that fits.
 PARTS = (
-    ("attention, forward and back", ("kernels.look", "kernels.pick", "kernels.gate")),
-    ("the cell's elementwise part", ("kernels.move", "kernels.carry")),
-    ("cross-entropy", ("kernels.cross", "aten::_log_softmax", "aten::nll_loss")),
+    ("attention, forward and back", ("kernels.attend", "kernels.select_places", "kernels.scalar_gate")),
+    ("the cell's elementwise part", ("kernels.gru", "kernels.lstm")),
+    ("cross-entropy", ("kernels.cross_entropy", "aten::_log_softmax", "aten::nll_loss")),
     ("matrix products", ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")),
     ("reading and collating", ("reading",)),
     ("Adam", ("aten::_fused_adam", "Optimizer")),
@@ -53,6 +54,12 @@ PARTS = (
     ("other operations on tensors", ("aten::", "torch::", "_Unroll", "_CrossEntropy", "autograd::")),
 )
 REST = "Python, Lightning and all else"
+LOOPS = (
+    (attention_kernels, ("attend", "attend_backward", "select_places", "scalar_gate_backward")),
+    (cell_kernels, ("gru_step", "gru_backward", "gru_carry_backward")),
+    (cell_kernels, ("lstm_step", "lstm_backward", "lstm_carry_backward")),
+    (cross_entropy_kernels, ("cross_entropy",)),
+)
 
 
 class Watch(pl.Callback):
@@ -174,12 +181,8 @@ def compare(job: Job, options: argparse.Namespace, folder: Path) -> None:
 
 def plain_speed(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     """The speed without compiled loops and in float32."""
-    kernels = recurrence.kernels, loss.kernels
-    recurrence.kernels = loss.kernels = None  # type: ignore[assignment]
-    try:
+    with patch.object(compiled_loops, "serve", return_value=False):
         measured = speed(job, max(1, options.batches // 6), options.repeats, precision="32-true")
-    finally:
-        recurrence.kernels, loss.kernels = kernels
     return rates(measured) | {"peak_memory_mib": None}  # that of the process is ours' by now
 
 
@@ -213,23 +216,20 @@ def floor_of(job: Job) -> dict[str, float]:
     }
 
 
-def wrapped(kernels: Any, *names: str) -> Any:
-    """Compiled loops, each under its name in the profile."""
-    return SimpleNamespace(**{name: named(getattr(kernels, name), f"kernels.{name}") for name in names})
+@contextmanager
+def named_loops() -> Iterator[None]:
+    """The compiled loops, each under its name in the profile."""
+    with ExitStack() as patches:
+        for module, names in LOOPS:
+            for name in names:
+                patches.enter_context(patch.object(module, name, named(getattr(module, name), f"kernels.{name}")))
+        yield
 
 
 def profile_step(job: Job, batches: int) -> dict[str, float]:
     """Milliseconds of each part of a step; the profiler itself makes the step a little slower."""
     read = job.training.collate
     job.training.collate = named(read, "reading")  # type: ignore[method-assign]
-    kernels = recurrence.kernels, loss.kernels
-    if kernels[0] is not None:
-        of_cells = recurrence.cell_kernels
-        recurrence.kernels = loss.kernels = wrapped(
-            kernels[0], "look", "look_back", "gate_back", "pick", "cross_entropy"
-        )
-        moves = ("move", "move_back", "carry_back", "move_lstm", "move_lstm_back", "carry_lstm_back")
-        recurrence.cell_kernels = wrapped(of_cells, *moves)
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if job.device == "cuda" else [])
     profiler = profile(activities=activities)
     elapsed = 0.0
@@ -245,11 +245,9 @@ def profile_step(job: Job, batches: int) -> dict[str, float]:
         return False
 
     try:
-        job.trainer(Watch(batches, segment), ENOUGH).fit(job.module())
+        with named_loops():
+            job.trainer(Watch(batches, segment), ENOUGH).fit(job.module())
     finally:
-        recurrence.kernels, loss.kernels = kernels
-        if kernels[0] is not None:
-            recurrence.cell_kernels = of_cells
         job.training.collate = read  # type: ignore[method-assign]
     parts = dict.fromkeys([*(name for name, _ in PARTS), REST], 0.0)
     for event in profiler.key_averages():

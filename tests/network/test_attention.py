@@ -10,14 +10,14 @@ from torch.nn.functional import linear
 
 from captionlens.errors import OptionError
 from captionlens.network import CaptioningNetwork, NetworkConfig
+from captionlens.network.decoder import DecoderWeights, SentinelWeights, decoder_step
 from captionlens.network.loss import caption_loss, follow
-from captionlens.network.plain import advance
 
 UNITS, SIZE, MEMORY, PLACES = 5, 8, 6, 4
 
 
 def arguments(*, guarded: bool) -> dict[str, Tensor]:
-    """Random arguments of `advance`: an LSTM, two photographs with three captions each, no gate."""
+    """Random values of `stepped`: an LSTM, two photographs with three captions each, no gate."""
     torch.manual_seed(0)
     stacked = SIZE + 4 * UNITS + (UNITS if guarded else 0)
     shapes = {
@@ -31,6 +31,15 @@ def arguments(*, guarded: bool) -> dict[str, Tensor]:
     return values
 
 
+def stepped(values: dict[str, Tensor], draws: Tensor | None = None, **choices: Any) -> tuple[Any, ...]:
+    """`decoder_step` on these values; the layers that read the word before have no part in it."""
+    state, from_word, memory, keys, *stacked = values.values()
+    score, state_weight, state_bias, context_weight = stacked
+    none = torch.empty(0)
+    weights = DecoderWeights(score, none, none, state_weight, state_bias, context_weight, **choices)
+    return decoder_step(state, from_word, memory, keys, weights, draws)
+
+
 def each_caption(values: dict[str, Tensor]) -> Any:
     """Photograph, caption, and the query of that caption's attention (A,)."""
     for photograph, caption in itertools.product(range(2), range(3)):
@@ -42,7 +51,7 @@ def each_caption(values: dict[str, Tensor]) -> Any:
 @pytest.mark.parametrize("heads", [1, 2])
 def test_heads_attend_each_with_units_and_values_of_its_own(heads: int) -> None:
     values = arguments(guarded=False)
-    _, contexts, alphas, _ = advance(**values, heads=heads)
+    _, contexts, alphas, _ = stepped(values, heads=heads)
     of_units, of_values = (torch.arange(size).chunk(heads) for size in (SIZE, MEMORY))
     for photograph, caption, query in each_caption(values):
         keys, memory = values["keys"][photograph], values["memory"][photograph]
@@ -58,7 +67,7 @@ def test_heads_attend_each_with_units_and_values_of_its_own(heads: int) -> None:
 def test_sentinel_is_one_more_place_and_the_attention_that_of_the_others() -> None:
     values = arguments(guarded=True)
     to_key, to_value = (torch.randn(size, UNITS, dtype=torch.float64) for size in (SIZE, MEMORY))
-    _, contexts, alphas, _ = advance(**values, sentinel=(to_key, to_value))
+    _, contexts, alphas, _ = stepped(values, sentinel=SentinelWeights(to_key, to_value))
     for photograph, caption, query in each_caption(values):
         hidden, cell = values["state"][photograph, caption].chunk(2)
         guard = linear(hidden, values["state_weight"][-UNITS:], values["state_bias"][-UNITS:])
@@ -73,15 +82,15 @@ def test_sentinel_is_one_more_place_and_the_attention_that_of_the_others() -> No
 
 def test_hard_attention_looks_at_the_strongest_place_unless_it_draws() -> None:
     values = arguments(guarded=False)
-    _, contexts, alphas, chosen = advance(**values, hard=True)
+    _, contexts, alphas, chosen = stepped(values, hard=True)
     assert chosen is not None
-    _, expected, soft, _ = advance(**values)
+    _, expected, soft, _ = stepped(values)
     torch.testing.assert_close(alphas, soft)
     for photograph, caption in itertools.product(range(2), range(3)):
         place = int(alphas[photograph, caption].argmax())
         assert chosen[photograph, caption] == place
         torch.testing.assert_close(contexts[photograph, caption], values["memory"][photograph, place])
-    _, contexts, _, chosen = advance(**values, hard=True, draws=torch.full((2, 3), -1.0))
+    _, contexts, _, chosen = stepped(values, torch.full((2, 3), -1.0), hard=True)
     assert chosen is not None
     assert (chosen == -1).all()
     torch.testing.assert_close(contexts, expected)

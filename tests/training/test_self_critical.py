@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from captionlens.network import CaptioningNetwork, NetworkConfig, sampling
+from captionlens.network import CaptioningNetwork, NetworkConfig, compiled_loops, sampling
 from captionlens.network.sampling import sample, without
 from captionlens.runtime.decoding import FORBIDDEN
 from captionlens.runtime.vocabulary import END, START
@@ -31,15 +31,15 @@ def draw_captions(network: CaptioningNetwork, features: Tensor, count: int, max_
     return sample(network, features, count, max_words=max_words, forbidden=FORBIDDEN, start=START, end=END)
 
 
-def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "kernels", None)
+def without_compiled_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled_loops, "serve", lambda *_, **__: False)
 
 
 @pytest.mark.parametrize("changes", [{}, {"word_query": True}, {"gated_context": False, "deep_output": False}])
 @pytest.mark.parametrize("plainly", [False, True])
 def test_drawing_and_teaching_agree(changes: dict[str, bool], plainly: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if plainly:
-        without_kernels(monkeypatch)
+        without_compiled_loops(monkeypatch)
     network = small_network(**changes)
     features = torch.rand(5, 6, 10)
     samples = draw_captions(network, features, 4, 9)
@@ -56,7 +56,7 @@ def test_fast_and_plain_draw_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     network, features = small_network(word_query=True), torch.rand(6, 6, 10)
     torch.manual_seed(1)
     fast = draw_captions(network, features, 5, 9)
-    without_kernels(monkeypatch)
+    without_compiled_loops(monkeypatch)
     torch.manual_seed(1)
     plain = draw_captions(network, features, 5, 9)
     assert fast.captions.tolist() == plain.captions.tolist()

@@ -11,7 +11,9 @@ import click
 from captionlens._version import __version__
 from captionlens.errors import CaptionlensError, MissingExtra, OptionError
 
-_TRAINING_PACKAGES = ("torch", "lightning", "yaml", "onnx", "onnxscript", "safetensors", "matplotlib", "tensorboard")
+_TRAINING_PACKAGES = (
+    "torch", "lightning", "yaml", "onnx", "onnxscript", "safetensors", "matplotlib", "tensorboard", "numba"
+)  # fmt: skip
 _COMMANDS = ("caption", "data", "extract", "train", "evaluate", "score", "export", "model", "serve")
 
 

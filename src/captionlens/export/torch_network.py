@@ -7,7 +7,7 @@ from torch import Tensor
 
 from captionlens.features.backbones import Backbone
 from captionlens.network import CaptioningNetwork
-from captionlens.network.captioning_network import Layers
+from captionlens.network.decoder import DecoderWeights
 from captionlens.runtime.decoding import State
 
 
@@ -23,7 +23,7 @@ class TorchNetwork:
         self.network = network
         self.backbone = backbone
         self.device = next(network.parameters()).device
-        self._layers: Layers | None = None  # as they were at the last start
+        self._weights: DecoderWeights | None = None  # as they were at the last start
 
     @torch.inference_mode()
     def encode(self, images: NDArray[np.float32]) -> Tensor:
@@ -38,7 +38,7 @@ class TorchNetwork:
         """Grid features (B, L, D) to the state before the first word."""
         if not isinstance(features, Tensor):
             features = torch.from_numpy(features)
-        self._layers = self.network.layers()
+        self._weights = self.network.decoder_weights()
         memory, keys, *recurrent = self.network.start(features.to(self.device))
         return State((memory, keys), tuple(recurrent))
 
@@ -47,7 +47,7 @@ class TorchNetwork:
         """One word further; see `runtime.decoding.Network`."""
         memory, keys = state.memory
         words = torch.from_numpy(tokens).to(self.device)
-        log_probs, alpha, *recurrent = self.network.step(words, memory, keys, *state.recurrent, layers=self._layers)
+        log_probs, alpha, *recurrent = self.network.step(words, memory, keys, *state.recurrent, weights=self._weights)
         return (
             log_probs.float().cpu().numpy(),
             alpha.float().cpu().numpy(),

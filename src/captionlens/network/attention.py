@@ -29,8 +29,8 @@ class AdditiveAttention(nn.Module):
         return keys
 
 
-def scores_of(queries: Tensor, keys: Tensor, score: Tensor, heads: int) -> Tensor:
-    """What the softmax over places is taken of (B, K, heads, L), for K queries a photograph.
+def attention_scores(queries: Tensor, keys: Tensor, score: Tensor, heads: int) -> Tensor:
+    """Scores of the places, before the softmax (B, K, heads, L), for K queries a photograph.
 
     Args:
         queries: the decoder's states through `query_layer` (B, K, A).
@@ -47,8 +47,8 @@ def scores_of(queries: Tensor, keys: Tensor, score: Tensor, heads: int) -> Tenso
     return (hidden * score).reshape(*hidden.shape[:3], heads, -1).sum(-1).transpose(2, 3)
 
 
-def attended(alpha: Tensor, memory: Tensor) -> Tensor:
-    """The expected places (B, K, M).
+def weighted_sum(alpha: Tensor, memory: Tensor) -> Tensor:
+    """Sums of the places, weighted by the attention (B, K, M): with soft attention the expected place.
 
     Args:
         alpha: attention of each head (B, K, heads, L), which weighs M / heads of each place's values.
@@ -62,11 +62,11 @@ def attended(alpha: Tensor, memory: Tensor) -> Tensor:
     return (alpha.transpose(1, 2) @ values).transpose(1, 2).flatten(-2)
 
 
-def chosen_places(alpha: Tensor, draws: Tensor | None) -> Tensor:
-    """One place for each attention (..., L): int64 (...), or -1 where the expected place is wanted.
+def select_places(alpha: Tensor, draws: Tensor | None) -> Tensor:
+    """The place that hard attention looks at (...), int64, or -1 where the expected place is wanted.
 
     Args:
-        alpha: weights that sum to 1.
+        alpha: weights of the places, which sum to 1 (..., L).
         draws: (...), evenly drawn from [0, 1) where a place is to be drawn, below 0 where none is, and 1 or more, or
             no tensor at all, where it is to be the strongest.
     """

@@ -1,17 +1,17 @@
 """The captioning network: an encoder of the places, additive attention, a recurrent decoder, an output layer."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear, pad
 
 from captionlens.network.attention import AdditiveAttention
 from captionlens.network.cells import Cell
 from captionlens.network.config import NetworkConfig
+from captionlens.network.decoder import DecoderWeights, SentinelWeights, decoder_step
 from captionlens.network.dropout import CheapDropout
-from captionlens.network.plain import advance
-from captionlens.network.recurrence import unroll
+from captionlens.network.unroll import unroll
 from captionlens.network.words import Words
 
 ROWS = 32  # the words of a batch are filled up to a multiple
@@ -42,15 +42,6 @@ class Teacher:
         """(N, V), made when asked for: the loss does without."""
         logits: Tensor = self.output_words(self.hidden[: len(self.targets)])
         return logits
-
-
-class Layers(NamedTuple):
-    """Weights that every word goes through, stacked: what reads the word before, and what reads the state."""
-
-    word_weight: Tensor
-    word_bias: Tensor
-    state_weight: Tensor
-    state_bias: Tensor
 
 
 class CaptioningNetwork(nn.Module):
@@ -128,12 +119,27 @@ class CaptioningNetwork(nn.Module):
             state = [zeros, zeros.clone()] if lstm else [zeros]
         return memory, keys, *state
 
-    def layers(self) -> Layers:
-        """What `step` makes of the weights before it uses them; made once, it serves for many words."""
-        return Layers(self._word_layers(), self._word_bias(), *self._state_layers())
+    def decoder_weights(self) -> DecoderWeights:
+        """The weights as `step` reads them, for many words: made from the layers, cast under autocast."""
+        word_weight, word_bias = self._word_layers()
+        state_weight, state_bias = self._state_layers()
+        sentinel = None
+        if self.config.sentinel:
+            sentinel = SentinelWeights(self.sentinel_key_layer.weight, self.sentinel_value_layer.weight)
+        return DecoderWeights(
+            score=self.attention.score_layer.weight[0],
+            word_weight=word_weight,
+            word_bias=word_bias,
+            state_weight=state_weight,
+            state_bias=state_bias,
+            context_weight=self.cell.context_layer.weight,
+            sentinel=sentinel,
+            hard=self.config.attention_kind == "hard",
+            heads=self.config.heads,
+        )
 
     def step(
-        self, tokens: Tensor, memory: Tensor, keys: Tensor, *state: Tensor, layers: Layers | None = None
+        self, tokens: Tensor, memory: Tensor, keys: Tensor, *state: Tensor, weights: DecoderWeights | None = None
     ) -> tuple[Tensor, ...]:
         """One word further, for K captions a photograph. With hard attention the strongest place is looked at.
 
@@ -141,29 +147,17 @@ class CaptioningNetwork(nn.Module):
             tokens: the words before (B, K).
             memory: (B, L, M), keys: (B, L, A), both as `start` gave them.
             state: (B, K, H), and the memory cell of an LSTM (B, K, H).
-            layers: as `layers` gives them; by default they are made anew.
+            weights: as `decoder_weights` gives them; by default they are made anew.
 
         Returns:
             log-probabilities of the next word (B, K, V), the attention (B, K, L), the next state as it was given.
         """
-        layers = layers or self.layers()
+        weights = weights or self.decoder_weights()
         embedded = self.embedding(tokens)  # (B, K, E)
-        from_word = nn.functional.linear(embedded, layers.word_weight, layers.word_bias)
-        moved, context, alpha, _ = advance(
-            torch.cat(state, -1),
-            from_word,
-            memory,
-            keys,
-            self.attention.score_layer.weight[0],
-            layers.state_weight,
-            layers.state_bias,
-            self.cell.context_layer.weight,
-            hard=self.config.attention_kind == "hard",
-            heads=self.config.heads,
-            sentinel=self._sentinel_layers(),
-        )
-        state = torch.split(moved, self.config.units, -1)
-        logits = self.output_words(self._before_words(state[0], context, embedded))  # (B, K, V)
+        from_word = linear(embedded, weights.word_weight, weights.word_bias)
+        after, context, alpha, _ = decoder_step(torch.cat(state, -1), from_word, memory, keys, weights)
+        state = torch.split(after, self.config.units, -1)
+        logits = self.output_words(self.output_hidden(state[0], context, embedded))  # (B, K, V)
         return logits.float().log_softmax(-1), alpha, *state
 
     def teach(self, features: Tensor, captions: Tensor, inputs: Tensor | None = None) -> Teacher:
@@ -178,37 +172,44 @@ class CaptioningNetwork(nn.Module):
         memory, keys, *first = self.start(features)
         lengths = (captions[:, :, 1:] != 0).sum(-1)  # (P, C) words to predict
         words = Words.of(lengths)
-        by_time = captions.permute(2, 0, 1)  # (T, P, C)
-        steps = len(words.there)
-        read = by_time if inputs is None else inputs.permute(2, 0, 1)
-        before, targets = read[:steps][words.there], by_time[1 : steps + 1][words.there]  # (N,)
+        before = words.before(captions if inputs is None else inputs)  # (N,)
         # Filled up, so that products have few sizes: the library compiles a product for each new size.
-        before = nn.functional.pad(before, (0, -len(before) % ROWS))  # (R,)
+        before = pad(before, (0, -len(before) % ROWS))  # (R,)
         embedded = self.dropout(self.embedding(before))  # (R, E)
+        weights = self.decoder_weights()
         # What does not depend on the state is computed for all words at once.
-        from_words = nn.functional.linear(embedded, self._word_layers(), self._word_bias())
-        hard = self.config.attention_kind == "hard"
-        states, contexts, alphas, chosen = unroll(
-            words,
-            torch.cat(first, -1),
-            memory,
-            keys,
-            from_words,
-            self.attention.score_layer.weight[0],
-            *self._state_layers(),
-            self.cell.context_layer.weight,
-            hard=hard,
-            draws=self._draws(words) if hard and self.training else None,
-            heads=self.config.heads,
-            sentinel=self._sentinel_layers(),
+        from_words = linear(embedded, weights.word_weight, weights.word_bias)
+        draws = self._draws(words) if weights.hard and self.training else None
+        unrolled = unroll(words, torch.cat(first, -1), memory, keys, from_words, weights, draws)
+        return Teacher(
+            hidden=self.output_hidden(unrolled.states, unrolled.contexts, embedded),
+            output_words=self.output_words,
+            targets=words.of_tokens(captions),
+            attention=unrolled.attention,
+            attention_sums=words.padded(unrolled.attention).sum(0),
+            present=lengths > 0,
+            words=words,
+            chosen=unrolled.chosen,
         )
-        hidden = self._before_words(states, contexts, embedded)  # (R, X)
-        sums = words.padded(alphas).sum(0)
-        return Teacher(hidden, self.output_words, targets, alphas, sums, lengths > 0, words, chosen)
+
+    def output_hidden(self, state: Tensor, context: Tensor, embedded: Tensor) -> Tensor:
+        """The hidden layer of the output (..., X), which `output_words` takes to the logits of the next word.
+
+        Args:
+            state: the hidden state (..., H).
+            context: (..., M).
+            embedded: the word before (..., E).
+        """
+        hidden = self.output_state(state)
+        if self.config.deep_output:
+            # "Show, Attend and Tell", equation (7), with a tanh as in Bahdanau's deep output.
+            hidden = torch.tanh(hidden + self.output_context(context) + embedded)
+        dropped: Tensor = self.dropout(hidden)
+        return dropped
 
     @staticmethod
     def _draws(words: Words) -> Tensor:
-        """What decides for each word (N,) where hard attention looks; see `attention.chosen_places`.
+        """Random numbers that decide for each word (N,) where hard attention looks; see `attention.select_places`.
 
         Half of the captions see the expected places, which makes the gradient less random ("Show, Attend and Tell",
         section 4.1).
@@ -218,24 +219,18 @@ class CaptioningNetwork(nn.Module):
         expected = torch.rand(slots, device=draws.device) < 0.5
         return torch.where(expected[words.flat % slots], -1.0, draws)
 
-    def _word_layers(self) -> Tensor:
-        """Weights of all layers that read the word before, stacked."""
+    def _word_layers(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of all layers that read the word before, stacked; the cell's alone has a bias."""
         weights = [self.cell.embedding_layer.weight]
+        others = 0
         if self.config.sentinel:
             weights.insert(0, self.sentinel_word_layer.weight)
+            others += self.config.units
         if self.config.word_query:
             weights.insert(0, self.word_query_layer.weight)
-        return torch.cat(weights) if len(weights) > 1 else weights[0]
-
-    def _word_bias(self) -> Tensor:
-        """The bias of the cell's inputs, beside zeros for the other layers that read the word before."""
-        others = self.config.attention if self.config.word_query else 0
-        others += self.config.units if self.config.sentinel else 0
-        return nn.functional.pad(self.cell.context_layer.bias, (others, 0))
-
-    def _sentinel_layers(self) -> tuple[Tensor, Tensor] | None:
-        """Weights that make a key and a value of the sentinel."""
-        return (self.sentinel_key_layer.weight, self.sentinel_value_layer.weight) if self.config.sentinel else None
+            others += self.config.attention
+        weight = torch.cat(weights) if len(weights) > 1 else weights[0]
+        return weight, pad(self.cell.context_layer.bias, (others, 0))
 
     def _state_layers(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of all layers that read the state, stacked: one product a word instead of three."""
@@ -251,12 +246,3 @@ class CaptioningNetwork(nn.Module):
             dtype = torch.get_autocast_dtype(weight.device.type)
             return weight.to(dtype), bias.to(dtype)
         return weight, bias
-
-    def _before_words(self, state: Tensor, context: Tensor, embedded: Tensor) -> Tensor:
-        """What the logits of the next word are made of (..., X)."""
-        hidden = self.output_state(state)
-        if self.config.deep_output:
-            # "Show, Attend and Tell", equation (7), with a tanh as in Bahdanau's deep output.
-            hidden = torch.tanh(hidden + self.output_context(context) + embedded)
-        dropped: Tensor = self.dropout(hidden)
-        return dropped

@@ -1,22 +1,21 @@
-"""Loops over words and units inside the recurrent cells, compiled as those of `kernels.py` are."""
+"""Compiled loops over words and units inside the recurrent cells, the GRU and the LSTM."""
 
 from typing import Any
 
-# Numba's own by way of there, where Numba learns of its threads before it is imported.
-from captionlens.network.kernels import _compiled, _exp, prange
+from captionlens.network.compiled_loops import compiled, exp, prange
 
 
-@_compiled
-def move(
-    begin: int, size: int, moved: Any, from_state: Any, from_words: Any, before: Any, cell: Any, states: Any
+@compiled
+def gru_step(
+    begin: int, size: int, from_context: Any, from_state: Any, from_words: Any, before: Any, cell: Any, states: Any
 ) -> None:
     """The GRU's next states of n words that follow `begin`.
 
     Args:
         begin: the first word's row in all arrays (N, ...).
         size: A, where the cell's part of `from_state` begins.
-        moved: the context through its layer (n, 3H).
-        from_state, from_words: as in `look`.
+        from_context: the context through its layer (n, 3H).
+        from_state, from_words: as in `attention_kernels.attend`.
         before: the states before (N, H).
         cell: result (N, 4H): reset, update, candidate and the state's part in the candidate.
         states: result (N, H).
@@ -25,16 +24,16 @@ def move(
     number = states.dtype.type
     one, two = number(1), number(2)
     skip = from_words.shape[1] - 3 * units
-    for i in prange(len(moved)):
+    for i in prange(len(from_context)):
         row = begin + i
         for h in range(units):
-            reset = moved[i, h] + from_words[row, skip + h] + from_state[i, size + h]
-            reset = one / (one + _exp(-reset))
-            update = moved[i, units + h] + from_words[row, skip + units + h] + from_state[i, size + units + h]
-            update = one / (one + _exp(-update))
+            reset = from_context[i, h] + from_words[row, skip + h] + from_state[i, size + h]
+            reset = one / (one + exp(-reset))
+            update = from_context[i, units + h] + from_words[row, skip + units + h] + from_state[i, size + units + h]
+            update = one / (one + exp(-update))
             new_state = from_state[i, size + 2 * units + h]
-            candidate = moved[i, 2 * units + h] + from_words[row, skip + 2 * units + h] + reset * new_state
-            candidate = one - two / (one + _exp(two * candidate))  # tanh
+            candidate = from_context[i, 2 * units + h] + from_words[row, skip + 2 * units + h] + reset * new_state
+            candidate = one - two / (one + exp(two * candidate))  # tanh
             cell[row, h] = reset
             cell[row, units + h] = update
             cell[row, 2 * units + h] = candidate
@@ -42,15 +41,15 @@ def move(
             states[row, h] = candidate + update * (before[row, h] - candidate)
 
 
-@_compiled
-def move_back(
+@compiled
+def gru_backward(
     begin: int, end: int, size: int, before: Any, cell: Any, d_states: Any, d_inputs: Any, d_from_state: Any
 ) -> None:
-    """The gradients of `move` for the words from `begin` to `end`.
+    """The gradients of `gru_step` for the words from `begin` to `end`.
 
     Args:
         begin, end: rows.
-        size, before, cell: as in `move`.
+        size, before, cell: as in `gru_step`.
         d_states: gradients of the states (N, H).
         d_inputs: result (N, 3H), of what context and word give to the cell.
         d_from_state: result (N, A + 3H [+ M]); this sets the cell's part.
@@ -74,14 +73,14 @@ def move_back(
             d_from_state[row, size + 2 * units + h] = d_candidate * reset
 
 
-@_compiled
-def carry_back(begin: int, previous: Any, cell: Any, carried: Any, d_states: Any) -> None:
-    """What n words that follow `begin` give back to the states before them, added to those states' gradients.
+@compiled
+def gru_carry_backward(begin: int, previous: Any, cell: Any, carried: Any, d_states: Any) -> None:
+    """The gradients that n words that follow `begin` hand to the states before them, added to those of these states.
 
     Args:
         begin: the first word's row.
         previous: the row of the word that each follows (n,).
-        cell: as in `move`.
+        cell: as in `gru_step`.
         carried: gradients by way of the layers that read the state (n, H).
         d_states: gradients of the states (N, H).
     """
@@ -92,11 +91,11 @@ def carry_back(begin: int, previous: Any, cell: Any, carried: Any, d_states: Any
             d_states[previous[i], h] += carried[i, h] + d_states[row, h] * cell[row, units + h]
 
 
-@_compiled
-def move_lstm(
+@compiled
+def lstm_step(
     begin: int,
     size: int,
-    moved: Any,
+    from_context: Any,
     from_state: Any,
     from_words: Any,
     cells_before: Any,
@@ -107,8 +106,8 @@ def move_lstm(
     """The LSTM's next states of n words that follow `begin`.
 
     Args:
-        begin, size, from_state, from_words: as in `move`, with 4H where that has 3H.
-        moved: the context through its layer (n, 4H).
+        begin, size, from_state, from_words: as in `gru_step`, with 4H where that has 3H.
+        from_context: the context through its layer (n, 4H).
         cells_before: the memory cells before (N, H).
         cell: result (N, 4H): input gate, forget gate, candidate, output gate.
         cells, states: results (N, H).
@@ -117,28 +116,36 @@ def move_lstm(
     number = states.dtype.type
     one, two = number(1), number(2)
     skip = from_words.shape[1] - 4 * units
-    for i in prange(len(moved)):
+    for i in prange(len(from_context)):
         row = begin + i
         for h in range(units):
-            entry = moved[i, h] + from_words[row, skip + h] + from_state[i, size + h]
-            entry = one / (one + _exp(-entry))
-            forget = moved[i, units + h] + from_words[row, skip + units + h] + from_state[i, size + units + h]
-            forget = one / (one + _exp(-forget))
-            new = moved[i, 2 * units + h] + from_words[row, skip + 2 * units + h] + from_state[i, size + 2 * units + h]
-            new = one - two / (one + _exp(two * new))  # tanh
-            out = moved[i, 3 * units + h] + from_words[row, skip + 3 * units + h] + from_state[i, size + 3 * units + h]
-            out = one / (one + _exp(-out))
+            entry = from_context[i, h] + from_words[row, skip + h] + from_state[i, size + h]
+            entry = one / (one + exp(-entry))
+            forget = from_context[i, units + h] + from_words[row, skip + units + h] + from_state[i, size + units + h]
+            forget = one / (one + exp(-forget))
+            new = (
+                from_context[i, 2 * units + h]
+                + from_words[row, skip + 2 * units + h]
+                + from_state[i, size + 2 * units + h]
+            )
+            new = one - two / (one + exp(two * new))  # tanh
+            out = (
+                from_context[i, 3 * units + h]
+                + from_words[row, skip + 3 * units + h]
+                + from_state[i, size + 3 * units + h]
+            )
+            out = one / (one + exp(-out))
             value = forget * cells_before[row, h] + entry * new
             cell[row, h] = entry
             cell[row, units + h] = forget
             cell[row, 2 * units + h] = new
             cell[row, 3 * units + h] = out
             cells[row, h] = value
-            states[row, h] = out * (one - two / (one + _exp(two * value)))
+            states[row, h] = out * (one - two / (one + exp(two * value)))
 
 
-@_compiled
-def move_lstm_back(
+@compiled
+def lstm_backward(
     begin: int,
     end: int,
     size: int,
@@ -150,11 +157,11 @@ def move_lstm_back(
     d_inputs: Any,
     d_from_state: Any,
 ) -> None:
-    """The gradients of `move_lstm` for the words from `begin` to `end`.
+    """The gradients of `lstm_step` for the words from `begin` to `end`.
 
     Args:
         begin, end: rows.
-        size, cells_before, cell, cells: as in `move_lstm`.
+        size, cells_before, cell, cells: as in `lstm_step`.
         d_states: gradients of the states (N, H).
         d_cells: of the memory cells (N, H) by way of the words that follow; by way of the states is added to it.
         d_inputs: result (N, 4H), of what context and word give to the cell.
@@ -167,7 +174,7 @@ def move_lstm_back(
         for h in range(units):
             entry, forget = cell[row, h], cell[row, units + h]
             new, out = cell[row, 2 * units + h], cell[row, 3 * units + h]
-            shown = one - two / (one + _exp(two * cells[row, h]))
+            shown = one - two / (one + exp(two * cells[row, h]))
             d_state = d_states[row, h]
             d_value = d_cells[row, h] + d_state * out * (one - shown * shown)
             d_cells[row, h] = d_value
@@ -185,9 +192,9 @@ def move_lstm_back(
             d_from_state[row, size + 3 * units + h] = d_out
 
 
-@_compiled
-def carry_lstm_back(begin: int, previous: Any, cell: Any, carried: Any, d_states: Any, d_cells: Any) -> None:
-    """What n words that follow `begin` give back to the states and memory cells before them; see `carry_back`."""
+@compiled
+def lstm_carry_backward(begin: int, previous: Any, cell: Any, carried: Any, d_states: Any, d_cells: Any) -> None:
+    """The gradients that n words after `begin` hand to the states and memory cells before; see `gru_carry_backward`."""
     units = d_states.shape[1]
     for i in prange(len(carried)):
         row = begin + i

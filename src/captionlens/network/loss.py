@@ -7,12 +7,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, linear
 
+from captionlens.network import compiled_loops, cross_entropy_kernels
 from captionlens.network.captioning_network import Teacher
-
-try:
-    from captionlens.network import kernels
-except ImportError:  # Numba comes a little later than each new Python
-    kernels = None  # type: ignore[assignment]
 
 
 class CaptionLoss(NamedTuple):
@@ -168,8 +164,8 @@ def _cross_entropies(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `smoothed_cross_entropy`, and the plain one of each word (N,), without gradient too."""
     kind = hidden.device.type
-    product = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-    if kernels is None or kind != "cpu" or product == torch.float16:
+    product = compiled_loops.product_type(hidden)
+    if not compiled_loops.serve(hidden):
         logits = linear(hidden[: len(targets)], weight, bias)
         with torch.autocast(kind, enabled=False):
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -207,7 +203,7 @@ class _CrossEntropy(torch.autograd.Function):
         numbers = logits.view(torch.uint16) if product == torch.bfloat16 else logits  # NumPy has no bfloat16
         bias_ = bias.detach().to(wide).numpy()
         factors = losses.new_empty(0) if importance is None else importance.detach().to(wide)
-        kernels.cross_entropy(
+        cross_entropy_kernels.cross_entropy(
             numbers.numpy(), bias_, targets.numpy(), factors.numpy(), bias_.dtype.type(smoothing), losses.numpy()
         )
         ctx.save_for_backward(hidden, weight, logits)  # the gradient by now

@@ -7,13 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from captionlens.network import attention_kernels, cell_kernels, compiled_loops
+from captionlens.network.attention_kernels import Attention, Places, exponentials_of_keys
 from captionlens.network.captioning_network import CaptioningNetwork
-from captionlens.network.config import NetworkConfig
-
-try:
-    from captionlens.network import cell_kernels, kernels
-except ImportError:  # Numba comes a little later than each new Python
-    kernels = None  # type: ignore[assignment]
 
 _UNLIKELY = -1e4  # added to a logit: a probability of 0, without the infinity that times 0 is no number
 
@@ -63,8 +59,7 @@ def sample(
     # Autocast would remember the casts it makes of weights, and they have no gradient here.
     with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind), cache_enabled=False):
         memory, keys, *states = network.start(features)
-        packed = kernels is not None and kind == "cpu" and _can_be_packed(network.config)
-        words = (_PackedWords if packed else _Words)(network, memory, keys, forbidden)
+        step = (_FusedStep if _can_be_fused(network, keys) else _PlainStep)(network, memory, keys, forbidden)
         photographs = len(memory)
         rows = torch.arange(photographs * count, device=features.device)  # captions that have not ended
         drawn: Tensor = torch.full((len(rows),), start, device=features.device)
@@ -72,9 +67,9 @@ def sample(
         log_probs: list[Tensor] = []
         for time in range(max_words + 1):  # the end is a word too
             if time:
-                logits, states = words(drawn, rows // count, states)
+                logits, states = step(drawn, rows // count, states)
             else:  # the same for all captions of a photograph
-                logits, states = words(drawn[::count], rows[:photographs], [state[:, 0] for state in states])
+                logits, states = step(drawn[::count], rows[:photographs], [state[:, 0] for state in states])
                 logits, *states = (tensor.repeat_interleave(count, 0) for tensor in (logits, *states))
             drawn, log_prob = draw_words(logits)
             if time == max_words:
@@ -105,83 +100,87 @@ def draw_words(logits: Tensor) -> tuple[Tensor, Tensor]:
     return words.squeeze(-1), log_probs.squeeze(-1)
 
 
-def _can_be_packed(config: NetworkConfig) -> bool:
-    """Whether `_PackedWords` knows this kind of network."""
-    soft = config.attention_kind == "soft" and config.heads == 1 and not config.sentinel
-    return soft and config.cell == "gru" and not config.scalar_gate
+def _can_be_fused(network: CaptioningNetwork, keys: Tensor) -> bool:
+    """Whether `_FusedStep` can draw from this network."""
+    config = network.config
+    known = config.cell == "gru" and config.attention_kind == "soft" and not config.scalar_gate
+    return known and compiled_loops.serve(keys, heads=config.heads, sentinel=config.sentinel)
 
 
-class _Words:
+class _PlainStep:
     """One word further for any captions of any photographs, by `CaptioningNetwork.step`."""
 
     def __init__(self, network: CaptioningNetwork, memory: Tensor, keys: Tensor, forbidden: Sequence[int]) -> None:
         self.network, self.memory, self.keys = network, memory, keys
-        self.layers = network.layers()
+        self.weights = network.decoder_weights()
         self.chances = without(network.output_words, forbidden) - network.output_words.bias
 
     def __call__(self, tokens: Tensor, photographs: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """The words before (n,) of captions of `photographs` (n,), and their states, each (n, H).
+        """Logits (n, V), in single precision at least, and the next states.
 
-        Returns:
-            logits (n, V), in single precision at least, and the next states.
+        Args:
+            tokens: the words before (n,).
+            photographs: of each caption (n,).
+            states: each (n, H).
         """
         before = [state[:, None] for state in states]
         log_probs, _, *after = self.network.step(
-            tokens[:, None], self.memory[photographs], self.keys[photographs], *before, layers=self.layers
+            tokens[:, None], self.memory[photographs], self.keys[photographs], *before, weights=self.weights
         )
         return log_probs[:, 0] + self.chances, [state[:, 0] for state in after]
 
 
-class _PackedWords:
-    """The same as `_Words` on a processor: the attention of all captions in one pass, with no copies of the grids."""
+class _FusedStep:
+    """The same as `_PlainStep` on a processor: the attention of all captions in one pass, without copies of grids."""
 
     def __init__(self, network: CaptioningNetwork, memory: Tensor, keys: Tensor, forbidden: Sequence[int]) -> None:
         self.network = network
         self.wide = network.output_words.weight.dtype
-        product = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.wide
-        self.memory = memory.to(self.wide).contiguous()
-        self.keys = keys.to(self.wide).clamp(-40, 40).mul_(2).exp_()  # see `kernels.look`
-        self.product = product
-        self.layers = [weights.to(product) for weights in network.layers()]
-        self.context_weight = network.cell.context_layer.weight.to(product)
-        self.output_weight = network.output_words.weight.to(product)
+        self.product = compiled_loops.product_type(network.output_words.weight)
+        self.places = Places(
+            exponentials_of_keys(keys.to(self.wide)).numpy(), memory.to(self.wide).contiguous().numpy()
+        )
+        weights = network.decoder_weights()
+        self.score = weights.score.detach().numpy()
+        self.weights = weights._replace(
+            word_weight=weights.word_weight.to(self.product),
+            word_bias=weights.word_bias.to(self.product),
+            state_weight=weights.state_weight.to(self.product),
+            state_bias=weights.state_bias.to(self.product),
+            context_weight=weights.context_weight.to(self.product),
+        )
+        self.output_weight = network.output_words.weight.to(self.product)
         self.output_bias = without(network.output_words, forbidden)
-        self.score = network.attention.score_layer.weight[0].detach().numpy()
 
     def __call__(self, tokens: Tensor, photographs: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """See `_Words`."""
+        """See `_PlainStep`."""
         (state,) = states
-        network, config, wide = self.network, self.network.config, self.wide
-        word_weight, word_bias, state_weight, state_bias = self.layers
         with torch.autocast("cpu", enabled=False):
-            embedded = network.embedding(tokens)
-            from_words = linear(embedded.to(self.product), word_weight, word_bias).to(wide)
-            from_state = linear(state.to(self.product), state_weight, state_bias).to(wide)
-            count = len(tokens)
-            queries = state.new_empty(count, config.attention)
-            alphas = state.new_empty(count, self.keys.shape[1])
-            contexts = state.new_empty(count, config.memory)
-            gated = config.gated_context
-            looked = torch.empty_like(contexts) if gated else contexts  # before the gate
-            gates = state.new_empty(count, config.memory if gated else 0)
-            arrays = (photographs, self.keys, self.memory)
-            results = (queries, alphas, looked, gates, contexts)
-            kernels.look(
-                0,
-                *(tensor.numpy() for tensor in arrays),
-                self.score,
-                from_state.numpy(),
-                from_words.numpy(),
-                *(tensor.numpy() for tensor in results),
-            )
-            moved = linear(contexts.to(self.product), self.context_weight).to(wide)
-            cell, after = state.new_empty(count, 4 * config.units), torch.empty_like(state)
-            cell_kernels.move(
-                0,
-                config.attention,
-                *(tensor.numpy() for tensor in (moved, from_state, from_words, state.contiguous(), cell, after)),
-            )
-        hidden = network._before_words(after, contexts, embedded)
+            embedded = self.network.embedding(tokens)
+            context, after = self._decode(embedded, photographs, state)
+        hidden = self.network.output_hidden(after, context, embedded)
         with torch.autocast("cpu", enabled=False):
-            logits = linear(hidden.to(self.product), self.output_weight).to(wide) + self.output_bias
+            logits = linear(hidden.to(self.product), self.output_weight).to(self.wide) + self.output_bias
         return logits, [after]
+
+    def _decode(self, embedded: Tensor, photographs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The contexts (n, M) and the next states (n, H), of the words before (n, E) and the states (n, H)."""
+        weights, config, wide = self.weights, self.network.config, self.wide
+        from_words = linear(embedded.to(self.product), weights.word_weight, weights.word_bias).to(wide).numpy()
+        from_state = linear(state.to(self.product), weights.state_weight, weights.state_bias).to(wide).numpy()
+        count, gated = len(state), config.gated_context
+        contexts = state.new_empty(count, config.memory)
+        attention = Attention(
+            queries=state.new_empty(count, config.attention).numpy(),
+            alphas=state.new_empty(count, self.places.keys.shape[1]).numpy(),
+            ungated=(torch.empty_like(contexts) if gated else contexts).numpy(),
+            gates=state.new_empty(count, config.memory if gated else 0).numpy(),
+        )
+        attention_kernels.attend(
+            0, photographs.numpy(), self.places, self.score, from_state, from_words, attention, contexts.numpy()
+        )
+        from_context = linear(contexts.to(self.product), weights.context_weight).to(wide).numpy()
+        cell, after = state.new_empty(count, 4 * config.units), torch.empty_like(state)
+        arrays = (tensor.numpy() for tensor in (state.contiguous(), cell, after))
+        cell_kernels.gru_step(0, config.attention, from_context, from_state, from_words, *arrays)
+        return contexts, after

@@ -49,6 +49,10 @@ class Words:
         """A value for each token (P, C, T), `<start>` first, to those of the words that are predicted (N,)."""
         return tokens.permute(2, 0, 1)[1 : len(self.there) + 1][self.there]
 
+    def before(self, tokens: Tensor) -> Tensor:
+        """The token before each word (N,), of tokens (P, C, T), `<start>` first."""
+        return tokens.permute(2, 0, 1)[: len(self.there)][self.there]
+
     def padded(self, rows: Tensor) -> Tensor:
         """One row a word (N, X) to (T, P, C, X), zero where there is no word."""
         shape = (*self.there.shape, rows.shape[-1])

@@ -1,23 +1,33 @@
-"""The compiled loops' own arithmetic; what they are for is tested with recurrence and loss."""
+"""The compiled loops' own arithmetic, and where they serve; what they are for is tested with decoder and loss."""
 
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from captionlens.network import kernels
+from captionlens.network import compiled_loops
+from captionlens.network.compiled_loops import compiled, exp, prange
+from captionlens.network.decoder import DecoderWeights
 from captionlens.network.loss import smoothed_cross_entropy
-from captionlens.network.recurrence import Words, unroll
+from captionlens.network.unroll import unroll
+from captionlens.network.words import Words
+
+
+@compiled
+def exponentials(values: Any, results: Any) -> None:
+    for i in prange(len(values)):
+        results[i] = exp(values[i])
 
 
 @pytest.mark.parametrize(("kind", "error"), [(np.float32, 2e-7), (np.float64, 1e-15)])
 def test_exponential_is_right_to_the_last_bits(kind: type, error: float) -> None:
     values = np.linspace(-86, 88, 100_001).astype(kind)
     results = np.empty_like(values)
-    kernels.exponentials(values, results)
+    exponentials(values, results)
     expected = np.exp(values.astype(np.float64))
     assert np.abs(results / expected - 1).max() < error
 
@@ -25,7 +35,7 @@ def test_exponential_is_right_to_the_last_bits(kind: type, error: float) -> None
 def test_exponential_ends_at_the_ends_of_its_type_and_passes_on_what_is_no_number() -> None:
     values = np.array([-np.inf, -1000, 0, np.nan], np.float32)
     results = np.empty_like(values)
-    kernels.exponentials(values, results)
+    exponentials(values, results)
     assert results[:2].max() < 1e-37
     assert results[2] == 1
     assert np.isnan(results[3])
@@ -41,11 +51,27 @@ def test_what_is_no_number_is_seen_in_the_loss() -> None:
 
 def test_what_is_no_number_is_seen_in_the_states() -> None:
     words = Words.of(torch.tensor([[2]]))
-    values = [torch.zeros(shape) for shape in ((1, 1, 3), (1, 4, 6), (1, 4, 5), (2, 9), (5,), (14, 3), (14,), (9, 6))]
+    shapes = ((5,), (9, 0), (9,), (14, 3), (14,), (9, 6))
+    weights = DecoderWeights(*(torch.zeros(shape) for shape in shapes))
+    values = [torch.zeros(shape) for shape in ((1, 1, 3), (1, 4, 6), (1, 4, 5), (2, 9))]
     values[3][0, 0] = torch.nan
-    states, _, alphas, _ = unroll(words, *values)
+    states, _, alphas, _ = unroll(words, *values, weights)
     assert states[0].isnan().any()
     assert alphas[1].isnan().any()
+
+
+def test_loops_serve_on_processors_one_head_without_a_sentinel() -> None:
+    for kind in (torch.float32, torch.float64, torch.bfloat16):
+        assert compiled_loops.serve(torch.zeros(2, dtype=kind))
+    values = torch.zeros(2)
+    assert not compiled_loops.serve(values.half())
+    assert not compiled_loops.serve(values.to("meta"))
+    assert not compiled_loops.serve(values, heads=2)
+    assert not compiled_loops.serve(values, sentinel=True)
+    with torch.autocast("cpu", torch.float16):
+        assert not compiled_loops.serve(values)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert compiled_loops.serve(values)
 
 
 def test_loops_and_pytorch_take_the_threads_that_the_process_is_meant_to_have() -> None:
