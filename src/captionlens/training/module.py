@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Subset
 from captionlens.export.torch_network import TorchNetwork
 from captionlens.network import CaptioningNetwork
 from captionlens.network.loss import caption_loss, follow
-from captionlens.runtime.decoding import DecodingOptions, decode
+from captionlens.runtime.decoding import decode
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.batches import Batch, CaptionedPhotographs, LengthBatches, training_loader
 from captionlens.training.config import SELF_CRITICAL, TrainingConfig
@@ -242,10 +242,7 @@ class CaptioningModule(pl.LightningModule):
         teacher = self.kept.teach(batch.features, batch.captions)
         cross_entropy = caption_loss(teacher).cross_entropy
         self._losses.append((float(cross_entropy), len(teacher.targets)))
-        options = DecodingOptions(
-            beam=self.config.beam, length_penalty=self.config.length_penalty, max_words=self.config.max_words
-        )
-        for hypothesis in decode(TorchNetwork(self.kept), batch.features, options):
+        for hypothesis in decode(TorchNetwork(self.kept), batch.features, self.config.decoding):
             self.captions.append(self.vocabulary.text(self.vocabulary.decode(hypothesis.tokens)))
 
     def on_validation_epoch_end(self) -> None:
