@@ -36,8 +36,8 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-from captionlens.network import loss, recurrence
-from captionlens.network.loss import caption_loss
+from captionlens.network import cross_entropy, recurrence
+from captionlens.training.objectives.cross_entropy import CrossEntropy
 
 ENOUGH = 1000  # epochs: training ends when enough was measured
 # Whose own time belongs to what, by the beginning of the operation's name; the first that fits.
@@ -174,12 +174,12 @@ def compare(job: Job, options: argparse.Namespace, folder: Path) -> None:
 
 def plain_speed(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     """The speed without compiled loops and in float32."""
-    kernels = recurrence.kernels, loss.kernels
-    recurrence.kernels = loss.kernels = None  # type: ignore[assignment]
+    kernels = recurrence.kernels, cross_entropy.kernels
+    recurrence.kernels = cross_entropy.kernels = None  # type: ignore[assignment]
     try:
         measured = speed(job, max(1, options.batches // 6), options.repeats, precision="32-true")
     finally:
-        recurrence.kernels, loss.kernels = kernels
+        recurrence.kernels, cross_entropy.kernels = kernels
     return rates(measured) | {"peak_memory_mib": None}  # that of the process is ours' by now
 
 
@@ -196,7 +196,7 @@ def floor_of(job: Job) -> dict[str, float]:
         with counter:
             with torch.autocast(job.device, number_format, enabled=number_format != torch.float32):
                 teacher = module.network.teach(batch.features, batch.captions)
-            caption_loss(teacher)[0].backward()
+            CrossEntropy().loss(teacher, batch).total.backward()
         logits_bytes = len(teacher.targets) * len(job.vocabulary) * number_format.itemsize
         operations.append(counter.get_total_flops())
         size.append(batch.features.nbytes + 8 * weights + 5 * logits_bytes)
@@ -222,10 +222,10 @@ def profile_step(job: Job, batches: int) -> dict[str, float]:
     """Milliseconds of each part of a step; the profiler itself makes the step a little slower."""
     read = job.training.collate
     job.training.collate = named(read, "reading")  # type: ignore[method-assign]
-    kernels = recurrence.kernels, loss.kernels
+    kernels = recurrence.kernels, cross_entropy.kernels
     if kernels[0] is not None:
         of_cells = recurrence.cell_kernels
-        recurrence.kernels = loss.kernels = wrapped(
+        recurrence.kernels = cross_entropy.kernels = wrapped(
             kernels[0], "look", "look_back", "gate_back", "pick", "cross_entropy"
         )
         moves = ("move", "move_back", "carry_back", "move_lstm", "move_lstm_back", "carry_lstm_back")
@@ -247,7 +247,7 @@ def profile_step(job: Job, batches: int) -> dict[str, float]:
     try:
         job.trainer(Watch(batches, segment), ENOUGH).fit(job.module())
     finally:
-        recurrence.kernels, loss.kernels = kernels
+        recurrence.kernels, cross_entropy.kernels = kernels
         if kernels[0] is not None:
             recurrence.cell_kernels = of_cells
         job.training.collate = read  # type: ignore[method-assign]
