@@ -51,7 +51,7 @@ def objectives_of(config: TrainingConfig, *, hard: bool) -> list[Objective]:
 
 
 class CaptioningModule(pl.LightningModule):
-    """Teacher forcing in training, captions and their CIDEr-D in validation.
+    """The sum of a run's objectives in training, captions and their CIDEr-D in validation.
 
     Args:
         network: the network to train.
@@ -89,7 +89,7 @@ class CaptioningModule(pl.LightningModule):
         self.reinforce = Reinforce(config.reinforce_weight) if hard else None
         self.objectives = objectives_of(config, hard=hard)
         self.blanking = Blanking(config.blanking)
-        self.self_critical: SelfCritical | None = None  # otherwise, instead of all but blanking
+        self.self_critical: SelfCritical | None = None  # where it is there, only blanking is minimised beside it
         if config.objective == SELF_CRITICAL:
             rewards = Rewards((*training.items, *training.mirrored))
             self.self_critical = SelfCritical(rewards, config.samples, config.max_words)
