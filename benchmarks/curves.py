@@ -17,8 +17,8 @@ import torch
 from common import finish, machine, positive, run_peer, table
 from job import job_options, prepare, write_for_peer
 
-from captionlens.network.loss import caption_loss
 from captionlens.training.module import CaptioningModule
+from captionlens.training.objectives.cross_entropy import CrossEntropy
 
 COLUMNS = {"loss": "training loss", "val_loss": "validation loss", "seconds": "seconds"}
 
@@ -78,7 +78,7 @@ class Curve(pl.Callback):
             for batch in pl_module.val_dataloader():
                 batch = pl_module.transfer_batch_to_device(batch, pl_module.device, 0)
                 teacher = pl_module.kept.teach(batch.features, batch.captions)
-                total += float(caption_loss(teacher)[1]) * len(teacher.targets)
+                total += float(CrossEntropy().loss(teacher, batch).mean) * len(teacher.targets)
                 words += len(teacher.targets)
         pl_module.train()
         row = {

@@ -29,9 +29,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from captionlens.network import CaptioningNetwork
 from captionlens.network.config import PRESETS, NetworkConfig
-from captionlens.network.loss import caption_loss
 from captionlens.runtime.vocabulary import END, START
-from captionlens.training.batches import CaptionedPhotographs, ResidentGrids, training_loader
+from captionlens.training.batches import CaptionedPhotographs, training_loader
+from captionlens.training.grids import ResidentGrids
+from captionlens.training.objectives.cross_entropy import CrossEntropy
 
 # Flickr8k's 30,000 training captions: how many have 2, 3, 4 ... words.
 LENGTHS = (15, 125, 340, 854, 1948, 2501, 2916, 3319, 3309, 3133, 2773, 2330, 1865, 1339, 979, 684, 518, 370, 213,
@@ -64,6 +65,7 @@ class RandomPhotographs(CaptionedPhotographs):
         shares = np.array(LENGTHS) / sum(LENGTHS)
         lengths = 2 + random.choice(len(LENGTHS), (max(1, captions // EACH), EACH), p=shares)
         self.store = grids
+        self.mirrored, self.targets, self.blanked = [], {}, {}
         self.items = [
             (str(number), [self._caption(random, length) for length in sorted(of_photograph, reverse=True)])
             for number, of_photograph in enumerate(lengths.tolist())
@@ -139,8 +141,9 @@ def train(options: argparse.Namespace, device: torch.device, parts: dict[str, fl
                 break
             with timed(parts, "forward"):
                 with torch.autocast(device.type, torch.bfloat16):
-                    loss, cross_entropy, _ = caption_loss(network.teach(batch.features, batch.captions.to(device)))
-                losses.append(cross_entropy.detach())
+                    teacher = network.teach(batch.features, batch.captions.to(device))
+                    loss, mean, _ = CrossEntropy().loss(teacher, batch)
+                losses.append(mean)
             with timed(parts, "backward"):
                 loss.backward()
             with timed(parts, "optimiser"):

@@ -38,7 +38,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from captionlens.network import attention_kernels, cell_kernels, compiled_loops, cross_entropy_kernels
-from captionlens.network.loss import caption_loss
+from captionlens.training.objectives.cross_entropy import CrossEntropy
 
 ENOUGH = 1000  # epochs: training ends when enough was measured
 # Whose own time belongs to what, by the beginning of the operation's name; the first that fits.
@@ -199,7 +199,7 @@ def floor_of(job: Job) -> dict[str, float]:
         with counter:
             with torch.autocast(job.device, number_format, enabled=number_format != torch.float32):
                 teacher = module.network.teach(batch.features, batch.captions)
-            caption_loss(teacher)[0].backward()
+            CrossEntropy().loss(teacher, batch).total.backward()
         logits_bytes = len(teacher.targets) * len(job.vocabulary) * number_format.itemsize
         operations.append(counter.get_total_flops())
         size.append(batch.features.nbytes + 8 * weights + 5 * logits_bytes)

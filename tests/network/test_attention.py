@@ -1,4 +1,4 @@
-"""Kinds of attention against their definitions in a few lines, and hard attention's gradient against the exact one."""
+"""Kinds of attention against their definitions in a few lines."""
 
 import itertools
 from typing import Any
@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from captionlens.errors import OptionError
-from captionlens.network import CaptioningNetwork, NetworkConfig
+from captionlens.network import NetworkConfig
 from captionlens.network.decoder import DecoderWeights, SentinelWeights, decoder_step
-from captionlens.network.loss import caption_loss, follow
+from helpers.training import hard_network
 
 UNITS, SIZE, MEMORY, PLACES = 5, 8, 6, 4
 
@@ -96,67 +96,6 @@ def test_hard_attention_looks_at_the_strongest_place_unless_it_draws() -> None:
     torch.testing.assert_close(contexts, expected)
 
 
-def hard_network() -> CaptioningNetwork:
-    torch.manual_seed(1)
-    sizes = {"memory": 8, "embedding": 8, "units": 8, "attention": 8}
-    config = NetworkConfig(6, 1, 3, 5, **sizes, attention_kind="hard", word_query=True)  # type: ignore[arg-type]
-    network = CaptioningNetwork(config)
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight.mul_(2)  # so that places matter
-    return network.train()
-
-
-def test_baseline_follows_the_log_probabilities_of_each_word() -> None:
-    baseline, expected = torch.full((4,), -2.0), [-2.0] * 4
-    for targets, log_probs in [([1, 2, 1], [-1.0, -4.0, -1.0]), ([2, 2], [-3.0, -3.0])]:
-        follow(baseline, torch.tensor(targets), torch.tensor(log_probs))
-        for word, log_prob in zip(targets, log_probs, strict=True):
-            expected[word] += 0.1 * (log_prob - expected[word])
-    torch.testing.assert_close(baseline, torch.tensor(expected))
-
-
-@pytest.mark.parametrize("baseline", [0.0, -1.5, [0.3, -2.0]])
-def test_gradient_of_hard_attention_is_that_of_the_expected_loss(
-    baseline: float | list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = hard_network()
-    features, captions = torch.rand(1, 3, 5), torch.tensor([[[1, 4, 2]]])  # two words, three places: nine outcomes
-    draws = torch.zeros(2)
-    monkeypatch.setattr(network, "_draws", lambda words: draws)
-    weights = list(network.parameters())
-    expected_loss = torch.zeros(())
-    estimates = [torch.zeros_like(weight) for weight in weights]
-    total = 0.0
-    for outcome in itertools.product(range(3), repeat=2):
-        for word, place in enumerate(outcome):
-            # The draw that makes the word look at this place: the middle of its part of the interval.
-            alpha = network.teach(features, captions).attention[word].detach()
-            draws[word] = alpha[:place].sum() + alpha[place] / 2
-        teacher = network.teach(features, captions)
-        assert teacher.chosen is not None
-        assert tuple(teacher.chosen.tolist()) == outcome
-        probability = teacher.attention[0, outcome[0]] * teacher.attention[1, outcome[1]]
-        log_probs = teacher.logits.log_softmax(-1).gather(1, teacher.targets[:, None])
-        expected_loss = expected_loss - probability * log_probs.mean()
-        loss, _, _ = caption_loss(teacher, reinforce_weight=1, baseline=torch.tensor(baseline))
-        for estimate, part in zip(estimates, gradients(loss, weights), strict=True):
-            estimate += probability.detach() * part
-        total += probability.item()
-    assert total == pytest.approx(1)
-    exact = gradients(expected_loss, weights)
-    attention = exact[[name for name, _ in network.named_parameters()].index("attention.score_layer.weight")]
-    assert attention.abs().max() > 1e-3  # there is something to be right about
-    for estimate, wanted in zip(estimates, exact, strict=True):
-        torch.testing.assert_close(estimate, wanted, rtol=1e-4, atol=1e-6)
-
-
-def gradients(loss: Tensor, weights: list[Tensor]) -> list[Tensor]:
-    """Zero where a weight has no part in the loss."""
-    found = torch.autograd.grad(loss, weights, allow_unused=True, retain_graph=True)
-    return [torch.zeros_like(w) if gradient is None else gradient for w, gradient in zip(weights, found, strict=True)]
-
-
 def test_half_of_the_captions_see_the_expected_place_and_what_is_drawn_follows_the_seed() -> None:
     network = hard_network()
     captions = torch.randint(3, 6, (1, 400, 4))
@@ -175,15 +114,6 @@ def test_half_of_the_captions_see_the_expected_place_and_what_is_drawn_follows_t
     evaluated = network.eval().teach(torch.ones(1, 3, 5), captions)
     assert evaluated.chosen is not None
     assert evaluated.chosen.equal(evaluated.attention.argmax(-1))
-
-
-def test_entropy_of_hard_attention_is_wished_for() -> None:
-    network = hard_network()
-    teacher = network.teach(torch.rand(1, 3, 5), torch.tensor([[[1, 4, 2]]]))
-    loss, _, _ = caption_loss(teacher, reinforce_entropy=0.5)
-    without, _, _ = caption_loss(teacher)
-    entropy = torch.distributions.Categorical(teacher.attention).entropy().mean()
-    torch.testing.assert_close(loss, without - 0.5 * entropy)
 
 
 @pytest.mark.parametrize(

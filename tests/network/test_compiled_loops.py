@@ -11,8 +11,8 @@ import torch
 
 from captionlens.network import compiled_loops
 from captionlens.network.compiled_loops import compiled, exp, prange
+from captionlens.network.cross_entropy import smoothed_cross_entropy
 from captionlens.network.decoder import DecoderWeights
-from captionlens.network.loss import smoothed_cross_entropy
 from captionlens.network.unroll import unroll
 from captionlens.network.words import Words
 
@@ -44,7 +44,7 @@ def test_exponential_ends_at_the_ends_of_its_type_and_passes_on_what_is_no_numbe
 def test_what_is_no_number_is_seen_in_the_loss() -> None:
     hidden = torch.zeros(3, 20)
     hidden[1, 5] = torch.nan
-    loss, plain = smoothed_cross_entropy(hidden, torch.eye(20), torch.zeros(20), torch.tensor([1, 2, 3]), 0.1)
+    loss, plain, _ = smoothed_cross_entropy(hidden, torch.eye(20), torch.zeros(20), torch.tensor([1, 2, 3]), 0.1)
     assert loss.isnan()
     assert plain.isnan()
 
@@ -77,7 +77,7 @@ def test_loops_serve_on_processors_one_head_without_a_sentinel() -> None:
 def test_loops_and_pytorch_take_the_threads_that_the_process_is_meant_to_have() -> None:
     program = """
 import torch
-from captionlens.network.loss import smoothed_cross_entropy
+from captionlens.network.cross_entropy import smoothed_cross_entropy
 smoothed_cross_entropy(torch.zeros(3, 20), torch.eye(20), torch.zeros(20), torch.tensor([1, 2, 3]), 0.1)
 import numba
 print(numba.get_num_threads(), torch.get_num_threads())

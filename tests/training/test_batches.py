@@ -14,14 +14,10 @@ from captionlens.datasets.records import Record
 from captionlens.errors import OptionError
 from captionlens.features.store import FeatureStore, StoreIndex, photograph_key
 from captionlens.runtime.vocabulary import END, PAD, START, Vocabulary
-from captionlens.training.batches import (
-    Batch,
-    CaptionedPhotographs,
-    LengthBatches,
-    ResidentGrids,
-    training_loader,
-)
+from captionlens.training.batch import Batch
+from captionlens.training.batches import CaptionedPhotographs, LengthBatches, training_loader
 from captionlens.training.distributed import Processes
+from captionlens.training.grids import ResidentGrids
 
 PHOTOGRAPHS = 60
 
@@ -124,7 +120,7 @@ def test_processes_share_every_batch(count: int, data: CaptionedPhotographs) -> 
 
 
 def test_resident_grids_are_those_of_the_store(data: CaptionedPhotographs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("captionlens.training.batches._CARRIED", 7)
+    monkeypatch.setattr("captionlens.training.grids._CARRIED", 7)
     keys = [key for key, _ in data.items]
     resident = ResidentGrids(data.store, keys, torch.device("cpu"))
     assert keys[3] in resident

@@ -1,6 +1,7 @@
 """Photographs with something blanked out: what is hidden becomes less likely there, and the rest stays as likely."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from captionlens.datasets import read_dataset
-from captionlens.datasets.blanked_phrases import HIDDEN, SEEN, BlankedPhrase, choose_phrase
+from captionlens.datasets.blanked_phrases import BlankedPhrase, choose_phrase
 from captionlens.datasets.phrase_targets import CaptionTargets, targets_reader
 from captionlens.features.backbones import load_backbone
 from captionlens.features.extract import extract
@@ -16,9 +17,18 @@ from captionlens.features.store import FeatureStore, photograph_key
 from captionlens.geometry.cells import blank
 from captionlens.network import CaptioningNetwork, NetworkConfig
 from captionlens.runtime.vocabulary import Vocabulary
+from captionlens.training.batch import BlankedBatch
 from captionlens.training.batches import CaptionedPhotographs
-from captionlens.training.objectives.blanking import blanking_loss, word_log_probs
+from captionlens.training.objectives.blanking import (
+    HIDDEN,
+    SEEN,
+    Blanking,
+    blanking_loss,
+    wanted_of_words,
+    word_log_probs,
+)
 from helpers.cli import SMALL_CAPTIONER, run_cli
+from helpers.training import batch_of
 
 
 def targets_of(words: list[int], *boxes: tuple[slice, slice]) -> CaptionTargets:
@@ -48,8 +58,8 @@ def test_a_phrase_is_hidden_and_the_others_are_seen() -> None:
         phrase = 0 if chosen.cells[:, :2].any() else 1
         assert not chosen.cells[:, [(2, 3, 4), (0, 1, 2)][phrase]].any()
         assert 4 <= chosen.cells.sum() <= 8  # half of its eight cells to all
-        none, *wanted = chosen.wanted
-        assert none is None
+        assert wanted_of_words(chosen, None) is None
+        wanted = [wanted_of_words(chosen, target) for target in (first, last)]
         expected = [
             ([0, HIDDEN, 0, 0, SEEN, SEEN, SEEN], [SEEN, SEEN, 0, 0, HIDDEN]),
             ([SEEN, SEEN, 0, 0, 0, 0, HIDDEN], [0, HIDDEN, 0, SEEN, SEEN]),
@@ -75,9 +85,10 @@ def test_at_most_half_of_the_grid_goes_and_no_cell_is_not_enough() -> None:
     assert choose_phrase("a", []) is None
     # A part of everything is gone with the left: whether its words can still be seen depends on how much.
     counts = set()
-    for chosen in choices(targets_of([0, 1], LEFT, EVERYTHING)):
+    target = targets_of([0, 1], LEFT, EVERYTHING)
+    for chosen in choices(target):
         if not chosen.cells[:, 2:].any():
-            (wanted,) = chosen.wanted
+            wanted = wanted_of_words(chosen, target)
             assert wanted is not None
             assert wanted.tolist() == [HIDDEN, SEEN if chosen.cells.sum() <= 4 else 0]
             counts.add(int(chosen.cells.sum()))
@@ -121,6 +132,24 @@ def test_log_probabilities_of_words_are_those_of_captioning() -> None:
     assert log_probs.tolist() == pytest.approx(expected, abs=1e-5)
 
 
+def test_halves_of_the_captions_take_turns() -> None:
+    torch.manual_seed(0)
+    network = CaptioningNetwork(NetworkConfig(9, 2, 3, 10, memory=12, embedding=8, units=16, attention=8)).eval()
+    without, whole = torch.rand(2, 6, 10), torch.rand(2, 6, 10)
+    captions = torch.tensor([[[2, 5, 6, 3], [2, 4, 3, 0], [2, 7, 3, 0]], [[2, 4, 7, 3], [2, 8, 3, 0], [0, 0, 0, 0]]])
+    wanted = torch.tensor([[[0, HIDDEN, SEEN, 0], [0, HIDDEN, 0, 0], [0, SEEN, 0, 0]], [[0, SEEN, HIDDEN, 0]] * 3])
+    batch = replace(batch_of(captions), blanked=BlankedBatch(without, whole, captions, wanted))
+    for epoch, some in [(0, [0, 2]), (1, [1]), (2, [0, 2])]:
+        taught = network.teach(without, captions[:, some])
+        log_probs, with_all = word_log_probs(taught), word_log_probs(network.teach(whole, captions[:, some]))
+        expected = blanking_loss(log_probs, with_all, taught.words.of_tokens(wanted[:, some]))
+        assert expected > 0
+        torch.testing.assert_close(Blanking(0.5).loss(network, batch, epoch), 0.5 * expected)
+    lone = BlankedBatch(without, whole, captions[:, :1], wanted[:, :1])
+    assert Blanking(0.5).loss(network, replace(batch, blanked=lone), 1) == 0
+    assert Blanking(0.5).loss(network, replace(batch, blanked=None), 0) == 0
+
+
 def test_store_holds_photographs_with_something_blanked_out(small_scenes: Path, tmp_path: Path) -> None:
     records = read_dataset(small_scenes).split("train")[:6]
     backbone = load_backbone("efficientnet_lite0")
@@ -162,7 +191,7 @@ def test_store_holds_photographs_with_something_blanked_out(small_scenes: Path, 
     for row, record in enumerate(records[1:]):
         what = chosen[record]
         assert what is not None
-        wishes = zip(record.captions, what.wanted, strict=True)
+        wishes = zip(record.captions, (wanted_of_words(what, target) for target in targets(record)), strict=True)
         expected = [(vocabulary.encode(caption), wish.tolist()) for caption, wish in wishes if wish is not None]
         assert len(expected) == len(record.captions)
         expected.sort(key=lambda caption: -len(caption[0]))

@@ -55,6 +55,13 @@ def test_run_folder_explains_itself(finished: Path, small_scenes: Path) -> None:
     assert (finished / "logs" / "csv" / "version_0" / "metrics.csv").stat().st_size > 0
 
 
+def test_captioner_searches_as_validation_did(finished: Path) -> None:
+    config = open_run(finished).config
+    exported = json.loads((finished / "model" / "config.json").read_text())["decoding"]
+    assert exported == {"beam": 1, "length_penalty": config.length_penalty, "max_words": 30}
+    assert {name: getattr(config.decoding, name) for name in exported} == exported
+
+
 def test_finished_run_is_not_trained_again(finished: Path, small_scenes: Path) -> None:
     before = (finished / "summary.json").read_bytes()
     done = run_cli("train", small_scenes, "-o", finished, *SETTINGS)

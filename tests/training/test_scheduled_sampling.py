@@ -9,7 +9,7 @@ from captionlens.network import CaptioningNetwork, NetworkConfig
 from captionlens.runtime.decoding import FORBIDDEN
 from captionlens.runtime.vocabulary import END, START
 from captionlens.training.config import make_config
-from captionlens.training.scheduled_sampling import share_of_own_words, with_own_words
+from captionlens.training.scheduled_sampling import sample_inputs, sampling_probability
 
 WORDS = 30
 
@@ -32,7 +32,7 @@ def network_and_batch(certainty: float) -> tuple[CaptioningNetwork, Tensor, Tens
 
 def test_words_are_those_the_network_says_after_the_true_ones() -> None:
     network, features, captions = network_and_batch(certainty=1e4)  # one word has all the probability
-    inputs = with_own_words(network, features, captions, 1.0)
+    inputs = sample_inputs(network, features, captions, 1.0)
     assert network.training
     network.eval()
     memory, keys, state = network.start(features)
@@ -55,7 +55,7 @@ def test_words_are_drawn_and_replaced_as_often_as_they_should() -> None:
     captions = captions.clamp(max=WORDS - 1)
     torch.manual_seed(1)
     often = features[:1].repeat(2000, 1, 1), captions[:1].repeat(2000, 1, 1)
-    first = with_own_words(network, *often, 0.25)[:, 0, 1]
+    first = sample_inputs(network, *often, 0.25)[:, 0, 1]
     network.eval()
     memory, keys, state = network.start(features[:1])
     chances = network.step(torch.full((1, 1), START), memory, keys, state)[0][0, 0].exp().detach()
@@ -71,7 +71,7 @@ def test_words_are_drawn_and_replaced_as_often_as_they_should() -> None:
 def test_half_precision_passes_a_gradient_on_after_it() -> None:
     network, features, captions = network_and_batch(certainty=1.0)
     with torch.autocast("cpu", torch.bfloat16):
-        inputs = with_own_words(network, features, captions, 1.0)
+        inputs = sample_inputs(network, features, captions, 1.0)
         logits = network.teach(features, captions, inputs).logits
     torch.nn.functional.cross_entropy(
         logits.float(), captions[:, :, 1:].permute(2, 0, 1)[captions[:, :, 1:].permute(2, 0, 1) != 0]
@@ -82,7 +82,7 @@ def test_half_precision_passes_a_gradient_on_after_it() -> None:
 def test_teaching_reads_the_inputs_and_predicts_the_captions() -> None:
     network, features, captions = network_and_batch(certainty=1.0)
     network.eval()
-    inputs = with_own_words(network, features, captions, 0.5)
+    inputs = sample_inputs(network, features, captions, 0.5)
     assert (inputs != captions).any()
     teacher = network.teach(features, captions, inputs)
     memory, keys, state = network.start(features)
@@ -99,9 +99,9 @@ def test_teaching_reads_the_inputs_and_predicts_the_captions() -> None:
     assert torch.equal(same.hidden, plain.hidden)
 
 
-def test_share_of_own_words_grows_by_the_epoch() -> None:
-    assert [share_of_own_words(0.4, epoch, 5) for epoch in range(5)] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
-    assert share_of_own_words(0.4, 0, 1) == 0
+def test_sampling_probability_grows_by_the_epoch() -> None:
+    assert [sampling_probability(0.4, epoch, 5) for epoch in range(5)] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    assert sampling_probability(0.4, 0, 1) == 0
     assert make_config("base").scheduled_sampling == 0
     with pytest.raises(OptionError, match=r"scheduled_sampling must be in \[0, 1\], got 1.5"):
         make_config("base", {"scheduled_sampling": 1.5})

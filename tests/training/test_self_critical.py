@@ -1,5 +1,7 @@
 """Self-critical training: captions drawn as the network would say them, and a gradient that raises their reward."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,20 @@ from torch import Tensor
 
 from captionlens.network import CaptioningNetwork, NetworkConfig, compiled_loops, sampling
 from captionlens.network.sampling import sample, without
+from captionlens.network.words import Words
 from captionlens.runtime.decoding import FORBIDDEN
 from captionlens.runtime.vocabulary import END, START
 from captionlens.scoring.cider import CiderD
-from captionlens.training.self_critical import Draw, Rewards, advantages, draw, of_words, self_critical_loss
+from captionlens.training.distributed import ALONE
+from captionlens.training.objectives.self_critical import (
+    Rewards,
+    SelfCritical,
+    advantages,
+    repeat_by_word,
+    self_critical_loss,
+)
+from captionlens.training.sampled_captions import sample_captions
+from helpers.training import batch_of
 
 BASE = {"initial_state": "mean", "gated_context": True, "deep_output": True}
 WORDS = 12
@@ -118,8 +130,8 @@ def test_loss_is_that_of_a_few_lines() -> None:
             others = [float(rewards[photograph, other]) for other in range(4) if other != slot]
             worth[photograph, slot] = rewards[photograph, slot] - sum(others) / 3
     torch.testing.assert_close(advantages(rewards), worth)
-    drawn = Draw(captions, rewards, advantages(rewards))
-    loss = self_critical_loss(network.teach(features, captions), drawn)
+    teacher = network.teach(features, captions)
+    loss = self_critical_loss(teacher, advantages(rewards))
     total, words = torch.zeros(()), 0
     for photograph in range(3):
         memory, keys, first = network.start(features[photograph : photograph + 1])
@@ -132,7 +144,7 @@ def test_loss_is_that_of_a_few_lines() -> None:
                 allowed = log_probs[0, 0].index_fill(0, torch.tensor(FORBIDDEN), -torch.inf)
                 total = total - worth[photograph, slot] * allowed.log_softmax(-1)[word]
                 words += 1
-    assert words == drawn.word_count
+    assert words == len(teacher.targets)
     torch.testing.assert_close(loss, (total / words).float(), rtol=1e-4, atol=1e-6)
     parameters = list(network.parameters())
     ours, theirs = torch.autograd.grad(loss, parameters), torch.autograd.grad(total / words, parameters)
@@ -142,7 +154,8 @@ def test_loss_is_that_of_a_few_lines() -> None:
 
 def test_values_of_captions_go_to_their_words() -> None:
     captions = torch.tensor([[[1, 5, 2, 0], [1, 2, 0, 0]], [[1, 5, 6, 7], [1, 4, 2, 0]]])
-    values = of_words(captions, torch.tensor([[10.0, 20.0], [30.0, 40.0]]))
+    words = Words.of((captions[:, :, 1:] != 0).sum(-1))
+    values = repeat_by_word(words, torch.tensor([[10.0, 20.0], [30.0, 40.0]]))
     assert values.tolist() == [10, 20, 30, 40, 10, 30, 40, 30]  # by time, photograph, slot
 
 
@@ -151,13 +164,10 @@ def test_half_precision_draws_and_learns_nearly_the_same() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         samples = draw_captions(network, features, 5, 8)
         rewards = torch.rand(4, 5, dtype=torch.float64)
-        drawn = Draw(samples.captions, rewards, advantages(rewards))
-        halves = torch.autograd.grad(
-            self_critical_loss(network.teach(features, samples.captions), drawn), list(network.parameters())
-        )
-    whole = torch.autograd.grad(
-        self_critical_loss(network.teach(features, samples.captions), drawn), list(network.parameters())
-    )
+        loss = self_critical_loss(network.teach(features, samples.captions), advantages(rewards))
+        halves = torch.autograd.grad(loss, list(network.parameters()))
+    loss = self_critical_loss(network.teach(features, samples.captions), advantages(rewards))
+    whole = torch.autograd.grad(loss, list(network.parameters()))
     one, other = (torch.cat([gradient.flatten() for gradient in gradients]) for gradients in (halves, whole))
     assert torch.cosine_similarity(one, other, dim=0) > 0.99
 
@@ -167,15 +177,27 @@ def test_training_raises_the_reward() -> None:
     network = small_network(dropout=0.0)
     features = torch.rand(8, 6, 10)
     photographs = [(str(n), [[1, 4, 5 + n % 4, 9 + n // 4, 2], [1, 5 + n % 4, 9 + n // 4, 2]]) for n in range(8)]
-    rewards = Rewards(photographs)
-    keys = [key for key, _ in photographs]
+    objective = SelfCritical(Rewards(photographs), samples=8, max_words=6)
+    batch = replace(batch_of(torch.tensor([[captions[0]] for _, captions in photographs])), features=features)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     torch.manual_seed(3)
     means = []
     for _ in range(150):
-        drawn = draw(network, features, keys, rewards, count=8, max_words=6)
-        means.append(float(drawn.rewards.mean()))
+        loss, reward, _ = objective.loss(network, batch, ALONE)
+        means.append(reward)
         optimizer.zero_grad()
-        self_critical_loss(network.teach(features, drawn.captions), drawn).backward()
+        loss.backward()
         optimizer.step()
     assert np.mean(means[-10:]) > np.mean(means[:10]) + 1.5, means[::10]
+
+
+def test_sampled_captions_go_from_long_to_short_and_leave_the_mode_as_it_was() -> None:
+    network, features = small_network(dropout=0.9).train(), torch.rand(6, 6, 10)
+    torch.manual_seed(1)
+    captions = sample_captions(network, features, count=5, max_words=9)
+    assert network.training
+    assert ((captions != 0).sum(-1).diff(dim=1) <= 0).all()
+    torch.manual_seed(1)
+    expected = draw_captions(network.eval(), features, 5, 9).captions  # without dropout
+    for ours, theirs in zip(captions.tolist(), expected.tolist(), strict=True):
+        assert sorted(ours) == sorted(theirs)

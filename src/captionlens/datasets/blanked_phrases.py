@@ -1,10 +1,6 @@
-"""Photographs in which what a phrase names is blanked out: what a captioner must not see there, and what it still must.
+"""Choice of what is blanked out of a training photograph: a part of what one of its phrases names.
 
-Trained on photographs as they are, a captioner may know a word from all that surrounds the thing, or from its outline.
-Hendricks, Burns, Saenko, Darrell and Rohrbach, "Women also Snowboard: Overcoming Bias in Captioning Models", ECCV 2018,
-hide people and ask that words for women and men become equally likely. Here any phrase with boxes is hidden, and its
-last word, which in English names the thing, is to become less likely, while the words of phrases that are seen stay as
-likely as they were.
+Extraction makes the grids of such photographs; `training.objectives.blanking` tells what they are good for.
 """
 
 import zlib
@@ -17,36 +13,32 @@ from numpy.typing import NDArray
 from captionlens.datasets.phrase_targets import CaptionTargets, TargetsReader
 from captionlens.datasets.records import Record
 
-HIDDEN, SEEN = -1, 1  # what is wanted of a word: unlikely, likely; of others nothing, 0
-
 _LEAST_PART = 0.5  # of the cells of a phrase's boxes that is blanked out; more by chance, up to all
-_STILL_SEEN = 0.2  # of another phrase's boxes: at most so much may be gone for its words to stay likely
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlankedPhrase:
-    """A photograph without what one of its phrases names, and what is wanted of its captions there.
+    """A phrase of a photograph, and what is blanked out for it.
 
     Attributes:
+        coverage: how much of each cell the boxes of the phrase cover, from 0 to 1 (rows, columns).
         cells: that are blanked out (rows, columns).
-        wanted: of each caption, of each of its words (words,) HIDDEN, SEEN or 0; None for a caption of which nothing is
-            known.
     """
 
+    coverage: NDArray[np.float32]
     cells: NDArray[np.bool_]
-    wanted: tuple[NDArray[np.int64] | None, ...]
 
 
 BlankedReader = Callable[[Record], BlankedPhrase | None]
 
 
 def blanked_reader(targets: TargetsReader) -> BlankedReader:
-    """What tells of a photograph which phrase to blank out; see `choose_phrase`."""
+    """Reader of a photograph's phrase that is blanked out; see `choose_phrase`."""
     return lambda record: choose_phrase(record.source_id, targets(record))
 
 
 def blanked_cells(blanked: BlankedReader) -> Callable[[Record], NDArray[np.bool_] | None]:
-    """What tells of a photograph which cells (R, C) to blank out, as `features.extract` wants it."""
+    """Reader of the cells (R, C) that are blanked out of a photograph, as `features.extract` wants it."""
 
     def cells(record: Record) -> NDArray[np.bool_] | None:
         chosen = blanked(record)
@@ -59,8 +51,7 @@ def choose_phrase(name: str, targets: Sequence[CaptionTargets | None]) -> Blanke
     """A phrase to blank out, always the same one for the same photograph.
 
     Of the cells that its boxes fill by half or more, a part is blanked out, those around their middle: captioners look
-    at a part of a thing, and know it by that. It is at most half of the grid, as in `geometry.cells`. Other
-    phrases of which as much is gone, in this or another caption, are hidden too.
+    at a part of a thing, and know it by that. It is at most half of the grid, as in `geometry.cells`.
 
     Args:
         name: of the photograph; what is drawn depends on it and on nothing else.
@@ -78,28 +69,7 @@ def choose_phrase(name: str, targets: Sequence[CaptionTargets | None]) -> Blanke
     chosen = fit[rng.integers(len(fit))]
     filled = chosen >= 0.5
     count = min(max(1, round(rng.uniform(_LEAST_PART, 1) * filled.sum())), filled.size // 2)
-    cells = _middle(filled, count)
-    gone = _part(chosen, cells)
-    return BlankedPhrase(cells, tuple(None if target is None else _wanted(target, cells, gone) for target in targets))
-
-
-def _wanted(target: CaptionTargets, cells: NDArray[np.bool_], gone: float) -> NDArray[np.int64]:
-    """Of each word what is wanted of it, where the phrases are hidden of which at least the part `gone` is gone."""
-    of_word = target.phrase_of_word
-    wanted = np.zeros(len(of_word), np.int64)
-    for phrase, coverage in enumerate(target.coverages):
-        words = np.flatnonzero(of_word == phrase)
-        part = _part(coverage, cells)
-        if part >= gone:
-            wanted[words[-1]] = HIDDEN
-        elif part <= _STILL_SEEN:
-            wanted[words] = SEEN
-    return wanted
-
-
-def _part(coverage: NDArray[np.float32], cells: NDArray[np.bool_]) -> float:
-    """How much of what covers the grid so (R, C) lies in these cells."""
-    return float(coverage[cells].sum(dtype=np.float64) / coverage.sum(dtype=np.float64))
+    return BlankedPhrase(chosen, _middle(filled, count))
 
 
 def _middle(cells: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:

@@ -1,14 +1,10 @@
 """Batches for teacher forcing: photographs with all their captions, so that a grid is read and encoded once."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from captionlens.datasets.blanked_phrases import BlankedPhrase
@@ -17,100 +13,16 @@ from captionlens.datasets.phrase_targets import CaptionTargets
 from captionlens.datasets.records import Record
 from captionlens.errors import OptionError
 from captionlens.features.store import photograph_key
-from captionlens.runtime.vocabulary import PAD, Vocabulary
+from captionlens.runtime.vocabulary import Vocabulary
+from captionlens.training.batch import Batch, pad_captions
 from captionlens.training.distributed import ALONE, Processes
+from captionlens.training.grids import Grids, ResidentGrids
+from captionlens.training.objectives.attention_supervision import phrases_and_coverages
+from captionlens.training.objectives.blanking import BlankedPhotograph, blanked_batch, wanted_of_words
 
 POOL = 32  # batches' worth of photographs that are shuffled together before sorting by length
 
-_CARRIED = 256  # photographs whose grids go to a card at once
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """P photographs: `features` (P, L, D) float16 and `captions` (P, C, T) int64, padded with 0.
-
-    Where several processes train together, these are one process's part of a batch.
-
-    Attributes:
-        caption_count: captions of the whole batch.
-        word_count: words to predict in the whole batch, `<end>` among them.
-        caption_share: captions here, as a part of the mean of all processes; 1 where there is one process.
-        word_share: likewise words.
-        phrases: of each token the row of `coverages` that is its phrase's, or -1 (P, C, T); with boxes only.
-        coverages: how much of each place the boxes of a phrase cover, from 0 to 1 (n, L) float32; with boxes only.
-        keys: of the photographs here.
-        blanked: those photographs that have something blanked out; None: there are none.
-    """
-
-    features: Tensor
-    captions: Tensor
-    caption_count: int
-    word_count: int
-    caption_share: float
-    word_share: float
-    phrases: Tensor | None = None
-    coverages: Tensor | None = None
-    keys: tuple[str, ...] = ()
-    blanked: "BlankedBatch | None" = None
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same with its tensors on a device."""
-        names = ("features", "captions", "phrases", "coverages", "blanked")
-        parts = {name: getattr(self, name) for name in names}
-        return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})
-
-
-@dataclass(frozen=True, slots=True)
-class BlankedBatch:
-    """B photographs with something blanked out, `features` (B, L, D) float16, and as they are, `whole`, likewise;
-    `captions` (B, C, T) int64, padded with 0, and `wanted` (B, C, T) int64, what `blanking` wants of each token."""
-
-    features: Tensor
-    whole: Tensor
-    captions: Tensor
-    wanted: Tensor
-
-    def to(self, device: torch.device) -> "BlankedBatch":
-        """The same on a device."""
-        return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
-
-
-class Grids(Protocol):
-    """Where grids are read: a feature store, or a card's memory."""
-
-    def __contains__(self, key: str) -> bool: ...
-
-    def read(self, keys: Iterable[str]) -> NDArray[np.float16] | Tensor:
-        """Grids (n, L, D) of these photographs, in their order."""
-        ...
-
-
-class ResidentGrids:
-    """Grids of many photographs in the memory of a device, float16; read there, nothing is carried to it any more.
-
-    Args:
-        grids: to take them from, once.
-        keys: of the photographs.
-        device: where they go.
-    """
-
-    def __init__(self, grids: Grids, keys: Sequence[str], device: torch.device) -> None:
-        self.rows = {key: row for row, key in enumerate(keys)}
-        parts = (keys[begin : begin + _CARRIED] for begin in range(0, len(keys), _CARRIED))
-        self.grids = torch.cat([torch.as_tensor(grids.read(part)).to(device) for part in parts])
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.rows
-
-    def read(self, keys: Iterable[str]) -> Tensor:
-        """Grids (n, L, D) of these photographs, in their order, on the device."""
-        return self.grids[torch.tensor([self.rows[key] for key in keys], device=self.grids.device)]
-
-
 Item = tuple[str, list[list[int]]]  # the key of a photograph's grid, and its captions as numbers, longest first
-# The keys of the grids with something blanked out and of the whole photograph, captions as numbers, and what is wanted
-# of their words.
-_Blanked = tuple[str, str, list[list[int]], list[NDArray[np.int64] | None]]
 
 
 class CaptionedPhotographs(Dataset[Item]):
@@ -120,10 +32,16 @@ class CaptionedPhotographs(Dataset[Item]):
 
     Args:
         records: the photographs; those without a grid in the store are left out and counted in `missing`.
+        store: of the grids.
+        vocabulary: of the captions.
         max_words: longer captions are cut.
         mirror: words that trade places in a mirror, see `datasets.mirroring`; None: no photograph is mirrored.
         targets: of a photograph, one for each of its captions, or None for a caption of which nothing is known.
-        blanked: of a photograph, what is blanked out in the grid that the store has of it without something.
+        blanked: of a photograph, what is blanked out in the grid that the store has of it without something. Wants
+            `targets`.
+
+    Raises:
+        OptionError: no photograph has a grid.
     """
 
     def __init__(
@@ -141,42 +59,38 @@ class CaptionedPhotographs(Dataset[Item]):
         self.missing = 0
         self.items: list[Item] = []
         self.mirrored: list[Item] = []  # of the same photographs
-        self.targets: dict[str, list[CaptionTargets | None]] = {}  # by key, in the order of the captions
-        self.blanked: dict[str, _Blanked] = {}  # by key
+        self.targets: dict[str, list[CaptionTargets | None]] = {}  # by key, in the order of the item's captions
+        self.blanked: dict[str, BlankedPhotograph] = {}  # by key
         for record in records:
-            try:
-                key = photograph_key(record)
-            except OSError:
-                key = ""
+            key = _key(record)
             if key not in store:
                 self.missing += 1
                 continue
             encoded = [_cut(vocabulary.encode(caption), max_words) for caption in record.captions]
             order = sorted(range(len(encoded)), key=lambda number: -len(encoded[number]))
-            self.items.append((key, [encoded[number] for number in order]))
-            known = targets(record) if targets is not None else []
+            captions = [encoded[number] for number in order]
+            self.items.append((key, captions))
+            known = targets(record) if targets is not None else ()
             if known:
                 self.targets[key] = [known[number] for number in order]
-            without = blanked(record) if blanked is not None else None
-            if without is not None:
-                self.blanked[key] = (
-                    photograph_key(record, blanked=without.cells),
-                    key,
-                    self.items[-1][1],
-                    [without.wanted[number] for number in order],
-                )
+            phrase = blanked(record) if blanked is not None else None
+            if phrase is not None:
+                wanted = [wanted_of_words(phrase, target) for target in self.targets[key]]
+                without = photograph_key(record, blanked=phrase.cells)
+                self.blanked[key] = BlankedPhotograph(without, key, captions, wanted)
             if mirror is not None:
-                plain, key = key, photograph_key(record, mirrored=True)
-                if plain in self.blanked:  # one view is enough
-                    self.blanked[key] = self.blanked[plain]
                 swapped = [_cut(vocabulary.encode(mirror_caption(c, mirror)), max_words) for c in record.captions]
-                self.mirrored.append((key, [swapped[number] for number in order]))
-                if known:
-                    self.targets[key] = [
-                        None if target is None else target.mirrored() for target in (known[number] for number in order)
-                    ]
+                self._mirror(key, photograph_key(record, mirrored=True), [swapped[number] for number in order])
         if not self.items:
             raise OptionError("no photograph of the training split has features")
+
+    def _mirror(self, key: str, mirrored: str, captions: list[list[int]]) -> None:
+        """Add the photograph `key` as it is seen in a mirror, with these captions."""
+        self.mirrored.append((mirrored, captions))
+        if key in self.targets:
+            self.targets[mirrored] = [target and target.mirrored() for target in self.targets[key]]
+        if key in self.blanked:  # one view is enough
+            self.blanked[mirrored] = self.blanked[key]
 
     @property
     def caption_count(self) -> int:
@@ -185,7 +99,8 @@ class CaptionedPhotographs(Dataset[Item]):
 
     def keep_on(self, card: torch.device) -> None:
         """Carry all grids to a card once, if a quarter of its free memory holds them: twice, while they are joined."""
-        keys = [key for key, _ in (*self.items, *self.mirrored)] + sorted({key for key, *_ in self.blanked.values()})
+        blanked = sorted({photograph.key for photograph in self.blanked.values()})
+        keys = [key for key, _ in (*self.items, *self.mirrored)] + blanked
         size = torch.as_tensor(self.store.read(keys[:1])).nbytes * len(keys)
         if 4 * size <= torch.cuda.mem_get_info(card)[0]:
             self.store = ResidentGrids(self.store, keys, card)
@@ -198,72 +113,35 @@ class CaptionedPhotographs(Dataset[Item]):
 
     def collate(self, items: Sequence[Item], processes: Processes = ALONE) -> Batch:
         """Photographs to one batch, or to the part of it that falls to this process."""
-        captions, words = _count(items)
+        caption_count, word_count = _count(items)
         own = items[processes.rank :: processes.count]
         own_captions, own_words = _count(own)
         if not own:  # fewer photographs than processes: this one takes part with a photograph that counts nothing
             own = items[:1]
-        padded = _padded([numbers for _, numbers in own])
+        keys, captions = zip(*own, strict=True)
+        padded = pad_captions(captions)
+        targets = [self.targets.get(key, []) for key in keys]
+        phrases, coverages = phrases_and_coverages(captions, targets, padded.shape)
         return Batch(
-            torch.as_tensor(self.store.read(key for key, _ in own)),
+            torch.as_tensor(self.store.read(keys)),
             torch.from_numpy(padded),
-            captions,
-            words,
-            processes.count * own_captions / captions,
-            processes.count * own_words / words,
-            *self._phrases(own, padded.shape),
-            keys=tuple(key for key, _ in own),
-            blanked=self._blanked([self.blanked[key] for key, _ in own if key in self.blanked]),
+            caption_count,
+            word_count,
+            processes.count * own_captions / caption_count,
+            processes.count * own_words / word_count,
+            keys,
+            phrases,
+            coverages,
+            blanked_batch([self.blanked[key] for key in keys if key in self.blanked], self.store),
         )
 
-    def _blanked(self, parts: Sequence[_Blanked]) -> BlankedBatch | None:
-        """`blanked` of a batch."""
-        if not parts:
-            return None
-        captions = _padded([numbers for _, _, numbers, _ in parts])
-        wanted = np.zeros_like(captions)
-        for row, (*_, numbers, wishes) in enumerate(parts):
-            for slot, wish in enumerate(wishes):
-                if wish is not None:
-                    words = len(numbers[slot]) - 2  # those that were not cut
-                    wanted[row, slot, 1 : words + 1] = wish[:words]
-        without, whole, *_ = zip(*parts, strict=True)
-        features = torch.as_tensor(self.store.read(without))
-        return BlankedBatch(
-            features, torch.as_tensor(self.store.read(whole)), torch.from_numpy(captions), torch.from_numpy(wanted)
-        )
 
-    def _phrases(self, items: Sequence[Item], shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
-        """`phrases` and `coverages` of a batch."""
-        if not self.targets:
-            return None, None
-        phrases = np.full(shape, -1, np.int64)
-        coverages: list[NDArray[np.float32]] = []
-        known = 0
-        for row, (key, captions) in enumerate(items):
-            for slot, target in enumerate(self.targets.get(key, ())):
-                if target is None:
-                    continue
-                words = len(captions[slot]) - 2  # those that were not cut; a word's place is one after its number
-                numbers = target.phrase_of_word[:words]
-                phrases[row, slot, 1 : words + 1] = np.where(numbers >= 0, numbers + known, -1)
-                count, rows, columns = target.coverages.shape
-                coverages.append(target.coverages.reshape(count, rows * columns))
-                known += len(target.coverages)
-        if not coverages:
-            return None, None
-        return torch.from_numpy(phrases), torch.from_numpy(np.concatenate(coverages))
-
-
-def _padded(captions: Sequence[list[list[int]]]) -> NDArray[np.int64]:
-    """Captions of P photographs in one array (P, C, T)."""
-    slots = max(map(len, captions))
-    longest = max(len(caption) for numbers in captions for caption in numbers)
-    padded = np.full((len(captions), slots, longest), PAD, np.int64)
-    for row, numbers in enumerate(captions):
-        for slot, caption in enumerate(numbers):
-            padded[row, slot, : len(caption)] = caption
-    return padded
+def _key(record: Record) -> str:
+    """The key of a photograph's grid; empty, which no store has, where the photograph cannot be read."""
+    try:
+        return photograph_key(record)
+    except OSError:
+        return ""
 
 
 def _cut(numbers: list[int], max_words: int) -> list[int]:

@@ -90,12 +90,19 @@ class TrainingConfig:
             if not fits:
                 raise OptionError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
         check_image_size(self.backbone, self.image_size)
-        DecodingOptions(beam=self.beam, length_penalty=self.length_penalty)  # refuses what makes no sense
+        _ = self.decoding  # refuses what makes no sense
         unknown = set(self.network) - _NETWORK_KEYS
         if unknown:
             known = ", ".join(sorted(_NETWORK_KEYS))
             raise OptionError(f"unknown network setting {sorted(unknown)[0]!r}: use one of {known}")
         self.network_config(vocabulary=1, rows=1, columns=1, channels=1)
+
+    @property
+    def decoding(self) -> DecodingOptions:
+        """Search of captions in validation and, unless a call says otherwise, by the exported captioner. No longer
+        captions than a captioner's default, nor than training saw."""
+        longest = min(self.max_words, DecodingOptions().max_words)
+        return DecodingOptions(beam=self.beam, length_penalty=self.length_penalty, max_words=longest)
 
     def network_config(self, *, vocabulary: int, rows: int, columns: int, channels: int) -> NetworkConfig:
         """The network these settings ask for, on a grid of these sizes."""

@@ -13,21 +13,45 @@ from torch.utils.data import DataLoader, Subset
 
 from captionlens.export.torch_network import TorchNetwork
 from captionlens.network import CaptioningNetwork
-from captionlens.network.loss import caption_loss, follow
-from captionlens.runtime.decoding import DecodingOptions, decode
+from captionlens.runtime.decoding import decode
 from captionlens.runtime.vocabulary import Vocabulary
-from captionlens.training.batches import Batch, CaptionedPhotographs, LengthBatches, training_loader
+from captionlens.training.batch import Batch
+from captionlens.training.batches import CaptionedPhotographs, LengthBatches, training_loader
 from captionlens.training.config import SELF_CRITICAL, TrainingConfig
 from captionlens.training.distributed import ALONE, Processes
-from captionlens.training.objectives.blanking import blanking_loss, word_log_probs
-from captionlens.training.scheduled_sampling import share_of_own_words, with_own_words
-from captionlens.training.self_critical import Rewards, draw, self_critical_loss
+from captionlens.training.objectives import Objective
+from captionlens.training.objectives.attention_entropy import AttentionEntropy
+from captionlens.training.objectives.attention_supervision import AttentionSupervision
+from captionlens.training.objectives.blanking import Blanking
+from captionlens.training.objectives.cross_entropy import CrossEntropy
+from captionlens.training.objectives.doubly_stochastic import DoublyStochastic
+from captionlens.training.objectives.reinforce import Reinforce, update_baseline
+from captionlens.training.objectives.self_critical import Rewards, SelfCritical
+from captionlens.training.scheduled_sampling import sample_inputs, sampling_probability
 
 VALIDATION_BATCH = 50  # photographs
 
 
+def objectives_of(config: TrainingConfig, *, hard: bool) -> list[Objective]:
+    """Terms that these settings add to the loss of teacher forcing, in the order in which they are added.
+
+    Args:
+        config: with their weights.
+        hard: whether the network has hard attention, which is wished to look at many places.
+    """
+    objectives: list[Objective] = []
+    if config.doubly_stochastic:
+        objectives.append(DoublyStochastic(config.doubly_stochastic))
+    entropy = config.attention_entropy - (config.reinforce_entropy if hard else 0)
+    if entropy:
+        objectives.append(AttentionEntropy(entropy))
+    if config.attention_supervision:
+        objectives.append(AttentionSupervision(config.attention_supervision))
+    return objectives
+
+
 class CaptioningModule(pl.LightningModule):
-    """Teacher forcing in training, captions and their CIDEr-D in validation.
+    """The sum of a run's objectives in training, captions and their CIDEr-D in validation.
 
     Args:
         network: the network to train.
@@ -39,7 +63,7 @@ class CaptioningModule(pl.LightningModule):
         processes: that train together.
     """
 
-    baseline: Tensor  # of hard attention's gradient: what each word's log-probability (V,) is expected to be
+    baseline: Tensor  # of `reinforce`: the log-probability that each word of the vocabulary is expected to have (V,)
 
     def __init__(
         self,
@@ -60,17 +84,23 @@ class CaptioningModule(pl.LightningModule):
         self.vocabulary = vocabulary
         self.score = score
         self.processes = processes
-        # Self-critical training's; otherwise None.
-        self.rewards = Rewards((*training.items, *training.mirrored)) if config.objective == SELF_CRITICAL else None
+        hard = network.config.attention_kind == "hard"
+        self.cross_entropy = CrossEntropy(config.label_smoothing)
+        self.reinforce = Reinforce(config.reinforce_weight) if hard else None
+        self.objectives = objectives_of(config, hard=hard)
+        self.blanking = Blanking(config.blanking)
+        self.self_critical: SelfCritical | None = None  # where it is there, only blanking is minimised beside it
+        if config.objective == SELF_CRITICAL:
+            rewards = Rewards((*training.items, *training.mirrored))
+            self.self_critical = SelfCritical(rewards, config.samples, config.max_words)
         self.captions: list[str] = []  # of the last validation, in the order of `validation`
         self.seconds = {"training": 0.0, "validation": 0.0}  # spent so far; kept in checkpoints
         self.caption_total = 0  # captions trained on so far
         self._clock = 0.0
         self._losses: list[tuple[float, int]] = []  # validation loss and words of each batch
-        if network.config.attention_kind == "hard":
-            self.register_buffer(
-                "baseline", torch.full((network.config.vocabulary,), -math.log(network.config.vocabulary))
-            )
+        if hard:
+            chance = -math.log(network.config.vocabulary)
+            self.register_buffer("baseline", torch.full((network.config.vocabulary,), chance))
 
     @property
     def kept(self) -> CaptioningNetwork:
@@ -80,9 +110,9 @@ class CaptioningModule(pl.LightningModule):
     @property
     def _batch_captions(self) -> int:
         """Captions that the photographs of a batch come with, for as many as are asked for to be trained on."""
-        if self.rewards is None:
+        if self.self_critical is None:
             return self.config.batch_captions
-        photographs = max(1, self.config.batch_captions // self.config.samples)
+        photographs = max(1, self.config.batch_captions // self.self_critical.samples)
         return math.ceil(photographs * self.training_data.caption_count / len(self.training_data))
 
     # Data
@@ -158,65 +188,34 @@ class CaptioningModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of one batch."""
-        if self.rewards is not None:
-            return self._self_critical_step(batch, self.rewards)
+        loss = self._teacher_forcing(batch) if self.self_critical is None else self._sampling(batch, self.self_critical)
+        return loss + self.blanking.loss(self.network, batch, self.current_epoch)
+
+    def _teacher_forcing(self, batch: Batch) -> Tensor:
+        """The loss of the true captions; the cross-entropy is what is reported."""
         teacher = self.network.teach(batch.features, batch.captions, self._inputs(batch))
-        loss, cross_entropy, of_words = caption_loss(
-            teacher,
-            label_smoothing=self.config.label_smoothing,
-            doubly_stochastic=self.config.doubly_stochastic,
-            attention_entropy=self.config.attention_entropy,
-            attention_supervision=self.config.attention_supervision,
-            phrases=batch.phrases,
-            coverages=batch.coverages,
-            reinforce_weight=self.config.reinforce_weight,
-            reinforce_entropy=self.config.reinforce_entropy,
-            baseline=self.baseline[teacher.targets] if teacher.chosen is not None else 0.0,
-            caption_share=batch.caption_share,
-            word_share=batch.word_share,
-        )
+        loss, cross_entropy, of_words = self.cross_entropy.loss(teacher, batch)
+        if self.reinforce is not None:
+            loss = loss + self.reinforce.loss(teacher, batch, -of_words, self.baseline)
+            if batch.word_share:  # of several processes, the first's counts
+                update_baseline(self.baseline, teacher.targets, -of_words)
+        for objective in self.objectives:
+            loss = loss + objective.loss(teacher, batch)
         self.log("loss", cross_entropy, on_step=True, on_epoch=True, batch_size=batch.word_count, sync_dist=True)
         self.caption_total += batch.caption_count
-        if teacher.chosen is not None and batch.word_share:
-            # Of several processes, the first's counts.
-            follow(self.baseline, teacher.targets, -of_words)
-        return loss + self._blanking(batch)
-
-    def _blanking(self, batch: Batch) -> Tensor | float:
-        """What photographs with something blanked out add to the loss."""
-        blanked = batch.blanked
-        if blanked is None:
-            return 0.0
-        # By turns, one half of the captions and the other: fewer learn as much in the same time.
-        some = slice(self.current_epoch % 2, None, 2)
-        captions, wanted = blanked.captions[:, some], blanked.wanted[:, some]
-        if not captions.any():
-            return 0.0
-        teacher, whole = (self.network.teach(features, captions) for features in (blanked.features, blanked.whole))
-        loss = blanking_loss(word_log_probs(teacher), word_log_probs(whole), teacher.words.of_tokens(wanted))
-        return self.config.blanking * loss
+        return loss
 
     def _inputs(self, batch: Batch) -> Tensor | None:
         """What scheduled sampling makes of the words before, if it has a part in this epoch."""
-        probability = share_of_own_words(self.config.scheduled_sampling, self.current_epoch, self.config.epochs)
-        return with_own_words(self.network, batch.features, batch.captions, probability) if probability else None
+        probability = sampling_probability(self.config.scheduled_sampling, self.current_epoch, self.config.epochs)
+        return sample_inputs(self.network, batch.features, batch.captions, probability) if probability else None
 
-    def _self_critical_step(self, batch: Batch, rewards: Rewards) -> Tensor:
-        """The loss of captions drawn for the photographs of one batch; the reward is what is reported."""
-        self.network.eval()  # captions are drawn as the network would say them
-        config = self.config
-        drawn = draw(
-            self.network, batch.features, batch.keys, rewards, count=config.samples, max_words=config.max_words
-        )
-        self.network.train()  # with dropout, else few photographs are learnt by heart
-        loss = self_critical_loss(self.network.teach(batch.features, drawn.captions), drawn)
-        present = batch.caption_share > 0  # else this process's photograph counts nothing
-        own = torch.tensor([drawn.word_count, drawn.rewards.numel(), float(drawn.rewards.sum())], dtype=torch.float64)
-        own = present * own.to(self.device)
-        words, captions, reward = map(float, self.processes.total(own))
-        self.log("reward", reward / captions, on_step=True, on_epoch=True, batch_size=int(captions))
-        self.caption_total += int(captions)
-        return self.processes.count * float(own[0]) / words * loss + self._blanking(batch)
+    def _sampling(self, batch: Batch, objective: SelfCritical) -> Tensor:
+        """The loss of sampled captions; their mean reward is what is reported."""
+        loss, reward, captions = objective.loss(self.network, batch, self.processes)
+        self.log("reward", reward, on_step=True, on_epoch=True, batch_size=captions)
+        self.caption_total += captions
+        return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Follow the weights with their moving average."""
@@ -240,12 +239,8 @@ class CaptioningModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Caption a batch of photographs, and the loss of their references."""
         teacher = self.kept.teach(batch.features, batch.captions)
-        cross_entropy = caption_loss(teacher).cross_entropy
-        self._losses.append((float(cross_entropy), len(teacher.targets)))
-        options = DecodingOptions(
-            beam=self.config.beam, length_penalty=self.config.length_penalty, max_words=self.config.max_words
-        )
-        for hypothesis in decode(TorchNetwork(self.kept), batch.features, options):
+        self._losses.append((float(CrossEntropy().loss(teacher, batch).mean), len(teacher.targets)))
+        for hypothesis in decode(TorchNetwork(self.kept), batch.features, self.config.decoding):
             self.captions.append(self.vocabulary.text(self.vocabulary.decode(hypothesis.tokens)))
 
     def on_validation_epoch_end(self) -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from captionlens.export.card import terms_of
 from captionlens.export.writing import write_model
 from captionlens.features.backbones import Backbone
 from captionlens.network import CaptioningNetwork
-from captionlens.runtime.decoding import DecodingOptions
 from captionlens.runtime.model_directory import drafted
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.run_folder import RunFolder, open_run
@@ -64,11 +64,7 @@ def export_run(
             vocabulary,
             backbone,
             name=name,
-            decoding=DecodingOptions(
-                beam=run.config.beam if beam is None else beam,
-                length_penalty=run.config.length_penalty,
-                max_words=min(run.config.max_words, 30),
-            ),
+            decoding=run.config.decoding if beam is None else replace(run.config.decoding, beam=beam),
             history={
                 "trained_on": run.data.dataset_name,
                 "licence": licence or terms_of(run.data.dataset_name),

@@ -15,13 +15,14 @@ from captionlens.runtime.decoding import FORBIDDEN
 from captionlens.runtime.vocabulary import END, PAD
 
 
-def share_of_own_words(highest: float, epoch: int, epochs: int) -> float:
-    """Probability that a word is the network's own: from 0 in the first epoch, number 0, to `highest` in the last."""
+def sampling_probability(highest: float, epoch: int, epochs: int) -> float:
+    """Probability that a word before is the network's own: from 0 in the first epoch, number 0, to `highest` in the
+    last, the linear schedule of Bengio et al."""
     return highest * epoch / max(epochs - 1, 1)
 
 
 @torch.no_grad()
-def with_own_words(network: CaptioningNetwork, features: Tensor, captions: Tensor, probability: float) -> Tensor:
+def sample_inputs(network: CaptioningNetwork, features: Tensor, captions: Tensor, probability: float) -> Tensor:
     """Captions (P, C, T) in which words have been replaced by what the network would have said there.
 
     `<start>`, `<end>` and padding stay, and none of the three, nor `<unk>`, takes the place of a word: what a caption

@@ -1,0 +1,43 @@
+"""Where a training reads its grids: a feature store, or a card's memory."""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_CARRIED = 256  # photographs whose grids go to a card at once
+
+
+class Grids(Protocol):
+    """Where grids are read: a feature store, or a card's memory."""
+
+    def __contains__(self, key: str) -> bool: ...
+
+    def read(self, keys: Iterable[str]) -> NDArray[np.float16] | Tensor:
+        """Grids (n, L, D) of these photographs, in their order."""
+        ...
+
+
+class ResidentGrids:
+    """Grids of many photographs in the memory of a device, float16; read there, nothing is carried to it any more.
+
+    Args:
+        grids: to take them from, once.
+        keys: of the photographs.
+        device: where they go.
+    """
+
+    def __init__(self, grids: Grids, keys: Sequence[str], device: torch.device) -> None:
+        self.rows = {key: row for row, key in enumerate(keys)}
+        parts = (keys[begin : begin + _CARRIED] for begin in range(0, len(keys), _CARRIED))
+        self.grids = torch.cat([torch.as_tensor(grids.read(part)).to(device) for part in parts])
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.rows
+
+    def read(self, keys: Iterable[str]) -> Tensor:
+        """Grids (n, L, D) of these photographs, in their order, on the device."""
+        return self.grids[torch.tensor([self.rows[key] for key in keys], device=self.grids.device)]

@@ -1,0 +1,43 @@
+"""Cross-entropy of the true words: the maximum likelihood that a captioner is trained by."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from captionlens.network import Teacher
+from captionlens.network.cross_entropy import smoothed_cross_entropy
+from captionlens.training.batch import Batch
+
+
+class CrossEntropyLoss(NamedTuple):
+    """`total` is minimised; `mean`, the cross-entropy a word without smoothing, is reported; `of_words` (N,) is each
+    word's. All in nats, the last two without gradient."""
+
+    total: Tensor
+    mean: Tensor
+    of_words: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class CrossEntropy:
+    """The mean over words of - log p(word), with label smoothing.
+
+    With a smoothing of s, a word's part is (1 - s) (- log p(word)) + s mean_v (- log p(v)), where v goes over the
+    vocabulary: Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7.
+
+    Wants nothing in a batch but its captions.
+
+    Attributes:
+        label_smoothing: s, from 0 to 1.
+    """
+
+    label_smoothing: float = 0.0
+
+    def loss(self, teacher: Teacher, batch: Batch) -> CrossEntropyLoss:
+        """The term, and what is reported."""
+        layer = teacher.output_words
+        smoothed, plain, of_words = smoothed_cross_entropy(
+            teacher.hidden, layer.weight, layer.bias, teacher.targets, self.label_smoothing
+        )
+        return CrossEntropyLoss(batch.word_share * smoothed, batch.word_share * plain, of_words)

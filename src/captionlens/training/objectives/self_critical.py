@@ -1,0 +1,123 @@
+"""Self-critical sequence training: captions the network samples, rewarded by their CIDEr-D.
+
+Rennie, Marcheret, Mroueh, Ross and Goel, "Self-critical Sequence Training for Image Captioning", CVPR 2017, with the
+baseline of Luo, "A Better Variant of Self-Critical Sequence Training", 2020: a caption is compared with the others that
+were sampled for its photograph.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captionlens.network import CaptioningNetwork, Teacher
+from captionlens.network.cross_entropy import smoothed_cross_entropy
+from captionlens.network.sampling import without
+from captionlens.network.words import Words
+from captionlens.runtime.decoding import FORBIDDEN
+from captionlens.scoring.cider_reward import CiderReward
+from captionlens.training.batch import Batch
+from captionlens.training.distributed import Processes
+from captionlens.training.sampled_captions import sample_captions
+
+
+class Rewards:
+    """CIDEr-D of sampled captions against those of their photographs, all as word numbers.
+
+    `<end>` counts as a word on both sides. Without it a caption gains by stopping in the middle of what many
+    references say, after "a" or "in a".
+
+    Args:
+        photographs: keys of the training photographs, and their captions from `<start>` to `<end>`.
+    """
+
+    def __init__(self, photographs: Sequence[tuple[str, Sequence[Sequence[int]]]]) -> None:
+        self._numbers = {key: number for number, (key, _) in enumerate(photographs)}
+        self._cider = CiderReward([[caption[1:] for caption in captions] for _, captions in photographs])
+
+    def score(self, keys: Sequence[str], captions: Tensor) -> Tensor:
+        """CIDEr-D, from 0 to 10, of captions (P, K, T) from `<start>`, padded with 0: float64 (P, K)."""
+        numbers = np.array([self._numbers[key] for key in keys])
+        rows: NDArray[np.int64] = captions[:, :, 1:].flatten(0, 1).cpu().numpy()
+        lengths = (rows != 0).sum(1)
+        said = [row[:length].tolist() for row, length in zip(rows, lengths, strict=True)]
+        scores = self._cider.score_many(numbers.repeat(captions.shape[1]), said)
+        return torch.from_numpy(scores).view(captions.shape[:2])
+
+
+class SelfCriticalLoss(NamedTuple):
+    """The loss, and of the whole batch the mean reward of the sampled captions and their number."""
+
+    loss: Tensor
+    reward: float
+    caption_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SelfCritical:
+    """The negative mean reward of sampled captions, by REINFORCE: see `self_critical_loss`.
+
+    It takes the place of the cross-entropy and of all that is asked of teacher forcing on the true captions.
+
+    Wants the `keys` of the photographs in a batch; its captions have no part.
+
+    Attributes:
+        rewards: of the training set.
+        samples: captions for each photograph, K, at least 2.
+        max_words: longer ones are cut.
+    """
+
+    rewards: Rewards
+    samples: int
+    max_words: int
+
+    def loss(self, network: CaptioningNetwork, batch: Batch, processes: Processes) -> SelfCriticalLoss:
+        """Sample captions, reward them, and teach them.
+
+        Args:
+            network: in training mode: captions are sampled without dropout, and taught with it, else few photographs
+                are learnt by heart.
+            batch: the part of this process.
+            processes: that train together; all of them call this.
+        """
+        captions = sample_captions(network, batch.features, count=self.samples, max_words=self.max_words)
+        rewards = self.rewards.score(batch.keys, captions)
+        teacher = network.teach(batch.features, captions)
+        loss = self_critical_loss(teacher, advantages(rewards))
+        present = batch.caption_share > 0  # else this process's photograph counts nothing
+        own = torch.tensor([len(teacher.targets), rewards.numel(), float(rewards.sum())], dtype=torch.float64)
+        own = present * own.to(captions.device)
+        words, count, reward = map(float, processes.total(own))
+        return SelfCriticalLoss(processes.count * float(own[0]) / words * loss, reward / count, int(count))
+
+
+def advantages(rewards: Tensor) -> Tensor:
+    """How much better each of K captions is than the mean of the K - 1 others: (P, K) to (P, K)."""
+    count = rewards.shape[-1]
+    others = (rewards.sum(-1, keepdim=True) - rewards) / (count - 1)
+    return rewards - others
+
+
+def self_critical_loss(teacher: Teacher, advantages: Tensor) -> Tensor:
+    """- mean over words of the advantage of its caption times the word's log-probability.
+
+    Its gradient is that of the mean negative reward, estimated, but for a factor: the mean length of the captions.
+    Probabilities are those that captions are sampled by: some words are never said.
+
+    Args:
+        teacher: of sampled captions.
+        advantages: of each of them (P, K).
+    """
+    layer = teacher.output_words
+    importance = repeat_by_word(teacher.words, advantages)
+    bias = without(layer, FORBIDDEN)
+    return smoothed_cross_entropy(teacher.hidden, layer.weight, bias, teacher.targets, 0.0, importance).smoothed
+
+
+def repeat_by_word(words: Words, values: Tensor) -> Tensor:
+    """One value a caption (P, C) to one a word (N,), in the order of `words`."""
+    return values.to(words.there.device).expand(words.there.shape)[words.there]
