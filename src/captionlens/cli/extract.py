@@ -64,16 +64,15 @@ def extract(
 
         cells = blanked_cells(blanked_reader(targets_reader(blanked, *network.grid)))
     read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
-    run = partial(extract_grids, read.records, output, device=device, bfloat16=bfloat16, progress=not quiet)
-    done = run(network)
+    run = partial(extract_grids, read.records, output, network, device=device, bfloat16=bfloat16, progress=not quiet)
+    done = run()
     for error in done.unreadable:
         click.echo(f"captionlens: {error}", err=True)
     parts = [("photographs", done)]
     if mirrored:
-        # The backbone was fused on the way, and its fingerprint is that of the weights as loaded.
-        parts.append(("mirrored", run(load_backbone(backbone, backbone_weights, image_size), mirrored=True)))
+        parts.append(("mirrored", run(mirrored=True)))
     if blanked is not None:
-        parts.append(("blanked", run(load_backbone(backbone, backbone_weights, image_size), blanked=cells)))
+        parts.append(("blanked", run(blanked=cells)))
     if not quiet:
         for name, part in parts:
             click.echo(
