@@ -30,7 +30,7 @@ def cached_weights(
         url: where it is published (http or https).
         digest: its SHA-256 in hexadecimal, or the first digits where the publisher states no more.
         folder: the cache, by default `cache_folder()`.
-        patience: how long to try; the defaults of `Patience` if None.
+        patience: how long to try; by default three attempts, a few seconds where there is no network.
         progress: show a bar on a terminal.
 
     Raises:
@@ -44,7 +44,7 @@ def cached_weights(
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone_in(path.parent, wait=True):
             if not _is_there(path, checksum):  # another process may have brought it meanwhile
-                fetch(url, path, checksum=checksum, patience=patience, progress=progress)
+                fetch(url, path, checksum=checksum, patience=patience or Patience(attempts=3), progress=progress)
     except (DownloadError, OSError) as error:
         by_hand = f"Fetch {url} by other means and name the file: --backbone-weights FILE"
         raise WeightsError(path, f"cannot be downloaded ({error}). {by_hand}") from error
