@@ -1,6 +1,7 @@
 """InceptionV3 against Keras' own, in every published form of the weights, and the download of the weights."""
 
 import hashlib
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -231,6 +232,19 @@ def test_keras_file_of_another_network_is_refused(tmp_path: Path) -> None:
         layer.attrs["weight_names"] = [b"conv2d/kernel:0"]
         layer["conv2d/kernel:0"] = np.zeros((3, 3, 3, 32), np.float32)
     assert "1 convolutions and 0 batch normalisations, not 94 of each" in _refused(path)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_whole_model_of_keras_is_refused_with_the_way_to_its_weights(keras: Any, name: str, tmp_path: Path) -> None:
+    layers = [keras.layers.Conv2D(2, 3, use_bias=False), keras.layers.BatchNormalization(scale=False)]
+    model = keras.Sequential([keras.layers.Input((8, 8, 3)), *layers])
+    path = tmp_path / "told by its content"
+    model.save(tmp_path / name)
+    (tmp_path / name).rename(path)
+    assert re.match(r"is a whole model saved by Keras.*load_model.*save_weights\(", _refused(path))
+    model.save_weights(tmp_path / "alone.weights.h5")  # as it says
+    cause = _refused(tmp_path / "alone.weights.h5")
+    assert "is not of inception_v3: 1 convolutions and 1 batch normalisations" in cause
 
 
 def _texts(names: Any) -> list[str]:
