@@ -1,10 +1,14 @@
-"""`captionlens extract`: which photographs it takes."""
+"""`captionlens extract`: which photographs it takes, and how its threads wait."""
 
+import os
+import re
 from pathlib import Path
+
+import pytest
 
 from captionlens.datasets import read_dataset
 from captionlens.features.store import FeatureStore, photograph_key
-from helpers.cli import run_cli
+from helpers.cli import run_cli, run_process
 
 
 def test_what_training_asks_for_is_extracted_unless_all_is_wanted(small_scenes: Path, tmp_path: Path) -> None:
@@ -29,3 +33,24 @@ def test_what_training_asks_for_is_extracted_unless_all_is_wanted(small_scenes: 
     assert "12 photographs extracted, 108 were there" in done.stderr
     assert "24 mirrored extracted, 96 were there" in done.stderr
     assert len(FeatureStore.open(tmp_path / "store")) == 240
+
+
+@pytest.mark.parametrize(
+    ("own", "policy", "spins"),
+    [
+        ({}, "PASSIVE", "0"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", None),
+        ({"GOMP_SPINCOUNT": "123"}, None, "123"),
+    ],
+)
+def test_threads_wait_asleep_unless_the_user_says_otherwise(
+    own: dict[str, str], policy: str | None, spins: str | None, tmp_path: Path
+) -> None:
+    variables = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    environment = {**variables, "OMP_DISPLAY_ENV": "VERBOSE", **own}  # OpenMP then tells what it has read
+    done = run_process("extract", tmp_path, "-o", tmp_path / "store", "--devices=tpu", code=2, env=environment)
+    told = dict(re.findall(r"(OMP_WAIT_POLICY|GOMP_SPINCOUNT) *= *'(\w+)'", done.stderr))
+    if not told:
+        pytest.skip("this OpenMP tells nothing")
+    assert policy in (None, told["OMP_WAIT_POLICY"])
+    assert spins in (None, told["GOMP_SPINCOUNT"])

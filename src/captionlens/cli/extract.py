@@ -9,6 +9,7 @@ import click
 from captionlens.cli.options import data_options, show_dataset
 from captionlens.datasets.records import SPLITS
 from captionlens.datasets.splits import VALIDATION_PHOTOGRAPHS, for_training
+from captionlens.threads import wait_asleep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +74,7 @@ def extract(
 
     Can be killed at any moment; the same command goes on where it stopped.
     """
+    wait_asleep()
     from captionlens.features.backbones import load_backbone
     from captionlens.features.extract import accelerator
     from captionlens.features.extract import extract as extract_grids
