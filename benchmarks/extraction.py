@@ -14,17 +14,23 @@ extractions.
 With `--peer`, an interpreter that has TensorFlow runs Keras' InceptionV3 alone, and in the tutorial's way from the same
 files to grids in memory. `ratio` and `ratio_network` compare our `inception_v3` with it.
 
+With `--beside N`, N other processes compute all the while. Threads wait as those of `captionlens extract` do, asleep;
+`OMP_WAIT_POLICY=ACTIVE` in the environment measures the other way.
+
 InceptionV3 gets random weights where the published ones have not been downloaded: speed does not depend on them.
 
     python benchmarks/extraction.py --peer tensorflow-env/bin/python
 """
 
 import argparse
-import copy
 import itertools
+import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +61,16 @@ from captionlens.features.backbones.inception_v3 import WEIGHTS_URL, InceptionV3
 from captionlens.features.backbones.weights_cache import cache_folder
 from captionlens.features.extract import CPU_BATCH, Prepared, extract
 from captionlens.memory import keep_freed_memory
+from captionlens.threads import wait_asleep
 
 BACKBONES = ("inception_v3", "efficientnet_lite2")
 TUTORIAL_BATCH = 16
+BUSY = """
+import os
+parent = os.getppid()
+while os.getppid() == parent:
+    sum(range(100_000))
+"""
 
 
 def main() -> None:
@@ -70,8 +83,15 @@ def main() -> None:
         "--count", type=positive, default=512, help="photographs; repeated if the folder has fewer (default: 512)"
     )
     parser.add_argument("--repeats", type=positive, default=5, help="measurements of each (default: 5)")
+    parser.add_argument("--beside", type=int, default=0, metavar="N", help="busy processes beside it (default: 0)")
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter of an environment with TensorFlow")
     options = parser.parse_args()
+    with busy_processes(options.beside):
+        compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """The table and the last line."""
 
     records = find_records(options.photographs, options.count)
     keep_freed_memory()  # as extraction does
@@ -90,6 +110,7 @@ def main() -> None:
             "benchmark": "extraction",
             "machine": machine(),
             "photographs": options.count,
+            "beside": options.beside,
             "batch": min(CPU_BATCH, options.count),
             "number_format": str(number_format).removeprefix("torch."),
             "ours": ours,
@@ -99,6 +120,18 @@ def main() -> None:
             "ratio_network": quotient(inception, peer, "network_photographs_per_second"),
         }
     )
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """So many processes of Python that compute as long as the block lasts."""
+    processes = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def find_records(folder: Path, count: int) -> list[Record]:
@@ -165,7 +198,7 @@ def network_seconds(
     backbone: Backbone, pixels: NDArray[np.uint8], number_format: torch.dtype, repeats: int
 ) -> tuple[list[float], list[float]]:
     """Seconds of a batch through the network, in our way and in plain torch's."""
-    prepared = Prepared(copy.deepcopy(backbone), "cpu", number_format)
+    prepared = Prepared(backbone, "cpu", number_format)
     batch = prepared.images(pixels)
     images = torch.from_numpy(backbone.preprocessing.normalise(pixels))  # (B, 3, H, W)
     with torch.inference_mode():
@@ -179,10 +212,9 @@ def extraction_seconds(backbone: Backbone, records: Sequence[Record], repeats: i
     """Seconds of whole extractions, each into a new store."""
     measured = []
     for _ in range(repeats):
-        fresh = copy.deepcopy(backbone)  # extraction fuses what it is given
         with tempfile.TemporaryDirectory() as folder:
             begin = time.perf_counter()
-            extraction = extract(records, folder, fresh, device="cpu", progress=False)
+            extraction = extract(records, folder, backbone, device="cpu", progress=False)
             measured.append(time.perf_counter() - begin)
         if extraction.unreadable:
             fail(f"a photograph cannot be read: {extraction.unreadable[0]}")
@@ -248,4 +280,6 @@ def quotient(ours: dict[str, Any] | None, peer: dict[str, Any] | None, key: str)
 
 
 if __name__ == "__main__":
+    if wait_asleep():  # read when PyTorch was loaded, above: start anew
+        os.execv(sys.executable, sys.orig_argv)
     main()

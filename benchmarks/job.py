@@ -20,8 +20,9 @@ from captionlens.memory import keep_freed_memory
 from captionlens.runtime.vocabulary import PAD, Vocabulary
 from captionlens.training.batches import CaptionedPhotographs
 from captionlens.training.config import PRESETS, TrainingConfig, make_config
-from captionlens.training.fit import choose_precision, hush_lightning, make_network, make_trainer
+from captionlens.training.fit import make_network
 from captionlens.training.module import CaptioningModule
+from captionlens.training.trainer import choose_precision, hush_lightning, make_trainer
 
 ROWS, COLUMNS, CHANNELS = 8, 8, 2048  # InceptionV3's grid
 GRIDS = 512  # different random grids

@@ -161,6 +161,15 @@ def test_a_wrong_checksum_deletes_what_came(site, target):
     assert leftovers(target) == []
 
 
+def test_first_digits_of_a_checksum_are_enough(site, target):
+    with serve(site) as url:
+        assert fetch(url + "a.zip", target, checksum=MD5[:12], patience=QUICK) == target
+        wrong = f"md5:{'0' * 8}"
+        with pytest.raises(DownloadError, match=f"checksum {MD5}, not the published checksum {wrong}"):
+            fetch(url + "a.zip", target.with_name("b.zip"), checksum=wrong, patience=QUICK)
+    assert [file.name for file in target.parent.iterdir()] == ["a.zip"]
+
+
 def test_404_is_final(site, target):
     with serve(site) as url:
         with pytest.raises(DownloadError, match=r"b\.zip: HTTP 404"):

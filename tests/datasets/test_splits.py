@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from captionlens.datasets import Record, count_captions, read_dataset
 from captionlens.datasets.gathering import Draft
-from captionlens.datasets.splits import draw, fill_splits, keep_captions
+from captionlens.datasets.splits import draw, fill_splits, for_training, keep_captions
 from captionlens.errors import OptionError
+from captionlens.training.config import make_config
 
 
 def drafts(number: int, split: str | None = None) -> list[Draft]:
@@ -97,6 +98,15 @@ def test_the_part_of_the_captions_is_exact_deterministic_and_leaves_val_alone():
     assert keep_captions(some, 1_000, 1) == tuple(some)
     with pytest.raises(OptionError, match="max_captions must be at least 1, got 0"):
         keep_captions(some, 0, 1)
+
+
+def test_training_asks_for_train_and_the_first_of_val():
+    splits = ["val", "train", "test", "val", "train", "val", "test"]
+    some = [Record(Path(f"{n}.jpg"), ("a",), split, "same id") for n, split in enumerate(splits)]
+    assert [record.image.name for record in for_training(some, 2)] == ["0.jpg", "1.jpg", "3.jpg", "4.jpg"]
+    many = [Record(Path(f"{n}.jpg"), ("a",), "val", str(n)) for n in range(1_200)]
+    assert for_training(many) == tuple(many[:1_000])
+    assert make_config("base").validation_photographs == 1_000
 
 
 def test_the_tutorials_part_of_real_flickr8k(shared_data):

@@ -93,6 +93,24 @@ def test_jsonl_problems(folder):
     ]
 
 
+def test_photograph_without_a_usable_caption_is_told_of_once_where_its_captions_are_empty(folder):
+    lines = [
+        '{"image": "a.jpg", "caption": "fine"}',
+        '{"image": "b.jpg", "caption": " "}',
+        '{"image": "c d.jpg", "caption": 5}',
+        '{"image": "photos/e.jpg"}',
+    ]
+    (folder / "t.jsonl").write_text("\n".join(lines))
+    dataset = read_dataset(folder)
+    assert captions(dataset) == {"a.jpg": ("fine",)}
+    assert [(problem.kind, problem.cause) for problem in dataset.problems] == [
+        ("empty-caption", "empty caption of b.jpg"),
+        ("empty-caption", "empty caption of photos/e.jpg"),
+        ("malformed", "the caption of c d.jpg is not text"),
+        ("no-caption", "photograph c d.jpg has no caption"),
+    ]
+
+
 def test_malformed_rows_are_named_with_their_line(folder):
     (folder / "t.csv").write_bytes(
         b"image,caption\na.jpg,a dog, and a cat\nb.jpg,fine\n"

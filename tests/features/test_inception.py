@@ -1,6 +1,7 @@
 """InceptionV3 against Keras' own, in every published form of the weights, and the download of the weights."""
 
 import hashlib
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from PIL import Image, ImageDraw
 from captionlens.errors import WeightsError
 from captionlens.features.backbones import inception_v3, inception_weights, load_backbone
 from captionlens.features.backbones.weights_cache import cache_folder, cached_weights
+from captionlens.fetch import Patience
+from helpers.download import serve
 
 
 def picture() -> Image.Image:
@@ -231,6 +234,19 @@ def test_keras_file_of_another_network_is_refused(tmp_path: Path) -> None:
     assert "1 convolutions and 0 batch normalisations, not 94 of each" in _refused(path)
 
 
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_whole_model_of_keras_is_refused_with_the_way_to_its_weights(keras: Any, name: str, tmp_path: Path) -> None:
+    layers = [keras.layers.Conv2D(2, 3, use_bias=False), keras.layers.BatchNormalization(scale=False)]
+    model = keras.Sequential([keras.layers.Input((8, 8, 3)), *layers])
+    path = tmp_path / "told by its content"
+    model.save(tmp_path / name)
+    (tmp_path / name).rename(path)
+    assert re.match(r"is a whole model saved by Keras.*load_model.*save_weights\(", _refused(path))
+    model.save_weights(tmp_path / "alone.weights.h5")  # as it says
+    cause = _refused(tmp_path / "alone.weights.h5")
+    assert "is not of inception_v3: 1 convolutions and 1 batch normalisations" in cause
+
+
 def _texts(names: Any) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
@@ -297,7 +313,8 @@ def test_weights_are_downloaded_once(digits: int, tmp_path: Path) -> None:
         assert path.read_bytes() == CONTENT
 
 
-def test_failed_downloads_leave_nothing_and_say_what_to_do(tmp_path: Path) -> None:
+def test_failed_downloads_leave_no_file_and_say_what_to_do(tmp_path: Path) -> None:
+    impatient = Patience(attempts=1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         unreachable = f"http://127.0.0.1:{free.getsockname()[1]}/weights.pth"
@@ -305,17 +322,44 @@ def test_failed_downloads_leave_nothing_and_say_what_to_do(tmp_path: Path) -> No
     with _server(CONTENT, cut=1000) as (cut_short, _), _server(CONTENT) as (address, _):
         cases.append((unreachable, DIGEST, "Connection refused"))
         cases.append((f"{address}/elsewhere.pth", DIGEST, "Not Found"))
-        cases.append((f"{cut_short}/weights.pth", DIGEST, "after 1279000 of 1280000 bytes"))
-        cases.append((f"{address}/weights.pth", "00000000", f"SHA-256 {DIGEST}, not 00000000"))
-        cases.append((tmp_path.as_uri(), DIGEST, "not an http or https address"))
+        cases.append((f"{cut_short}/weights.pth", DIGEST, "after 1,279,000 of 1,280,000 bytes"))
+        wrong = "0" * 8
+        cases.append((f"{address}/weights.pth", wrong, f"sha256:{DIGEST}, not the published checksum sha256:{wrong}"))
+        cases.append((tmp_path.as_uri(), DIGEST, "only http and https"))
         for url, digest, cause in cases:
             with pytest.raises(WeightsError) as caught:
-                cached_weights("w.pth", url, digest, folder=tmp_path)
+                cached_weights("w.pth", url, digest, folder=tmp_path, patience=impatient)
             message = str(caught.value)
             assert cause in message
             assert f"Fetch {url} by other means" in message
             assert "--backbone-weights FILE" in message
-            assert list(tmp_path.iterdir()) == []
+            left = {path.name for path in tmp_path.iterdir()} - {".lock"}
+            # What a broken connection brought is for the next call; nothing else stays.
+            assert left == ({"w.pth.part", "w.pth.part.json"} if url.startswith(cut_short) else set())
+            for name in left:
+                (tmp_path / name).unlink()
+
+
+def test_download_that_broke_off_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "weights.pth").write_bytes(CONTENT)
+    with serve(tmp_path / "site", drop_after=500_000) as address:
+        url = f"{address}weights.pth"
+        with pytest.raises(WeightsError, match="after 500,000 of 1,280,000 bytes"):
+            cached_weights("w.pth", url, DIGEST[:8], folder=tmp_path, patience=Patience(attempts=1))
+        path = cached_weights("w.pth", url, DIGEST[:8], folder=tmp_path, patience=Patience(backoff=0.01))
+        assert [span for _, span in address.requests] == [None, "bytes=500000-", "bytes=1000000-"]
+    assert path.read_bytes() == CONTENT
+
+
+def test_no_redirect_leads_to_another_scheme(tmp_path: Path) -> None:
+    # urllib alone would follow this one.
+    with (
+        serve(tmp_path, redirect="ftp://127.0.0.1:9/w.pth") as address,
+        pytest.raises(WeightsError, match=r"redirected to ftp://.*not followed.*--backbone-weights FILE"),
+    ):
+        cached_weights("w.pth", f"{address}w.pth", DIGEST, folder=tmp_path)
+    assert not (tmp_path / "w.pth").exists()
 
 
 def test_without_a_file_torchvisions_weights_are_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

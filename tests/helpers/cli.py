@@ -1,6 +1,7 @@
 """Run the command as a user does."""
 
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -27,11 +28,14 @@ def run_cli(*arguments: str | Path, code: int = 0, **settings: object) -> Result
     """`captionlens ARGUMENTS` in this process, which spares its start; fails with its output on another exit code."""
     logger = logging.getLogger("captionlens")
     level, propagate, handlers = logger.level, logger.propagate, list(logger.handlers)
+    environment = dict(os.environ)
     try:
         done = CliRunner().invoke(main, list(map(str, arguments)), **settings)  # type: ignore[arg-type]
     finally:  # a test after this one may look for the library's messages
         logger.setLevel(level)
         logger.propagate, logger.handlers = propagate, handlers
+        for name in os.environ.keys() - environment.keys():  # nor is it to have what a command has set for itself
+            del os.environ[name]
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == code, f"exit code {done.exit_code}\n{done.output}"

@@ -213,7 +213,8 @@ def test_blanking_needs_boxes(objective: str, small_scenes: Path, tmp_path: Path
 
 
 def test_command_extracts_photographs_with_something_blanked_out(small_scenes: Path, tmp_path: Path) -> None:
-    arguments = ["extract", small_scenes, "-o", tmp_path / "store", "--backbone=efficientnet_lite0", "--blanked"]
+    store_options = ["-o", tmp_path / "store", "--backbone=efficientnet_lite0", "--all"]
+    arguments = ["extract", small_scenes, *store_options, "--blanked"]
     done = run_cli(*arguments, tmp_path, code=1)
     assert f"{tmp_path}: has neither Annotations/ and Sentences/" in done.stderr
     assert not (tmp_path / "store").exists()

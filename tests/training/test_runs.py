@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from dataclasses import replace
@@ -14,7 +15,10 @@ import yaml
 from PIL import Image
 
 from captionlens.errors import OptionError, RunError
+from captionlens.export.rewriting import export_again
+from captionlens.runtime.captioner import PACKAGED_MODEL
 from captionlens.training.config import PRESETS, make_config, parse_settings
+from captionlens.training.run_export import export_run
 from captionlens.training.run_folder import DataSettings, open_run, resume_run, start_run
 from helpers.cli import COMMAND, SMALL_CAPTIONER, run_cli, run_process, wait_for
 
@@ -107,6 +111,65 @@ def test_exported_again_the_model_is_the_same(finished: Path, tmp_path: Path) ->
     assert [config["decoding"].pop("beam") for config in configs] == [4, configs[1]["training"]["beam"]]
     assert configs[0] == configs[1]
     assert "is whole" in run_cli("model", "check", tmp_path / "model").stdout
+
+
+def test_run_keeps_the_name_of_its_model(finished: Path, tmp_path: Path) -> None:
+    assert json.loads((finished / "model" / "config.json").read_text())["name"] == "whole"  # the folder's
+    run = shutil.copytree(finished, tmp_path / "run")
+    resume_run(run, {}, "My dogs")
+    assert not open_run(run).finished  # its model has another name
+    run_cli("export", run, "-o", tmp_path / "model", "--quiet")
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["name"] == "My dogs"
+    assert (tmp_path / "model" / "README.md").read_text().startswith("# My dogs\n")
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "runs/mine", "a\\b", ".."])
+def test_names_that_are_none_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="name must be one line without / and"):
+        start_run(tmp_path / "run", DataSettings("x"), make_config("base"), name)
+    assert not (tmp_path / "run").exists()
+    run = start_run(tmp_path / "run", DataSettings("x"), make_config("base"), "mine")
+    with pytest.raises(OptionError, match="name must be one line"):
+        resume_run(run.path, {}, name)
+    with pytest.raises(OptionError, match="name must be one line"):
+        export_run(run, name=name)
+    with pytest.raises(OptionError, match="name must be one line"):
+        export_again(PACKAGED_MODEL, tmp_path / "model", name=name)
+
+
+def test_run_of_the_version_before_opens_without_a_name(tmp_path: Path) -> None:
+    run = start_run(tmp_path / "run", DataSettings("x"), make_config("base"))
+    content = yaml.safe_load((run.path / "config.yaml").read_text())
+    assert content.pop("name") is None
+    (run.path / "config.yaml").write_text(yaml.safe_dump(content))
+    assert open_run(run.path) == run == start_run(run.path, run.data, run.config)
+    assert run.model_name == "run"
+    with pytest.raises(RunError, match="name None, now 'mine'"):
+        start_run(run.path, run.data, run.config, "mine")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "split_seed", "seed"),
+    [
+        ([], 1, 1),
+        (["--seed=7"], 7, 7),
+        (["--seed=7", "--set=seed=3"], 7, 3),
+        (["--seed=7", "-c", "FILE"], 7, 5),
+        (["--set=seed=3"], 1, 3),
+    ],
+)
+def test_one_seed_is_of_everything_unless_training_has_its_own(
+    arguments: list[str], split_seed: int, seed: int, tmp_path: Path
+) -> None:
+    (tmp_path / "settings.yaml").write_text("seed: 5\n")
+    arguments = [str(tmp_path / "settings.yaml") if argument == "FILE" else argument for argument in arguments]
+    # A run begins before its data set is read.
+    run_cli("train", "/nowhere", "-o", tmp_path / "run", *arguments, code=1)
+    begun = open_run(tmp_path / "run")
+    assert (begun.data.split_seed, begun.config.seed) == (split_seed, seed)
+    assert make_config("base").seed == DataSettings("x").split_seed == 1
+    run_cli("train", "/nowhere", "-o", tmp_path / "run", "--resume", "--seed=9", code=1)
+    assert open_run(tmp_path / "run") == begun
 
 
 def test_other_settings_do_not_touch_a_run(finished: Path, small_scenes: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from captionlens.cli.options import data_options
 from captionlens.cli.scenes import scenes
 
 
@@ -14,10 +15,7 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("dataset")
-@click.option("--layout", help="How the data set is laid out; by default it is recognised.")
-@click.option("--max-captions", type=click.IntRange(min=1), help="Look at so many captions of train only.")
-@click.option("--seed", type=int, default=1, show_default=True, help="For --max-captions and made-up splits.")
+@data_options
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress; problems are named nevertheless.")
 @click.pass_context

@@ -10,7 +10,7 @@ from captionlens.cli import show_messages
 @click.command()
 @click.argument("source", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="MODEL")
-@click.option("--name", help="Of the model; by default captionlens- and the preset.")
+@click.option("--name", help="Of the model; by default that of RUN, or the model's own.")
 @click.option("--licence", help="Under which the model may be used; by default the data set's known terms.")
 @click.option("--beam", type=click.IntRange(min=1), help="The captioner's own; by default that of RUN's validation.")
 @click.option(

@@ -2,10 +2,19 @@
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from captionlens.cli.options import data_options, show_dataset
+from captionlens.datasets.records import SPLITS
+from captionlens.datasets.splits import VALIDATION_PHOTOGRAPHS, for_training
+from captionlens.threads import wait_asleep
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from captionlens.datasets import Record
 
 
 @click.command()
@@ -14,12 +23,21 @@ from captionlens.cli.options import data_options, show_dataset
 @click.option("--backbone", default="efficientnet_lite2", show_default=True, help="Or inception_v3, timm:NAME.")
 @click.option("--backbone-weights", type=click.Path(path_type=Path), help="A file of published weights.")
 @click.option("--image-size", type=int, help="Pixels a side. [default: the backbone's own]")
-@click.option("--mirrored", is_flag=True, help="Also every photograph seen in a mirror, for the setting mirror.")
+@click.option(
+    "--validation-photographs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=VALIDATION_PHOTOGRAPHS,
+    show_default=True,
+    help="The first N of val; training's setting of that name.",
+)
+@click.option("--all", "everything", is_flag=True, help="All photographs of all splits.")
+@click.option("--mirrored", is_flag=True, help="Also those of train seen in a mirror, for the setting mirror.")
 @click.option(
     "--blanked",
     type=click.Path(path_type=Path),
     metavar="BOXES",
-    help="Also every photograph with one of the phrases of BOXES blanked out, for the setting blanking.",
+    help="Also those of train with one of the phrases of BOXES blanked out, for the setting blanking.",
 )
 @click.option("--devices", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option(
@@ -41,16 +59,22 @@ def extract(
     backbone: str,
     backbone_weights: Path | None,
     image_size: int | None,
+    validation_photographs: int,
+    everything: bool,
     mirrored: bool,
     blanked: Path | None,
     devices: str,
     precision: str,
     quiet: bool,
 ) -> None:
-    """Run the frozen network over every photograph of DATASET once, into the feature store STORE.
+    """Run the frozen network over the photographs of DATASET once, into the feature store STORE.
+
+    Takes those that train asks for: all of train and the first of val. With --all it takes all of them, mirrored and
+    blanked out too.
 
     Can be killed at any moment; the same command goes on where it stopped.
     """
+    wait_asleep()
     from captionlens.features.backbones import load_backbone
     from captionlens.features.extract import accelerator
     from captionlens.features.extract import extract as extract_grids
@@ -63,17 +87,20 @@ def extract(
         from captionlens.datasets.phrase_targets import targets_reader
 
         cells = blanked_cells(blanked_reader(targets_reader(blanked, *network.grid)))
-    read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
-    run = partial(extract_grids, read.records, output, device=device, bfloat16=bfloat16, progress=not quiet)
-    done = run(network)
+    records = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet).records
+    taken = records if everything else for_training(records, validation_photographs)
+    changed = records if everything else [record for record in taken if record.split == "train"]
+    if not quiet:
+        _tell_left_out(records, taken)
+    run = partial(extract_grids, folder=output, backbone=network, device=device, bfloat16=bfloat16, progress=not quiet)
+    done = run(taken)
     for error in done.unreadable:
         click.echo(f"captionlens: {error}", err=True)
     parts = [("photographs", done)]
     if mirrored:
-        # The backbone was fused on the way, and its fingerprint is that of the weights as loaded.
-        parts.append(("mirrored", run(load_backbone(backbone, backbone_weights, image_size), mirrored=True)))
+        parts.append(("mirrored", run(changed, mirrored=True)))
     if blanked is not None:
-        parts.append(("blanked", run(load_backbone(backbone, backbone_weights, image_size), blanked=cells)))
+        parts.append(("blanked", run(changed, blanked=cells)))
     if not quiet:
         for name, part in parts:
             click.echo(
@@ -83,3 +110,16 @@ def extract(
             )
     if done.unreadable:
         context.exit(1)
+
+
+def _tell_left_out(records: "Sequence[Record]", taken: "Sequence[Record]") -> None:
+    there, here = (
+        {split: sum(record.split == split for record in some) for split in SPLITS} for some in (records, taken)
+    )
+    left_out = [f"{there[split] - here[split]} of {split}" for split in SPLITS if there[split] > here[split]]
+    if left_out:
+        click.echo(
+            f"not extracted, as train does not ask for them: {' and '.join(left_out)} "
+            "(--all takes all, --validation-photographs N more of val)",
+            err=True,
+        )

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 _SHOWN = 5  # problems of a data set that are named before training
 
 
-def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """DATASET, --layout, --max-captions and --seed."""
+def data_options(
+    command: Callable[..., Any], seed: str = "Of the subset, and of splits where the data set has none."
+) -> Callable[..., Any]:
+    """DATASET, --layout, --max-captions and --seed, with what the seed is of."""
     for option in reversed(
         (
             click.argument("dataset"),
@@ -30,7 +32,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 type=click.IntRange(min=0),
                 default=1,
                 show_default=True,
-                help="Of the subset, and of splits where the data set has none.",
+                help=seed,
             ),
         )
     ):

@@ -1,8 +1,9 @@
 """`captionlens train`: from photographs and captions to a captioner, in one command."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@data_options
+@partial(data_options, seed="Of everything drawn: the subset, made-up splits, weights, the order of batches.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="RUN")
+@click.option("--name", help="Of the model; by default the name of RUN, as in runs/NAME.")
 @click.option("--preset", help="tutorial, show-attend-tell, base or self-critical [default: base].")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="Settings in a YAML file.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
@@ -35,6 +37,7 @@ def train(
     max_captions: int | None,
     seed: int,
     output: Path,
+    name: str | None,
     preset: str | None,
     config: Path | None,
     settings: tuple[str, ...],
@@ -59,7 +62,7 @@ def train(
     from captionlens.training.starting import begin_from
 
     def prepare() -> "tuple[RunFolder, Dataset]":
-        changes: dict[str, Any] = read_yaml(config) if config is not None else {}
+        changes = read_yaml(config) if config is not None else {}
         if backbone is not None:
             changes["backbone"] = backbone
         changes.update(parse_settings(settings))
@@ -74,14 +77,15 @@ def train(
         )
         # Settings are refused before a data set is downloaded for them.
         if resume:
-            run = resume_run(output, {"preset": preset, **changes} if preset else changes)
+            run = resume_run(output, {"preset": preset, **changes} if preset else changes, name)
             data = replace(run.data, dataset=dataset)
         else:
             named = str(changes.pop("preset", None) or preset or "base")
+            changes = {"seed": seed, **changes}
             if source is None:
-                run = start_run(output, data, make_config(named, changes))
+                run = start_run(output, data, make_config(named, changes), name)
             else:
-                run = start_run(output, *begin_from(open_run(source), data, named, changes))
+                run = start_run(output, *begin_from(open_run(source), data, named, changes), name)
         read = show_dataset(
             dataset, layout=data.layout, max_captions=data.max_captions, seed=data.split_seed, quiet=quiet
         )

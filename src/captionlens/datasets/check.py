@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from captionlens.datasets.records import SPLITS, Dataset, Problem, Record, count_captions
+from captionlens.datasets.splits import for_training
 from captionlens.errors import OptionError, UnreadableImage
 from captionlens.runtime.images import read_image
 from captionlens.runtime.vocabulary import split_words
@@ -52,7 +53,7 @@ class CheckReport:
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
     coverage: Coverage | None  # None: no train split, or nothing to compare it with
-    feature_bytes: int
+    feature_bytes: int  # on disk, of the photographs that training asks for
 
     @property
     def ok(self) -> bool:
@@ -158,7 +159,7 @@ def check_dataset(
         problems=tuple(problems),
         notes=dataset.notes,
         coverage=_coverage(by_split, vocabulary_size),
-        feature_bytes=len(records) * bytes_per_photograph,
+        feature_bytes=len(for_training(records)) * bytes_per_photograph,
     )
 
 

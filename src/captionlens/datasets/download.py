@@ -2,16 +2,15 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from captionlens.datasets.sources import SOURCES, Archive, Source, known_source, mirror, on_mirror, parse_sums
 from captionlens.datasets.unpack import is_whole, unpack
 from captionlens.errors import DownloadError
-from captionlens.fetch import FreeBytes, Patience, check_sum, fetch, fetch_text, free_disk
+from captionlens.fetch import Patience, alone_in, check_sum, fetch, fetch_text
 from captionlens.files import write_text
+from captionlens.transfer import FreeBytes, free_disk
 
 HOME_VARIABLE = "CAPTIONLENS_DATA_HOME"
 
@@ -64,8 +63,10 @@ def download_dataset(
     options = _Options(patience or Patience(), free_bytes, progress, keep_archives)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with alone_in(folder, wait=False):
             _get_all(source, folder, options)
+    except BlockingIOError as error:
+        raise DownloadError(f"{folder}: another process is downloading into it") from error
     except OSError as error:
         raise DownloadError(f"{error.filename or folder}: {error.strerror or error}") from error
     return folder
@@ -180,19 +181,3 @@ def _is_done(folder: Path, archive: Archive) -> bool:
         return (folder / str(done["first"])).exists()
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two processes must not write to one `.part`. The lock goes with the process, even with a killed one."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: there the second process cannot open the file
-        yield
-        return
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DownloadError(f"{folder}: another process is downloading into it") from error
-        yield

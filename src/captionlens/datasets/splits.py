@@ -18,6 +18,19 @@ SHARE = 0.1  # of the photographs for val, and as many for test
 SMALL = 1_000  # up to so many photographs are too few for a test split; val then has both shares
 MOST = 2_000  # photographs taken from train where the data has no val split
 
+VALIDATION_PHOTOGRAPHS = 1_000  # of val, its first, by which training chooses an epoch
+
+
+def for_training(records: Sequence[Record], validation: int = VALIDATION_PHOTOGRAPHS) -> tuple[Record, ...]:
+    """The photographs whose features training asks for: all of train, and the first of val.
+
+    Args:
+        validation: how many of val.
+    """
+    val = [record for record in records if record.split == "val"][:validation]
+    chosen = {id(record) for record in val}
+    return tuple(record for record in records if record.split == "train" or id(record) in chosen)
+
 
 def draw(seed: int, source_id: str) -> float:
     """The photograph's lot in [0, 1): 53 bits of SHA-256 over `seed:source_id`."""

@@ -10,8 +10,8 @@ from typing import Any
 from tqdm import tqdm
 
 from captionlens.errors import DownloadError
-from captionlens.fetch import FreeBytes, free_disk
 from captionlens.files import sync_folder
+from captionlens.transfer import FreeBytes, free_disk
 
 # Photographs hardly shrink and JSON shrinks to a tenth; deflate's limit, which bombs use, is 1,032.
 MOST_EXPANSION = 100

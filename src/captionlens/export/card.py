@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from captionlens.errors import OptionError
+
 # Known data sets' terms, by a part of the data set's name.
 _TERMS = {
     "flickr8k": "Flickr8k's photographs belong to their photographers and are provided for research and education "
@@ -11,6 +13,16 @@ _TERMS = {
     "coco": "COCO's annotations are under CC BY 4.0; its photographs belong to their photographers, under Flickr's "
     "terms of use (Lin et al., ECCV 2014).",
 }
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be a model's name: a line of its card, of captions and messages, and often its folder's name.
+
+    Raises:
+        OptionError: the name is empty or not one line, or holds what separates folders.
+    """
+    if not name.strip() or not name.isprintable() or "/" in name or "\\" in name or name in (".", ".."):
+        raise OptionError(f"name must be one line without / and \\, got {name!r}")
 
 
 def terms_of(dataset: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import safetensors.torch
 
 from captionlens.errors import ModelError, OptionError
-from captionlens.export.card import with_weights
+from captionlens.export.card import check_name, with_weights
 from captionlens.export.checking import check_export
 from captionlens.export.weights import fill
 from captionlens.export.writing import DESCRIPTION, write_model
@@ -38,8 +38,11 @@ def export_again(
     Raises:
         ModelError: `source` is not whole, `model` is something else than a model directory, or the export does not do
             what the network does.
+        OptionError: the name is none.
         MissingExtra: the backbone's package is not installed.
     """
+    if name is not None:
+        check_name(name)
     old = ModelDirectory.open(source)
     with drafted(model) as draft:
         network, backbone = reopen(old)

@@ -1,13 +1,14 @@
 """Run the frozen backbone over every photograph once, into the feature store."""
 
+import copy
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,15 +19,15 @@ from tqdm import tqdm
 from captionlens.datasets.records import Record
 from captionlens.errors import OptionError, UnreadableImage
 from captionlens.features.backbones.base import Backbone, has_fast_bfloat16
+from captionlens.features.decoding import decoded_ahead, decoded_by_turns
 from captionlens.features.store import SHARD, FeatureStore, StoreIndex, photograph_key
 from captionlens.geometry.cells import blank
 from captionlens.memory import keep_freed_memory
-from captionlens.runtime.images import Preprocessing
+from captionlens.runtime.photograph import Photograph
 
 # Photographs in a batch; on a processor, what a layer makes of 8 is still in its cache for the next layer. Both divide
 # SHARD: a resumed extraction forms the same batches and ends with the same bytes.
 CPU_BATCH, CARD_BATCH = 8, 64
-DECODED_AHEAD = 64  # photographs
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Extraction:
 
 
 def store_index(backbone: Backbone) -> StoreIndex:
-    """What the grids of `backbone` are; call it before the backbone is fused."""
+    """What the grids of `backbone` are, which is as loaded, not fused."""
     rows, columns = backbone.grid
     return StoreIndex(backbone.name, backbone.fingerprint(), rows, columns, backbone.channels)
 
@@ -74,30 +75,75 @@ def extract(
 ) -> Extraction:
     """Put the grids of all photographs that are not in the store yet into it.
 
-    Can be killed at any moment; called again it goes on after the last whole shard. The backbone is fused for
-    inference on the way.
+    Can be killed at any moment; called again it goes on after the last whole shard.
 
     Args:
         records: the photographs.
         folder: the store's.
-        backbone: as loaded, not fused.
+        backbone: as loaded, not fused; it stays as it is.
         device: where the backbone runs.
         bfloat16: compute in bfloat16; by default where the processor has it. Grids are kept as float16.
         decoders: threads that read and resize photographs, by default one for each core: ahead of a network on a
             card, and by turns with a network on the processor, where each would slow the other down.
         mirrored: put in the grids of the photographs seen in a mirror, beside those of the photographs themselves.
         blanked: put in the grids of the photographs with the cells (R, C) blanked out that it gives of each; those
-            of which it gives None are left out. See `attention.faithfulness.blank`.
+            of which it gives None are left out. See `geometry.cells.blank`.
         progress: show a bar on a terminal.
 
     Raises:
         StoreError: the folder holds something else, or a store made otherwise.
     """
     store = FeatureStore.create(folder, store_index(backbone))
-    missing: list[tuple[str, Record]] = []
-    without: dict[str, NDArray[np.bool_]] = {}  # by key, cells that are blanked out
-    unreadable: list[UnreadableImage] = []
-    seen: set[str] = set()
+    missing, already, unreadable = _missing(records, store, mirrored, blanked)
+    on_processor = torch.device(device).type == "cpu"
+    if bfloat16 is None:
+        bfloat16 = device == "cpu" and has_fast_bfloat16()
+    keep_freed_memory()
+    network = Prepared(backbone, device, torch.bfloat16 if bfloat16 else torch.float32)
+
+    extracted = 0
+    photographs = (Photograph(one.record.image) for one in missing)
+    decode = decoded_by_turns if on_processor else decoded_ahead
+    decoded = decode(photographs, backbone.preprocessing, decoders or os.cpu_count() or 2)
+    bar = tqdm(total=len(missing), desc="features", unit="photo", disable=None if progress else True)
+    with bar, _ShardWriter(store) as writer:
+        for batch in _batches(zip(missing, decoded, strict=True), CPU_BATCH if on_processor else CARD_BATCH):
+            good = [(one, pixels) for one, pixels in batch if not isinstance(pixels, UnreadableImage)]
+            unreadable.extend(pixels for _, pixels in batch if isinstance(pixels, UnreadableImage))
+            if good:
+                seen = np.stack([one.seen(pixels) for one, pixels in good])  # (B, H, W, 3)
+                writer.add([one.key for one, _ in good], network(seen))
+            extracted += len(good)
+            bar.update(len(batch))
+    return Extraction(store, extracted, already, tuple(unreadable))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Missing:
+    """A photograph whose grid the store lacks, and how the backbone is to see it."""
+
+    key: str
+    record: Record
+    mirrored: bool
+    blanked: NDArray[np.bool_] | None  # cells (R, C)
+
+    def seen(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The photograph (H, W, 3) as the backbone is to see it."""
+        if self.blanked is not None:
+            pixels = blank(pixels, self.blanked)
+        return pixels[:, ::-1] if self.mirrored else pixels
+
+
+def _missing(
+    records: Sequence[Record],
+    store: FeatureStore,
+    mirrored: bool,
+    blanked: Callable[[Record], NDArray[np.bool_] | None] | None,
+) -> tuple[list[_Missing], int, list[UnreadableImage]]:
+    """The photographs whose grids the store lacks, how many it has, and those whose files are not there."""
+    missing: list[_Missing] = []
+    gone: list[UnreadableImage] = []
+    keys: set[str] = set()
     for record in records:
         cells = blanked(record) if blanked is not None else None
         if blanked is not None and cells is None:
@@ -105,66 +151,71 @@ def extract(
         try:
             key = photograph_key(record, mirrored=mirrored, blanked=cells)
         except OSError as error:
-            unreadable.append(UnreadableImage(record.image, error.strerror or str(error)))
+            gone.append(UnreadableImage(record.image, error.strerror or str(error)))
             continue
-        if key not in store and key not in seen:
-            missing.append((key, record))
-            if cells is not None:
-                without[key] = cells
-        seen.add(key)
-    already = len(seen) - len(missing)
-    if bfloat16 is None:
-        bfloat16 = device == "cpu" and has_fast_bfloat16()
-    dtype = torch.bfloat16 if bfloat16 else torch.float32
-    on_processor = torch.device(device).type == "cpu"
-    batch_size = CPU_BATCH if on_processor else CARD_BATCH
-    if decoders is None:
-        decoders = os.cpu_count() or 2
-    keep_freed_memory()
-    network = Prepared(backbone, device, dtype)
+        if key not in store and key not in keys:
+            missing.append(_Missing(key, record, mirrored, cells))
+        keys.add(key)
+    return missing, len(keys) - len(missing), gone
 
-    extracted = 0
-    writing: Future[None] | None = None
-    keys: list[str] = []
-    grids: list[NDArray[np.float16]] = []
-    bar = tqdm(total=len(missing), desc="features", unit="photo", disable=None if progress else True)
-    # One thread writes a shard while the network makes the next.
-    with bar, ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
-        decoded = _decoded_by_turns if on_processor else _decoded
-        for batch in _batches(decoded(missing, backbone.preprocessing, decoders), batch_size):
-            good = [(key, pixels) for key, pixels in batch if not isinstance(pixels, UnreadableImage)]
-            unreadable.extend(pixels for _, pixels in batch if isinstance(pixels, UnreadableImage))
-            if good:
-                pixels = np.stack(
-                    [blank(pixels, without[key]) if key in without else pixels for key, pixels in good]
-                )  # (B, H, W, 3)
-                grids.append(network(np.ascontiguousarray(pixels[:, :, ::-1]) if mirrored else pixels))
-                keys.extend(key for key, _ in good)
-            extracted += len(good)
-            bar.update(len(batch))
-            if len(keys) >= SHARD:
-                if writing is not None:
-                    writing.result()
-                writing = writer.submit(store.append, keys, np.concatenate(grids))
-                keys, grids = [], []
-        if writing is not None:
-            writing.result()
-        if keys:
-            store.append(keys, np.concatenate(grids))
-    return Extraction(store, extracted, already, tuple(unreadable))
+
+class _ShardWriter:
+    """Appends grids to a store shard by shard: a thread writes one while the network makes the next.
+
+    What is left at the end of the block, less than a shard, is written then, unless the block failed.
+    """
+
+    def __init__(self, store: FeatureStore) -> None:
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._writing: Future[None] | None = None
+        self._keys: list[str] = []
+        self._grids: list[NDArray[np.float16]] = []
+
+    def __enter__(self) -> "_ShardWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._thread:
+            if error is None:
+                self._write()
+                self._wait()
+
+    def add(self, keys: Sequence[str], grids: NDArray[np.float16]) -> None:
+        """Take the grids (B, L, D) of these keys.
+
+        Raises:
+            OSError: the shard before could not be written.
+        """
+        self._keys.extend(keys)
+        self._grids.append(grids)
+        if len(self._keys) >= SHARD:
+            self._write()
+
+    def _write(self) -> None:
+        self._wait()
+        if self._keys:
+            self._writing = self._thread.submit(self._store.append, self._keys, np.concatenate(self._grids))
+            self._keys, self._grids = [], []
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
 
 
 class Prepared:
     """A backbone made ready for many photographs: fused, channels last, in one number format.
 
     Args:
-        backbone: as loaded; it is changed.
+        backbone: as loaded; it stays as it is.
         device: where it runs.
         dtype: of the computation.
     """
 
     def __init__(self, backbone: Backbone, device: str, dtype: torch.dtype) -> None:
-        network = backbone.fuse().to(device=device, dtype=dtype)
+        network = copy.deepcopy(backbone).fuse().to(device=device, dtype=dtype)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
         self.device, self.dtype = device, dtype
         self.scale, self.shift = (
@@ -187,56 +238,10 @@ class Prepared:
         return halves
 
 
-def _decode(record: Record, preprocessing: Preprocessing) -> NDArray[np.uint8] | UnreadableImage:
-    try:
-        return preprocessing.read(record.image)
-    except UnreadableImage as error:
-        return error
+Item = TypeVar("Item")
 
 
-def _decoded(
-    photographs: Iterable[tuple[str, Record]], preprocessing: Preprocessing, threads: int
-) -> Iterator[tuple[str, NDArray[np.uint8] | UnreadableImage]]:
-    """Photographs in order, decoded by threads a bounded number ahead (Pillow lets other threads run)."""
-    ahead: deque[tuple[str, Future[NDArray[np.uint8] | UnreadableImage]]] = deque()
-    waiting = iter(photographs)
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        while True:
-            for key, record in islice(waiting, DECODED_AHEAD - len(ahead)):
-                ahead.append((key, pool.submit(_decode, record, preprocessing)))
-            if not ahead:
-                return
-            key, future = ahead.popleft()
-            yield key, future.result()
-
-
-def _decoded_by_turns(
-    photographs: Iterable[tuple[str, Record]], preprocessing: Preprocessing, threads: int
-) -> Iterator[tuple[str, NDArray[np.uint8] | UnreadableImage]]:
-    """Photographs in order, decoded some at a time while the network waits; beside it, files are only read ahead."""
-    waiting = iter(photographs)
-    some = list(islice(waiting, DECODED_AHEAD))
-    with (
-        ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool,
-        ThreadPoolExecutor(1, thread_name_prefix="read") as reader,
-    ):
-        while some:
-            pixels = list(pool.map(lambda photograph: _decode(photograph[1], preprocessing), some))
-            keys = [key for key, _ in some]
-            some = list(islice(waiting, DECODED_AHEAD))
-            reader.submit(_read_ahead, [record for _, record in some])
-            yield from zip(keys, pixels, strict=True)
-
-
-def _read_ahead(records: Iterable[Record]) -> None:
-    """Bring files into the system's cache."""
-    for record in records:
-        with suppress(OSError):  # told when it is decoded
-            record.image.read_bytes()
-
-
-def _batches(
-    items: Iterator[tuple[str, NDArray[np.uint8] | UnreadableImage]], size: int
-) -> Iterator[list[tuple[str, NDArray[np.uint8] | UnreadableImage]]]:
-    while batch := list(islice(items, size)):
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    waiting = iter(items)
+    while batch := list(islice(waiting, size)):
         yield batch

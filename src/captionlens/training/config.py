@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from captionlens.datasets.mirroring import mirror_pairs
+from captionlens.datasets.splits import VALIDATION_PHOTOGRAPHS
 from captionlens.errors import FileError, OptionError
 from captionlens.features.backbones import DEFAULT as DEFAULT_BACKBONE
 from captionlens.features.backbones import check_image_size
@@ -59,7 +60,7 @@ class TrainingConfig:
     beam: int = 3  # of validation, and the default of the exported captioner
     length_penalty: float = 1.0
     keep: str = "best"  # the epoch with the highest CIDEr-D, or the "last"
-    validation_photographs: int = 1000  # at most, of each epoch's validation
+    validation_photographs: int = VALIDATION_PHOTOGRAPHS  # at most, of each epoch's validation
 
     def __post_init__(self) -> None:
         checks = (

@@ -7,23 +7,18 @@ import platform
 import time
 import warnings
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
 
 from captionlens.datasets import Dataset, Record
-from captionlens.datasets.blanked_phrases import BlankedReader, blanked_cells, blanked_reader
-from captionlens.datasets.mirroring import mirror_pairs
-from captionlens.datasets.phrase_targets import TargetsReader, targets_reader
 from captionlens.errors import DatasetError, OptionError, RunError
 from captionlens.features.backbones import Backbone
-from captionlens.features.backbones.base import Tail, has_fast_bfloat16
-from captionlens.features.extract import accelerator, extract, store_index
+from captionlens.features.backbones.base import Tail
+from captionlens.features.extract import accelerator, store_index
 from captionlens.features.store import FeatureStore, StoreIndex
 from captionlens.files import write_text
 from captionlens.memory import keep_freed_memory
@@ -35,9 +30,11 @@ from captionlens.training.callbacks import Keeper, Progress, plot_losses
 from captionlens.training.config import TrainingConfig
 from captionlens.training.distributed import ALONE, Processes
 from captionlens.training.module import CaptioningModule
+from captionlens.training.preparation import box_readers, extract_features, run_vocabulary, training_photographs
 from captionlens.training.run_export import export_run
 from captionlens.training.run_folder import RunFolder
 from captionlens.training.starting import load_starting_weights
+from captionlens.training.trainer import choose_precision, hush_lightning, make_trainer
 from captionlens.training.tuning import starting_backbone
 
 log = logging.getLogger("captionlens")
@@ -73,36 +70,24 @@ def train(
         summary: dict[str, Any] = json.loads((run.path / "summary.json").read_text())
         return summary
     began = time.perf_counter()
-    training, validation = dataset.split("train"), dataset.split("val")
     config = run.config
+    training, validation = dataset.split("train"), dataset.split("val")[: config.validation_photographs]
     # A wrong word is refused before the work, not after the features.
     kind, numbers = processes.from_first(lambda: _devices(devices, precision, processes))
-    if processes.count > 1:
-        # The first downloads weights that are missing, and tells what is wrong, before all read them.
-        processes.from_first(lambda: starting_backbone(run).name)
-    backbone = starting_backbone(run)
-    grid = store_index(backbone)
-    pl.seed_everything(config.seed, verbose=False)
+    backbone, frozen, tail = _seeded_backbone(run, processes)
 
-    validation = validation[: config.validation_photographs]
-    targets = _targets(run, grid)
-    blanked = blanked_reader(targets) if targets is not None and config.blanking else None
-    left_out = processes.from_first(lambda: _features(run, training, validation, kind, progress, blanked))
+    grid = store_index(backbone)
+    boxes = box_readers(run, grid)
+    left_out = processes.from_first(
+        lambda: extract_features(run, training, validation, frozen, boxes.blanked, kind, progress)
+    )
     usable = [record for record in validation if record.image not in left_out]
     processes.from_first(lambda: _check_validation(dataset, len(usable), processes))
     store = FeatureStore.open(run.features)
     features_done = time.perf_counter()
 
-    vocabulary = processes.from_first(lambda: _vocabulary(run, training))
-    training_data = CaptionedPhotographs(
-        training,
-        store,
-        vocabulary,
-        config.max_words,
-        mirror=mirror_pairs(config.mirror_words) if config.mirror else None,
-        targets=targets,
-        blanked=blanked,
-    )
+    vocabulary = processes.from_first(lambda: run_vocabulary(run, training))
+    training_data = training_photographs(run, training, store, vocabulary, boxes)
     validation_data = CaptionedPhotographs(usable, store, vocabulary, config.max_words)
     if kind == "cuda":
         training_data.keep_on(torch.device(kind, processes.rank % processes.local_count))
@@ -113,7 +98,6 @@ def train(
         len(validation_data),
         len(vocabulary),
     )
-    tail = backbone.split(config.finetune_blocks)[1] if config.finetune_blocks else None
     network = make_network(config, vocabulary, grid, tail)
     if run.data.from_run and not run.checkpoint:
         load_starting_weights(network, Path(run.data.from_run), config.starting_temperature)
@@ -126,33 +110,14 @@ def train(
         log.info("kept epoch %d: CIDEr-D %.1f on validation", keeper.best["epoch"], 100 * keeper.best["val_cider"])
         export_run(run, examples=[record.image for record in usable[:8]])
         ended = time.perf_counter()
-        summary = {
-            "dataset": dataset.name,
-            "captions": training_data.caption_count,
-            "photographs": {
-                "train": len(training_data),
-                "val": len(validation_data),
-                "unreadable": len(left_out),
-            },
-            "vocabulary": len(vocabulary),
-            "best": keeper.best,
-            "history": keeper.history,
-            "captions_per_second": round(module.caption_total / max(module.seconds["training"], 1e-9), 1),
-            "seconds": {
-                "features": round(features_done - began, 1),
-                "training": round(module.seconds["training"], 1),
-                "validation": round(module.seconds["validation"], 1),
-                "export": round(ended - fitted, 1),
-                "this_command": round(ended - began, 1),
-            },
-            "machine": {
-                "processor": platform.processor() or platform.machine(),
-                "cores": os.cpu_count(),
-                "processes": processes.count,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
+        seconds = {
+            "features": features_done - began,
+            "training": module.seconds["training"],
+            "validation": module.seconds["validation"],
+            "export": ended - fitted,
+            "this_command": ended - began,
         }
+        summary = _summary(dataset, module, keeper, len(left_out), seconds)
         write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
         return summary
 
@@ -169,6 +134,24 @@ def _devices(devices: str, precision: str, processes: Processes) -> tuple[str, A
     return kind, choose_precision(precision, kind)
 
 
+def _seeded_backbone(run: RunFolder, processes: Processes) -> tuple[Backbone, Backbone, Tail | None]:
+    """The backbone a run starts with, its part that stays as it is, and its last blocks if they are trained.
+
+    Random numbers start anew with the run's seed. To load a backbone draws some of them, and those that are left make
+    the network's first weights. Once it was loaded for each kind of grid, as photographs are, mirrored and blanked out:
+    it is still, so that a run with the same settings gets the same weights.
+    """
+    if processes.count > 1:
+        # The first downloads weights that are missing, and tells what is wrong, before all read them.
+        processes.from_first(lambda: starting_backbone(run).name)
+    config = run.config
+    pl.seed_everything(config.seed, verbose=False)
+    for _ in range(1 + config.mirror + (config.blanking > 0)):
+        backbone = starting_backbone(run)
+    frozen, tail = backbone.split(config.finetune_blocks) if config.finetune_blocks else (backbone, None)
+    return backbone, frozen, tail
+
+
 def _check_validation(dataset: Dataset, count: int, processes: Processes) -> None:
     if not count:
         raise DatasetError(dataset.root, "no photograph of the val split can be read")
@@ -176,65 +159,6 @@ def _check_validation(dataset: Dataset, count: int, processes: Processes) -> Non
         raise DatasetError(
             dataset.root, f"photographs of the val split: {count}, too few for {processes.count} processes"
         )
-
-
-def _features(
-    run: RunFolder,
-    training: Sequence[Record],
-    validation: Sequence[Record],
-    kind: str,
-    progress: bool,
-    blanked: BlankedReader | None,
-) -> set[Path]:
-    """Put all grids into the run's store; the photographs that could not be read."""
-    extraction = extract((*training, *validation), run.features, _frozen_part(run), device=kind, progress=progress)
-    for error in extraction.unreadable:
-        log.warning("left out %s", error)
-    there = extraction.extracted + extraction.already
-    log.info("features of %d photographs, %d of them new", there, extraction.extracted)
-    left_out = {Path(error.path) for error in extraction.unreadable}
-    readable = [record for record in training if record.image not in left_out]
-    if run.config.mirror:
-        mirrored = extract(readable, run.features, _frozen_part(run), device=kind, mirrored=True, progress=progress)
-        log.info("mirrored, %d of them new", mirrored.extracted)
-    if blanked is not None:
-        cells = blanked_cells(blanked)
-        without = extract(readable, run.features, _frozen_part(run), device=kind, blanked=cells, progress=progress)
-        log.info(
-            "%d with something blanked out, %d of them new", without.extracted + without.already, without.extracted
-        )
-    return left_out
-
-
-def _frozen_part(run: RunFolder) -> Backbone:
-    """What makes of a photograph what the store keeps; extraction fuses it, so each needs its own."""
-    backbone = starting_backbone(run)
-    return backbone.split(run.config.finetune_blocks)[0] if run.config.finetune_blocks else backbone
-
-
-def _targets(run: RunFolder, index: StoreIndex) -> TargetsReader | None:
-    """What tells where the words of a photograph's captions should look, if the run has a use for it."""
-    config = run.config
-    if run.data.boxes is None or not (config.attention_supervision or config.blanking):
-        return None
-    return cache(targets_reader(run.data.boxes, index.rows, index.columns))  # asked for features and for batches
-
-
-def _vocabulary(run: RunFolder, training: Sequence[Record]) -> Vocabulary:
-    path = run.path / "tokenizer.json"
-    if run.checkpoint and path.exists():
-        return Vocabulary.load(path)
-    if run.data.from_run:
-        vocabulary = Vocabulary.load(Path(run.data.from_run) / "tokenizer.json")
-        vocabulary.save(path)
-        return vocabulary
-    vocabulary = Vocabulary.build(
-        (caption for record in training for caption in record.captions),
-        size=run.config.vocabulary_size,
-        min_count=run.config.min_count,
-    )
-    vocabulary.save(path)
-    return vocabulary
 
 
 def make_network(
@@ -307,53 +231,25 @@ def _fit(
     return keeper
 
 
-def hush_lightning() -> None:
-    """Silence its advice: it warns of few loader workers, but to read mapped features in this process is faster."""
-    warnings.filterwarnings("ignore", module="lightning")
-    warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-
-
-def make_trainer(
-    config: TrainingConfig, kind: str, precision: Any, processes: Processes = ALONE, **others: Any
-) -> pl.Trainer:
-    """The trainer of a run; what it shows and keeps is up to `others`, more of Lightning's options.
-
-    Args:
-        config: of the run.
-        kind: "cpu" or "cuda".
-        precision: as `choose_precision` gives it.
-        processes: that train together.
-        others: laid over the run's own.
-    """
-    options: dict[str, Any] = {
-        "accelerator": kind,
-        "devices": processes.local_count,
-        "num_nodes": processes.count // processes.local_count,
-        "strategy": DDPStrategy(gradient_as_bucket_view=True) if processes.count > 1 else "auto",
-        "precision": precision,
-        "max_epochs": config.epochs,
-        "gradient_clip_val": config.gradient_clip,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-        "reload_dataloaders_every_n_epochs": 1,
-        "use_distributed_sampler": False,
+def _summary(
+    dataset: Dataset, module: CaptioningModule, keeper: Keeper, unreadable: int, seconds: dict[str, float]
+) -> dict[str, Any]:
+    """The content of summary.json."""
+    training, validation = module.training_data, module.validation_data
+    return {
+        "dataset": dataset.name,
+        "captions": training.caption_count,
+        "photographs": {"train": len(training), "val": len(validation), "unreadable": unreadable},
+        "vocabulary": len(module.vocabulary),
+        "best": keeper.best,
+        "history": keeper.history,
+        "captions_per_second": round(module.caption_total / max(module.seconds["training"], 1e-9), 1),
+        "seconds": {part: round(taken, 1) for part, taken in seconds.items()},
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "processes": module.processes.count,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
     }
-    return pl.Trainer(**options | others)
-
-
-def choose_precision(precision: str, kind: str) -> Any:
-    """Lightning's word for "auto" (bfloat16 where the processor or card has it), "32" or "bf16".
-
-    Raises:
-        OptionError: another word.
-    """
-    if precision == "auto":
-        fast = torch.cuda.is_bf16_supported() if kind == "cuda" else has_fast_bfloat16()
-        return "bf16-mixed" if fast else "32-true"
-    choices = {"32": "32-true", "bf16": "bf16-mixed"}
-    if precision not in choices:
-        raise OptionError(f"precision must be auto, 32 or bf16, got {precision!r}")
-    return choices[precision]

@@ -10,7 +10,7 @@ from typing import Any
 import safetensors.torch
 
 from captionlens.errors import CaptionlensError, RunError
-from captionlens.export.card import terms_of
+from captionlens.export.card import check_name, terms_of
 from captionlens.export.writing import write_model
 from captionlens.features.backbones import Backbone
 from captionlens.network import CaptioningNetwork
@@ -42,7 +42,7 @@ def export_run(
     Args:
         run: a run with at least one finished epoch.
         model: the directory to write, by default `model` in the run folder; an earlier export is replaced.
-        name: of the model, by default "captionlens-" and the preset.
+        name: of the model, by default the run's.
         licence: under which the model may be used, for its card; by default the data set's known terms.
         beam: that the captioner searches with unless a call says otherwise; by default that of the run's validation.
         weights: how they are kept, see `training.weights`: "half" or "int8".
@@ -52,10 +52,12 @@ def export_run(
 
     Raises:
         RunError: there is nothing to export.
+        OptionError: the name is none.
         ModelError: the folder holds something else, or the export does not do what the network does.
     """
     model = model or run.path / "model"
-    name = name or f"captionlens-{run.config.preset}"
+    if name is not None:
+        check_name(name)
     with drafted(model) as draft:
         network, vocabulary, backbone = load_best(run)
         write_model(
@@ -63,7 +65,7 @@ def export_run(
             network,
             vocabulary,
             backbone,
-            name=name,
+            name=name or run.model_name,
             decoding=run.config.decoding if beam is None else replace(run.config.decoding, beam=beam),
             history={
                 "trained_on": run.data.dataset_name,

@@ -1,6 +1,6 @@
 """A run folder: what was asked for, how far it got, and whether a command may go on with it.
 
-config.yaml        the data set and every setting
+config.yaml        the model's name, the data set and every setting
 features/          the feature store, unless another was named
 tokenizer.json     the words
 history.csv        losses and CIDEr-D of each epoch
@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from captionlens.errors import FileError, OptionError, RunError
+from captionlens.export.card import check_name
 from captionlens.files import write_text
 from captionlens.training.config import SELF_CRITICAL, TrainingConfig, make_config, read_yaml
 
@@ -57,6 +58,12 @@ class RunFolder:
     path: Path
     data: DataSettings
     config: TrainingConfig
+    name: str | None = None  # of the model; None: the folder's
+
+    @property
+    def model_name(self) -> str:
+        """What the model is called that this run becomes."""
+        return self.name or self.path.resolve().name
 
     @property
     def features(self) -> Path:
@@ -76,7 +83,7 @@ class RunFolder:
 
     def save(self) -> None:
         """Write config.yaml."""
-        content = {"data": asdict(self.data), "training": self.config.to_dict()}
+        content = {"name": self.name, "data": asdict(self.data), "training": self.config.to_dict()}
         write_text(self.path / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
@@ -91,30 +98,34 @@ def open_run(path: Path) -> RunFolder:
     try:
         content = read_yaml(path / "config.yaml")
         training = dict(content["training"])
-        return RunFolder(path, DataSettings(**content["data"]), make_config(training.pop("preset"), training))
+        config = make_config(training.pop("preset"), training)
+        return RunFolder(path, DataSettings(**content["data"]), config, content.get("name"))
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(path / "config.yaml", f"is damaged ({error})") from error
     except FileError as error:
         raise RunError(error.path, error.cause) from error
 
 
-def start_run(path: Path, data: DataSettings, config: TrainingConfig) -> RunFolder:
+def start_run(path: Path, data: DataSettings, config: TrainingConfig, name: str | None = None) -> RunFolder:
     """A new run, or the unfinished one that was started with these very settings.
 
     Raises:
-        OptionError: a setting needs data, or a captioner to start from, that is not named.
+        OptionError: a setting needs data, or a captioner to start from, that is not named; or the name is none.
         RunError: the folder holds something else; the message says what differs.
     """
-    for name in ("attention_supervision", "blanking"):
-        if getattr(config, name) and data.boxes is None:
-            raise OptionError(f"{name} needs the boxes of the training photographs: name them with --boxes")
+    for wish in ("attention_supervision", "blanking"):
+        if getattr(config, wish) and data.boxes is None:
+            raise OptionError(f"{wish} needs the boxes of the training photographs: name them with --boxes")
     if config.objective == SELF_CRITICAL and data.from_run is None:
         raise OptionError(f"objective {SELF_CRITICAL} goes on with a trained captioner: name its run with --from RUN")
     if config.starting_temperature != 1 and data.from_run is None:
         raise OptionError("starting_temperature is of a captioner to start from: name its run with --from RUN")
+    if name is not None:
+        check_name(name)
+    run = RunFolder(path, data, config, name)
     if (path / "config.yaml").exists():
         before = open_run(path)
-        differences = _differences(before, data, config)
+        differences = _differences(before, run)
         if differences:
             raise RunError(
                 path,
@@ -124,44 +135,43 @@ def start_run(path: Path, data: DataSettings, config: TrainingConfig) -> RunFold
     if path.exists() and (not path.is_dir() or any(child.name != "features" for child in path.iterdir())):
         raise RunError(path, "is there already and is not a run: choose another folder")
     path.mkdir(parents=True, exist_ok=True)
-    run = RunFolder(path, data, config)
     run.save()
     return run
 
 
-def resume_run(path: Path, changes: dict[str, Any]) -> RunFolder:
-    """Go on with a run, with some settings changed.
+def resume_run(path: Path, changes: dict[str, Any], name: str | None = None) -> RunFolder:
+    """Go on with a run, with some settings or the model's name changed.
 
     Raises:
         RunError: there is no run, or a setting was to change that decides what the weights mean.
+        OptionError: the name is none.
     """
     run = open_run(path)
-    if not changes:
-        return run
+    if name is not None:
+        check_name(name)
     settings = run.config.to_dict()
     preset = str(settings.pop("preset"))
     if changes.get("preset", preset) != preset:
         raise RunError(path, "preset cannot change in the middle of a run")
-    changes = {name: value for name, value in changes.items() if name != "preset"}
+    changes = {setting: value for setting, value in changes.items() if setting != "preset"}
     config = make_config(preset, settings, changes)
     changed = _changed(run.config.to_dict(), config.to_dict())
-    fixed = [name for name in changed if name not in _CHANGEABLE]
+    fixed = [setting for setting in changed if setting not in _CHANGEABLE]
     if fixed:
         raise RunError(path, f"{fixed[0]} cannot change in the middle of a run")
     schedule = run.config.schedule
     if "epochs" in changed and schedule != "constant" and run.checkpoint:
         raise RunError(path, f"epochs cannot change in the middle of a {schedule} schedule, which plans all its steps")
-    if changed:
+    resumed = replace(run, config=config, name=name or run.name)
+    if resumed != run:
         # What was finished is not any more.
         (path / "summary.json").unlink(missing_ok=True)
-    run = replace(run, config=config)
-    run.save()
-    return run
+        resumed.save()
+    return resumed
 
 
-def _differences(before: RunFolder, data: DataSettings, config: TrainingConfig) -> list[str]:
-    old = asdict(before.data) | before.config.to_dict()
-    new = asdict(data) | config.to_dict()
+def _differences(before: RunFolder, now: RunFolder) -> list[str]:
+    old, new = ({"name": run.name} | asdict(run.data) | run.config.to_dict() for run in (before, now))
     return [f"{name} {old[name]!r}, now {new[name]!r}" for name in _changed(old, new)]
 
 

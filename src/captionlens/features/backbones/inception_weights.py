@@ -5,10 +5,11 @@
   `save_weights` of Keras 3 writes (`.weights.h5`).
 - timm: `model.safetensors` of the inception_v3 models on the Hugging Face hub, under torchvision's names.
 
-The form is told by the first bytes of the file, not by its name. Nothing is unpickled but tensors.
+The form is told by the content of the file, not by its name. Nothing is unpickled but tensors.
 """
 
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,11 @@ from torch import Tensor
 from captionlens.errors import WeightsError
 
 Array = NDArray[np.float32]
+
+_WHOLE_MODEL = (
+    "is a whole model saved by Keras, not its weights alone: open it with keras.models.load_model and save them "
+    'with model.save_weights("inception.weights.h5")'
+)
 
 # Keras lists (and loads) layers by their distance from the output, farthest first, and in order of creation
 # where that is the same; so within a mixed layer the branches interleave.
@@ -76,6 +82,8 @@ def read(path: Path) -> InceptionWeights:
             head = file.read(9)
     except OSError as error:
         raise WeightsError(path, error.strerror or str(error)) from error
+    if _is_whole_keras_model(path):
+        raise WeightsError(path, _WHOLE_MODEL)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return InceptionWeights(_read_keras(path), count_include_pad=False)
     if head.startswith((b"PK\x03\x04", b"\x80\x02")):  # zip, or the pickle of torch before 1.6
@@ -83,6 +91,21 @@ def read(path: Path) -> InceptionWeights:
     if head[8:9] == b"{":  # a length, then the JSON header
         return InceptionWeights(_read_safetensors(path), count_include_pad=True)
     raise WeightsError(path, "is neither PyTorch's .pth, Keras' .h5 nor a .safetensors file")
+
+
+def _is_whole_keras_model(path: Path) -> bool:
+    """Whether a file holds layers and weights together: Keras' `.keras`, a zip, or the `.h5` of its `save`."""
+    if h5py.is_hdf5(path):
+        try:
+            with h5py.File(path, "r") as file:
+                return "model_config" in file.attrs or "model_weights" in file
+        except OSError:  # not whole: told where its weights are read
+            return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"config.json", "model.weights.h5"} <= set(archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def _read_pth(path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,110 @@
+"""What a run is trained on: the photographs' features in its store, its words, and what is known of its phrases."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from captionlens.datasets import Record
+from captionlens.datasets.blanked_phrases import BlankedReader, blanked_cells, blanked_reader
+from captionlens.datasets.mirroring import mirror_pairs
+from captionlens.datasets.phrase_targets import TargetsReader, targets_reader
+from captionlens.features.backbones import Backbone
+from captionlens.features.extract import extract
+from captionlens.features.store import FeatureStore, StoreIndex
+from captionlens.runtime.vocabulary import Vocabulary
+from captionlens.training.batches import CaptionedPhotographs
+from captionlens.training.run_folder import RunFolder
+
+log = logging.getLogger("captionlens")
+
+
+@dataclass(frozen=True, slots=True)
+class BoxReaders:
+    """What the boxes of the captions' phrases are read for, as far as the run has a use for it."""
+
+    targets: TargetsReader | None = None  # where the words of a photograph's captions should look
+    blanked: BlankedReader | None = None  # which phrase of a photograph to blank out
+
+
+def box_readers(run: RunFolder, grid: StoreIndex) -> BoxReaders:
+    """What tells of the phrases' boxes, on the grid that the network attends to.
+
+    Raises:
+        DatasetError: the run's boxes are not there.
+    """
+    config = run.config
+    if run.data.boxes is None or not (config.attention_supervision or config.blanking):
+        return BoxReaders()
+    targets = cache(targets_reader(run.data.boxes, grid.rows, grid.columns))  # asked for features and for batches
+    return BoxReaders(targets, blanked_reader(targets) if config.blanking else None)
+
+
+def extract_features(
+    run: RunFolder,
+    training: Sequence[Record],
+    validation: Sequence[Record],
+    frozen: Backbone,
+    blanked: BlankedReader | None,
+    kind: str,
+    progress: bool,
+) -> set[Path]:
+    """Put all grids that are missing into the run's store; the photographs that could not be read.
+
+    Args:
+        frozen: the part of the backbone that is not trained.
+        blanked: which phrase of a photograph is blanked out, if any is.
+        kind: "cpu" or "cuda".
+    """
+    extraction = extract((*training, *validation), run.features, frozen, device=kind, progress=progress)
+    for error in extraction.unreadable:
+        log.warning("left out %s", error)
+    there = extraction.extracted + extraction.already
+    log.info("features of %d photographs, %d of them new", there, extraction.extracted)
+    left_out = {Path(error.path) for error in extraction.unreadable}
+    readable = [record for record in training if record.image not in left_out]
+    if run.config.mirror:
+        mirrored = extract(readable, run.features, frozen, device=kind, mirrored=True, progress=progress)
+        log.info("mirrored, %d of them new", mirrored.extracted)
+    if blanked is not None:
+        cells = blanked_cells(blanked)
+        without = extract(readable, run.features, frozen, device=kind, blanked=cells, progress=progress)
+        log.info(
+            "%d with something blanked out, %d of them new", without.extracted + without.already, without.extracted
+        )
+    return left_out
+
+
+def run_vocabulary(run: RunFolder, training: Sequence[Record]) -> Vocabulary:
+    """The words of a run: as it was begun, as the run it starts from has them, or the commonest of its captions."""
+    path = run.path / "tokenizer.json"
+    if run.checkpoint and path.exists():
+        return Vocabulary.load(path)
+    if run.data.from_run:
+        vocabulary = Vocabulary.load(Path(run.data.from_run) / "tokenizer.json")
+        vocabulary.save(path)
+        return vocabulary
+    vocabulary = Vocabulary.build(
+        (caption for record in training for caption in record.captions),
+        size=run.config.vocabulary_size,
+        min_count=run.config.min_count,
+    )
+    vocabulary.save(path)
+    return vocabulary
+
+
+def training_photographs(
+    run: RunFolder, training: Sequence[Record], store: FeatureStore, vocabulary: Vocabulary, boxes: BoxReaders
+) -> CaptionedPhotographs:
+    """The training photographs with their captions, mirrored and blanked out where the run asks for it."""
+    config = run.config
+    return CaptionedPhotographs(
+        training,
+        store,
+        vocabulary,
+        config.max_words,
+        mirror=mirror_pairs(config.mirror_words) if config.mirror else None,
+        targets=boxes.targets,
+        blanked=boxes.blanked,
+    )

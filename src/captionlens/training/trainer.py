@@ -1,0 +1,66 @@
+"""Lightning's trainer as runs use it: devices, precision, and what it shall not say."""
+
+import logging
+import warnings
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+
+from captionlens.errors import OptionError
+from captionlens.features.backbones.base import has_fast_bfloat16
+from captionlens.training.config import TrainingConfig
+from captionlens.training.distributed import ALONE, Processes
+
+
+def hush_lightning() -> None:
+    """Silence its advice: it warns of few loader workers, but to read mapped features in this process is faster."""
+    warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+def make_trainer(
+    config: TrainingConfig, kind: str, precision: Any, processes: Processes = ALONE, **others: Any
+) -> pl.Trainer:
+    """The trainer of a run; what it shows and keeps is up to `others`, more of Lightning's options.
+
+    Args:
+        config: of the run.
+        kind: "cpu" or "cuda".
+        precision: as `choose_precision` gives it.
+        processes: that train together.
+        others: laid over the run's own.
+    """
+    options: dict[str, Any] = {
+        "accelerator": kind,
+        "devices": processes.local_count,
+        "num_nodes": processes.count // processes.local_count,
+        "strategy": DDPStrategy(gradient_as_bucket_view=True) if processes.count > 1 else "auto",
+        "precision": precision,
+        "max_epochs": config.epochs,
+        "gradient_clip_val": config.gradient_clip,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "reload_dataloaders_every_n_epochs": 1,
+        "use_distributed_sampler": False,
+    }
+    return pl.Trainer(**options | others)
+
+
+def choose_precision(precision: str, kind: str) -> Any:
+    """Lightning's word for "auto" (bfloat16 where the processor or card has it), "32" or "bf16".
+
+    Raises:
+        OptionError: another word.
+    """
+    if precision == "auto":
+        fast = torch.cuda.is_bf16_supported() if kind == "cuda" else has_fast_bfloat16()
+        return "bf16-mixed" if fast else "32-true"
+    choices = {"32": "32-true", "bf16": "bf16-mixed"}
+    if precision not in choices:
+        raise OptionError(f"precision must be auto, 32 or bf16, got {precision!r}")
+    return choices[precision]
