@@ -1,7 +1,6 @@
 """`captionlens caption`: captions of files, folders, a list of files, or an image on stdin."""
 
 import io
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,6 @@ from captionlens.cli.options import device_options
 
 if TYPE_CHECKING:
     from captionlens.errors import FileError
-    from captionlens.outputs.html_report import ReportEntry
     from captionlens.runtime.caption import Caption
     from captionlens.runtime.captioner import Captioner
     from captionlens.runtime.decoding import DecodingOptions
@@ -160,8 +158,7 @@ def caption(
             from captionlens.outputs.html_report import write_report
 
             report.parent.mkdir(parents=True, exist_ok=True)
-            entries = (_entry(result) for result in work())
-            write_report(report, entries, model=captioner.name, decoding=_describe(options), examined=faithfulness)
+            write_report(report, work(), model=captioner.name, decoding=_describe(options), examined=faithfulness)
         else:
             for _ in work():
                 pass
@@ -289,29 +286,6 @@ def _write_figure(result: "Caption", folder: Path, taken: set[str]) -> str | Non
     except OSError as error:
         return f"{folder / name}.png: {error.strerror or error}"
     return None
-
-
-def _entry(result: "Caption") -> "ReportEntry":
-    from captionlens.errors import CaptionlensError
-    from captionlens.outputs.html_report import ReportEntry
-
-    name = os.path.basename(result.path or "-")  # noqa: PTH119 (a name may end in a slash)
-    from captionlens.outputs.formats import NOT_SURE
-
-    if result.withheld:
-        return ReportEntry(name, error=NOT_SURE)
-    try:
-        image = result.image()
-    except CaptionlensError as error:
-        return ReportEntry(name, error=str(error))
-    return ReportEntry(
-        name,
-        image=image,
-        words=[word.text for word in result.words],
-        certainties=[word.certainty for word in result.words],
-        attention=result.attention,
-        faithfulness=[word.faithfulness for word in result.words if word.faithfulness is not None],
-    )
 
 
 def _describe(options: "DecodingOptions") -> str:
