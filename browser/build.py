@@ -4,8 +4,8 @@
     python -m http.server --directory build/browser
 
 The page captions photographs in the browser itself, with ONNX Runtime Web and a model directory as it is. Its parts:
-what lies beside this file; the scripts and the style of captionlens' HTML report; the model; and onnxruntime-web, which
-is downloaded from the npm registry once and kept beside the page. Only captionlens without extras is needed.
+what lies beside this file; the scripts and styles of captionlens.frontend; the model; and onnxruntime-web, which is
+downloaded from the npm registry once and kept beside the page. Only captionlens without extras is needed.
 """
 
 import argparse
@@ -17,14 +17,13 @@ from pathlib import Path
 from captionlens.errors import CaptionlensError
 from captionlens.fetch import check_sum, fetch
 from captionlens.files import write_bytes, write_text
-from captionlens.outputs import html_report as report
+from captionlens.frontend import files as frontend
 from captionlens.runtime.captioner import PACKAGED_MODEL
 from captionlens.runtime.model_directory import ModelDirectory
 
 HERE = Path(__file__).parent
 PAGE = ("page.css", "page.mjs", "worker.mjs", "search.mjs", "pixels.mjs", "confidence.mjs")
 EXAMPLE = HERE.parent / "examples" / "photographs" / "photographer.jpg"
-REPORT = Path(report.__file__).parent / "report_template"
 RUNTIME = "https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.30.0.tgz"  # MIT License
 RUNTIME_SHA256 = "sha256:d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -48,15 +47,12 @@ def build(site: Path, model: Path = PACKAGED_MODEL, *, cache: Path | None = None
     _runtime(cache or site.parent, site / "onnxruntime", progress)
     for name in PAGE:
         shutil.copyfile(HERE / name, site / name)
-    for name in ("heatmap.js", "report.js", "report.css"):
-        shutil.copyfile(REPORT / name, site / name)
+    for name in (*frontend.MODULES, *frontend.STYLES):
+        write_text(site / name, frontend.read(name))
     shutil.copyfile(EXAMPLE, site / "example.jpg")
     shutil.rmtree(site / "model", ignore_errors=True)
     shutil.copytree(opened.folder, site / "model")
-    page = (HERE / "index.html").read_text("utf-8")
-    for name, value in report.drawing_settings().items():
-        page = page.replace(f"{{{name}}}", value)
-    write_text(site / "index.html", page)
+    write_text(site / "index.html", frontend.fill((HERE / "index.html").read_text("utf-8")))
 
 
 def _runtime(cache: Path, folder: Path, progress: bool) -> None:

@@ -107,10 +107,9 @@ async function caption({ config, preprocessing, words, calibration, network }, p
       text: words[token],
       probability: Math.exp(found.logProbs[at]),
       confidence: sure?.words[at],
-      attention: found.attention[at].slice(),
+      attention: split({ data: found.attention[at], dims: [1, ...config.grid] }).map((row) => [...row]),
     })),
     confidence: sure?.caption,
-    grid: config.grid,
     seconds: (performance.now() - began) / 1000,
   };
 }

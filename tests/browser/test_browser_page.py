@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 import captionlens
+from captionlens.drawing import heatmap
 from captionlens.errors import DownloadError
 from captionlens.runtime.images import Preprocessing
 from helpers.paths import REPOSITORY
@@ -30,11 +31,19 @@ DROP = """([name, content]) => {
     document.querySelector(".drop").dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
 }"""
 
-# The words of the entry on top: text, what is told of them, and their maps.
-WORDS = """() => [...document.querySelector(".entry").querySelectorAll(".word")].map((word) => [
-    word.textContent, word.dataset.told, Number(word.dataset.peak),
-    [...atob(word.dataset.map)].map((letter) => letter.charCodeAt(0)),
-])"""
+# Keeps what the captioner answers the page.
+LISTEN = """
+window.answers = [];
+window.Worker = class extends Worker {
+    constructor(...all) {
+        super(...all);
+        this.addEventListener("message", ({ data }) => data.result && answers.push(data.result));
+    }
+};
+"""
+
+PIXELS = """(canvas) => [canvas.width, canvas.height,
+    ...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data]"""
 
 RESIZE = """async ([content, width, height, size, interpolation]) => {
     const { resize } = await import("./pixels.mjs");
@@ -84,6 +93,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on("request", lambda request: complaints.extend([request.url] * (not request.url.startswith(ours))))
     ours = (address, f"blob:{address}")
+    opened.add_init_script(LISTEN)
     opened.goto(address)
     opened.locator(".status", has_text="Ready.").wait_for(timeout=120_000)
     yield opened
@@ -109,14 +119,13 @@ def drop(page: Any, name: str, content: bytes) -> None:
     page.evaluate(DROP, [name, base64.b64encode(content).decode()])
 
 
-def captioned(page: Any, path: Path) -> list[Any]:
-    """Drop a photograph, and wait for the words of its caption."""
+def captioned(page: Any, path: Path) -> Any:
+    """Drop a photograph, and wait for the words of its caption; gives the entry."""
     drop(page, path.name, path.read_bytes())
     entry = page.locator(".entry").first
     entry.locator(".name", has_text=path.name).wait_for(state="attached")
     entry.locator(".word").first.wait_for(state="attached", timeout=60_000)
-    words: list[Any] = page.evaluate(WORDS)
-    return words
+    return entry
 
 
 def test_it_says_and_looks_as_the_captioner_does(page: Any) -> None:
@@ -124,15 +133,20 @@ def test_it_says_and_looks_as_the_captioner_does(page: Any) -> None:
     assert len(PHOTOGRAPHS) >= 5
     for path in PHOTOGRAPHS:
         ours = captioner.caption(path)
-        theirs = captioned(page, path)
-        assert [word for word, *_ in theirs] == [word.text for word in ours.words], path.name
-        for (_, told, peak, cells), word, map_ in zip(theirs, ours.words, ours.attention, strict=True):
+        entry = captioned(page, path)
+        theirs = page.evaluate("answers.at(-1).words")
+        assert entry.locator(".word").all_text_contents() == [word.text for word in ours.words], path.name
+        for number, (word, map_) in enumerate(zip(ours.words, ours.attention, strict=True)):
             # Chromium decodes and scales photographs a little differently.
-            sure = float(told.split(" · ")[1].partition("%")[0])
+            entry.locator(".word").nth(number).hover()
+            told = entry.locator(".told").text_content().split(" · ")
+            assert told[0] == word.text
+            sure = float(told[1].partition("%")[0])
             assert word.confidence is not None
             assert sure == pytest.approx(100 * word.confidence, abs=3)
-            drawn = np.array(cells) / 255 * peak / map_.size
-            assert np.abs(drawn - map_.ravel()).max() < 0.05
+            attention = np.array(theirs[number]["attention"], np.float32)
+            assert attention.shape == map_.shape
+            assert np.abs(attention - map_).max() < 0.05
         assert page.locator(".entry img").first.get_attribute("alt") == ours.text
         told = page.locator(".entry .sure").first.text_content()
         assert ours.confidence is not None
@@ -148,6 +162,13 @@ def test_a_word_shows_where_it_looked(page: Any) -> None:
         assert entry.locator(".picture.marked").count() == 1
         drawn.append(page.evaluate("document.querySelector('.entry canvas').toDataURL()"))
     assert drawn[0] != drawn[1]
+    # What is drawn is what heatmap.py draws of the map that the captioner gave.
+    width, height, *values = entry.locator("canvas").evaluate(PIXELS)
+    opacity = np.array(values).reshape(height, width, 4)[..., 3] / 255
+    map_ = np.array(page.evaluate("answers.at(-1).words[4].attention"), np.float32)
+    faintest, strongest = heatmap.HEAT_OPACITY
+    wanted = faintest + (strongest - faintest) * heatmap.strength(map_, (width, height)) ** 2
+    assert np.abs(opacity - wanted).max() < 0.01
     entry.locator(".word").first.focus()
     page.keyboard.press("ArrowRight")
     assert entry.locator(".word.shown").text_content() == entry.locator(".word").nth(1).text_content()
@@ -160,7 +181,7 @@ def test_what_is_no_photograph_is_refused_and_the_next_is_captioned(page: Any) -
     failed.wait_for(state="attached")
     assert failed.locator(".name").text_content() == name  # as text, never as markup
     assert "not a photograph" in failed.locator(".error").text_content()
-    assert captioned(page, PHOTOGRAPHS[0])
+    assert captioned(page, PHOTOGRAPHS[0]).locator(".word").count() > 0
 
 
 def test_the_example_and_the_file_dialog_work(page: Any) -> None:

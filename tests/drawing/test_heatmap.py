@@ -109,25 +109,6 @@ def test_colours_hit_the_ends_of_inferno_and_rise_in_lightness():
     assert np.diff(shades @ np.array([0.2126, 0.7152, 0.0722])).min() > 0
 
 
-@pytest.mark.parametrize(
-    ("cell", "expected"),
-    [
-        ((0, 0), "upper left"),
-        ((0, 4), "upper middle"),
-        ((4, 8), "right middle"),
-        ((8, 8), "lower right"),
-        ((4, 4), "centre"),
-    ],
-)
-def test_whereabouts(cell, expected):
-    assert heatmap.whereabouts(one_hot(9, 9, *cell)) == expected
-
-
-def test_whereabouts_of_a_flat_map():
-    assert heatmap.whereabouts(np.full((4, 4), 1 / 16, np.float32)) == "all over"
-    assert heatmap.whereabouts(np.ones((1, 1), np.float32)) == "all over"
-
-
 @pytest.mark.parametrize("bad", [np.zeros(4), np.zeros((0, 3)), np.array([[np.nan, 1]]), np.array([[-0.1, 1]])])
 def test_what_is_no_map_is_refused(bad):
     with pytest.raises(ValueError, match="a map"):

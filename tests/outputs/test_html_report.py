@@ -3,26 +3,61 @@
 import base64
 import hashlib
 import re
+import tempfile
+from contextlib import contextmanager
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from captionlens.drawing import heatmap
-from captionlens.outputs.html_report import ReportEntry, html_report, write_report
+from captionlens.errors import CaptionlensError
+from captionlens.outputs.formats import NOT_SURE
+from captionlens.outputs.html_report import open_report
+from captionlens.runtime.caption import Caption, Word
 from captionlens.runtime.faithfulness import Faithfulness
+from captionlens.runtime.photograph import Photograph
 
+NASTY_NAME = "<img src=x onerror=alert(3)>\"'&.jpg"  # a path would end at a slash
 NASTY = "<img src=x onerror=alert(1)>\"'&</script><script>alert(2)</script>.jpg"
 
 
-def entry(name="photo.jpg", words=("a", "dog"), image=None, **more):
+def caption(name="photo.jpg", words=("a", "dog"), image=None, faithfulness=None):
     attention = np.full((len(words), 3, 4), 0.1 / 11, np.float32)
     for number in range(len(words)):
         attention[number].flat[5 * number % 12] = 0.9
-    image = image or Image.new("RGB", (600, 450), (80, 120, 90))
-    certainties = list(np.linspace(0.99, 0.05, len(words)))
-    return ReportEntry(name, image, list(words), certainties, attention, **more)
+    examined = faithfulness or [None] * len(words)
+    probabilities = np.linspace(0.99, 0.05, len(words))
+    return Caption(
+        " ".join(words),
+        words=tuple(
+            Word(text, probability, faithfulness=found)
+            for text, probability, found in zip(words, probabilities, examined, strict=True)
+        ),
+        attention=attention,
+        path=f"folder/{name}",
+        photograph=Photograph(image or Image.new("RGB", (600, 450), (80, 120, 90))),
+    )
+
+
+def write_report(path, captions, **about):
+    with open_report(path, **about) as report:
+        for one in captions:
+            report.write(one)
+
+
+def html_report(captions, **about):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "report.html"
+        write_report(path, captions, **about)
+        return path.read_text("utf-8")
+
+
+def failure(name, message):
+    return Caption("", path=name, error=CaptionlensError(message))
 
 
 class Elements(HTMLParser):
@@ -55,21 +90,22 @@ class Elements(HTMLParser):
 
 
 def test_everything_from_outside_is_text():
-    nasty = entry(NASTY, (NASTY, "dog"), references=[NASTY])
-    failed = ReportEntry(NASTY, error=NASTY)
+    nasty = caption(NASTY_NAME, (NASTY, "dog"))
+    failed = failure(NASTY_NAME, NASTY)
     elements = Elements(html_report([nasty, failed], title=NASTY, model=NASTY, decoding=NASTY))
     assert len(elements.all("script")) == 1
     assert "alert" not in elements.inside["script"]
     assert [a["src"][:22] for a in elements.all("img")] == ["data:image/jpeg;base64"]
     assert not any(name.startswith("on") for _, attributes in elements.found for name in attributes)
     assert not any("style" in attributes for _, attributes in elements.found)
-    # title and h1, model, decoding; name, word, reference; name and message of the failure
-    assert elements.text.count(NASTY) == 9
+    # title and h1, model, decoding; word; message of the failure
+    assert elements.text.count(NASTY) == 6
+    assert elements.text.count(NASTY_NAME) == 2
     assert elements.all("img")[0]["alt"] == f"{NASTY} dog"
 
 
 def test_the_policy_allows_exactly_the_script_and_style_in_the_file():
-    text = html_report([entry()])
+    text = html_report([caption()])
     elements = Elements(text)
     policy = next(a["content"] for a in elements.all("meta") if "http-equiv" in a)
     assert policy.startswith("default-src 'none'; img-src data:; ")
@@ -80,104 +116,126 @@ def test_the_policy_allows_exactly_the_script_and_style_in_the_file():
 
 
 def test_maps_travel_as_bytes():
-    one = entry(words=("a", "dog", "runs"))
+    one = caption(words=("a", "dog", "runs"))
     elements = Elements(html_report([one]))
     buttons = elements.all("button", "word")
-    (caption,) = elements.all("div", "caption")
-    assert (caption["data-rows"], caption["data-columns"]) == ("3", "4")
+    (toolbar,) = elements.all("div", "caption")
+    assert (toolbar["data-rows"], toolbar["data-columns"]) == ("3", "4")
     for button, map_ in zip(buttons, one.attention, strict=True):
         cells = np.frombuffer(base64.b64decode(button["data-map"]), np.uint8).reshape(3, 4)
         decoded = cells / 255 * float(button["data-peak"]) / 12
         assert np.abs(decoded - map_).max() < 0.9 / 255
-    assert buttons[0]["data-told"] == "a · 99% sure · looked most at the upper left"
     assert [button["class"] for button in buttons] == ["word p4", "word p2", "word p0"]
 
 
 def test_words_that_did_not_depend_on_the_picture_are_marked():
     examined = [Faithfulness(0.99, 0.97, 0.98), Faithfulness(0.05, 0.01, 0.04)]
-    elements = Elements(html_report([entry(faithfulness=examined)], examined=True))
+    elements = Elements(html_report([caption(faithfulness=examined)], examined=True))
     a, dog = elements.all("button", "word")
     assert a["class"].split() == ["word", "p4", "unseen"]
     assert a["title"] == "did not depend on the picture"
-    told = a["data-told"].split(" · ")
-    assert told[-2] == "probability 99%, 97% without what it looked at, 98% without as much elsewhere"
-    assert told[-1] == "did not depend on the picture"
     assert dog["class"].split() == ["word", "p0"]
     assert "title" not in dog
-    assert dog["data-told"].endswith(" · probability 5%, 1% without what it looked at, 4% without as much elsewhere")
     assert "Grey and dotted: did not depend on the picture." in elements.text
-    plain = html_report([entry()])
+    plain = html_report([caption()]).partition("<script")[0]
     assert "did not depend" not in plain
     assert "without what" not in plain
 
 
-def test_odd_entries():
-    wordless = ReportEntry("plain.jpg", Image.new("L", (10, 10)))
-    zeros = ReportEntry("z.jpg", Image.new("RGBA", (2000, 10)), ["a"], [1.0], np.zeros((1, 2, 2), np.float32))
-    failed = ReportEntry("gone.jpg", error="gone.jpg: no such file")
-    undecodable = entry("caf\udce9.jpg", score=0.51234)
+def test_odd_captions():
+    wordless = Caption("", path="plain.jpg", photograph=Photograph(Image.new("L", (10, 10))))
+    wide = Photograph(Image.new("RGBA", (2000, 10)))
+    zeros = Caption(
+        "a", words=(Word("a", 1.0),), attention=np.zeros((1, 2, 2), np.float32), path="z.jpg", photograph=wide
+    )
+    failed = failure("gone.jpg", "gone.jpg: no such file")
+    undecodable = caption("caf\udce9.jpg")
     text = html_report(iter([wordless, zeros, failed, undecodable]))
     text.encode()
     elements = Elements(text)
     assert "The caption has no words." in elements.text
     assert "gone.jpg: no such file" in elements.text
     assert "caf?.jpg" in elements.text
-    assert "Score 0.512" in elements.text
     assert "3 photographs with captions; 1 could not be read." in elements.text
     assert [(a["width"], a["height"]) for a in elements.all("img")][1] == ("480", "2")
+
+
+def test_captions_that_are_not_shown_say_why(tmp_path):
+    """One that is withheld, and photographs that are gone or were never known."""
+    withheld = replace(caption("unsure.jpg", ("a", "cat")), withheld=True)
+    gone = replace(caption("gone.jpg", ("a", "hat")), photograph=Photograph(tmp_path / "gone.jpg"))
+    unknown = replace(caption("unknown.jpg", ("a", "mat")), photograph=None)
+    text = html_report([withheld, gone, unknown, caption()])
+    elements = Elements(text)
+    assert NOT_SURE in elements.text
+    assert f"{tmp_path / 'gone.jpg'}: no such file" in elements.text
+    assert "this caption does not know its photograph" in elements.text
+    assert "1 photograph with captions; 3 could not be read." in elements.text
+    for name in ("unsure.jpg", "gone.jpg", "unknown.jpg"):
+        assert name in elements.text
+    for word in ("cat", "hat", "mat"):
+        assert f">{word}<" not in text
+
+
+def test_a_photograph_is_named_by_the_last_part_of_its_path():
+    named = [replace(caption(), path=path) for path in ("a/b/one.jpg", "two.jpg", "-", None)]
+    names = re.findall(r'class="name" id="n\d">([^<]*)<', html_report(named))
+    assert names == ["one.jpg", "two.jpg", "-", "-"]
 
 
 def test_an_empty_report_is_a_report():
     assert "0 photographs with captions." in Elements(html_report([])).text
 
 
-def test_entries_that_make_no_sense_are_refused():
-    with pytest.raises(ValueError, match="neither a photograph nor an error"):
-        ReportEntry("a.jpg")
-    with pytest.raises(ValueError, match="1 words, 0 certainties and 0 maps"):
-        ReportEntry("a.jpg", Image.new("RGB", (4, 4)), ["dog"])
-    with pytest.raises(ValueError, match="2 words, 1 examined"):
-        entry(faithfulness=[Faithfulness(0.5, 0.5, 0.5)])
+def test_words_without_maps_are_refused():
+    with pytest.raises(ValueError, match="shorter"):
+        html_report([Caption("a", words=(Word("a", 1.0),), photograph=Photograph(Image.new("RGB", (4, 4))))])
 
 
 def test_writing_streams_and_equals_the_text(tmp_path):
     path = tmp_path / "report.html"
     alive = []
 
-    def entries():
+    def captions():
         for number in range(3):
             alive.append(next(tmp_path.iterdir()).stat().st_size)  # the file under construction
-            yield entry(f"{number}.jpg", image=Image.effect_noise((480, 480), 90))
+            yield caption(f"{number}.jpg", image=Image.effect_noise((480, 480), 90))
 
-    write_report(path, entries(), model="m")
+    write_report(path, captions(), model="m")
     assert alive[0] < alive[2] - 10_000  # the first entry was on its way before the third was asked for
     assert re.findall(r"\d\.jpg", Elements(path.read_text("utf-8")).text) == ["0.jpg", "1.jpg", "2.jpg"]
 
 
 def test_no_report_is_left_when_an_entry_fails(tmp_path):
-    def entries():
-        yield entry()
+    def captions():
+        yield caption()
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError):
-        write_report(tmp_path / "report.html", entries())
+        write_report(tmp_path / "report.html", captions())
     assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def visit(browser, path):
+    opened = browser.new_page()
+    complaints = []
+    opened.on("console", lambda message: complaints.append(message.text))
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.goto(path.as_uri())
+    yield opened
+    opened.close()
+    assert complaints == []  # neither errors nor violations of the policy
 
 
 @pytest.fixture
 def page(browser, tmp_path):
     words = ("a", "dog", "on", "grass")
     photograph = Image.effect_noise((400, 300), 60).convert("RGB")
-    entries = [entry(NASTY, words, photograph), ReportEntry(NASTY, error="no"), entry("b", ("cat",))]
-    write_report(tmp_path / "report.html", entries, title=NASTY, model="m")
-    opened = browser.new_page()
-    complaints = []
-    opened.on("console", lambda message: complaints.append(message.text))
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.goto((tmp_path / "report.html").as_uri())
-    yield opened
-    opened.close()
-    assert complaints == []  # neither errors nor violations of the policy
+    captions = [caption(NASTY_NAME, words, photograph), failure(NASTY_NAME, "no"), caption("b", ("cat",))]
+    write_report(tmp_path / "report.html", captions, title=NASTY, model="m")
+    with visit(browser, tmp_path / "report.html") as opened:
+        yield opened
 
 
 def shown(page):
@@ -192,13 +250,46 @@ def canvas(page):
     return np.array(values).reshape(height, width, 4)
 
 
+def told(page, number):
+    """What is told of a word of the first entry."""
+    page.locator(".word").nth(number).hover()
+    return page.locator(".told").first.inner_text()
+
+
+def test_the_sentence_says_how_sure_and_where(browser, tmp_path):
+    write_report(tmp_path / "report.html", [caption(words=("a", "dog", "runs"))])
+    with visit(browser, tmp_path / "report.html") as page:
+        assert told(page, 0) == "a · 99% sure · looked most at the upper left"
+        assert told(page, 2) == "runs · 5% sure · looked most at the lower middle"
+
+
+def test_the_sentence_says_whether_the_word_depended_on_the_picture(browser, tmp_path):
+    examined = [Faithfulness(0.99, 0.97, 0.98), Faithfulness(0.05, 0.01, 0.04)]
+    write_report(tmp_path / "report.html", [caption(faithfulness=examined)], examined=True)
+    with visit(browser, tmp_path / "report.html") as page:
+        a = told(page, 0).split(" · ")
+        assert a[-2] == "probability 99%, 97% without what it looked at, 98% without as much elsewhere"
+        assert a[-1] == "did not depend on the picture"
+        dog = told(page, 1)
+        assert dog.endswith(" · probability 5%, 1% without what it looked at, 4% without as much elsewhere")
+
+
+def test_of_two_cells_almost_alike_the_stronger_is_named(browser, tmp_path):
+    attention = np.full((1, 3, 4), 0.01, np.float32)
+    attention[0, 0, 0], attention[0, 2, 3] = 0.4499, 0.4501
+    one = replace(caption(words=("a",)), attention=attention)
+    write_report(tmp_path / "report.html", [one])
+    with visit(browser, tmp_path / "report.html") as page:
+        assert told(page, 0) == "a · 99% sure · looked most at the lower right"
+
+
 def test_the_browser_draws_the_map_that_the_overlay_draws(page):
     word = page.locator(".word").nth(1)
     word.hover()
     assert shown(page) == ["dog"]
     drawn = canvas(page)
     height, width = drawn.shape[:2]
-    marked = heatmap.strength(entry().attention[1], (width, height))
+    marked = heatmap.strength(caption().attention[1], (width, height))
     assert np.abs(drawn[..., :3] - heatmap.colours(marked)).max() < 8  # bytes a cell, premultiplied alpha
     faintest, strongest = heatmap.HEAT_OPACITY
     assert np.abs(drawn[..., 3] / 255 - (faintest + (strongest - faintest) * marked**2)).max() < 0.02

@@ -121,29 +121,6 @@ def colours(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return _SHADES[np.rint(np.clip(values, 0, 1) * (len(_SHADES) - 1)).astype(np.intp)]
 
 
-def whereabouts(map_: NDArray[np.float32]) -> str:
-    """The map in words, for people who do not see it: `upper left`, `centre`, ..., or `all over`.
-
-    The place is the centre of the strongest cell, by thirds of the photograph; `all over` stands for a map
-    whose strongest cell holds less than twice the uniform weight.
-
-    Raises:
-        ValueError: as `smooth`.
-    """
-    grid = _checked(map_)
-    rows, columns = grid.shape
-    if grid.max() * grid.size < 2:
-        return "all over"
-    row, column = divmod(int(grid.argmax()), columns)
-    vertical = ("upper", "", "lower")[int((row + 0.5) / rows * 3)]
-    horizontal = ("left", "", "right")[int((column + 0.5) / columns * 3)]
-    if not vertical and not horizontal:
-        return "centre"
-    if not vertical or not horizontal:
-        return f"{vertical}{horizontal} middle"
-    return f"{vertical} {horizontal}"
-
-
 def reduce(image: Image.Image, max_side: int) -> Image.Image:
     """The photograph as RGB, made smaller (never larger) until neither side exceeds `max_side` pixels."""
     longest = max(image.size)

@@ -2,13 +2,12 @@
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,15 +18,16 @@ from tqdm import tqdm
 from captionlens.datasets.records import Record
 from captionlens.errors import OptionError, UnreadableImage
 from captionlens.features.backbones.base import Backbone, has_fast_bfloat16
-from captionlens.features.decoding import decoded_ahead, decoded_by_turns
 from captionlens.features.store import SHARD, FeatureStore, StoreIndex, photograph_key
 from captionlens.geometry.cells import blank
 from captionlens.memory import keep_freed_memory
 from captionlens.runtime.photograph import Photograph
+from captionlens.runtime.read_ahead import read_ahead, read_by_turns
 
 # Photographs in a batch; on a processor, what a layer makes of 8 is still in its cache for the next layer. Both divide
 # SHARD: a resumed extraction forms the same batches and ends with the same bytes.
 CPU_BATCH, CARD_BATCH = 8, 64
+DECODED_AHEAD = 64  # photographs
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +103,13 @@ def extract(
 
     extracted = 0
     photographs = (Photograph(one.record.image) for one in missing)
-    decode = decoded_by_turns if on_processor else decoded_ahead
-    decoded = decode(photographs, backbone.preprocessing, decoders or os.cpu_count() or 2)
+    read = read_by_turns if on_processor else read_ahead
+    threads = decoders or os.cpu_count() or 2
+    decoded = read(photographs, backbone.preprocessing, ahead=DECODED_AHEAD, threads=threads)
     bar = tqdm(total=len(missing), desc="features", unit="photo", disable=None if progress else True)
     with bar, _ShardWriter(store) as writer:
-        for batch in _batches(zip(missing, decoded, strict=True), CPU_BATCH if on_processor else CARD_BATCH):
+        wanted = ((one, pixels) for one, (_, pixels) in zip(missing, decoded, strict=True))
+        while batch := list(islice(wanted, CPU_BATCH if on_processor else CARD_BATCH)):
             good = [(one, pixels) for one, pixels in batch if not isinstance(pixels, UnreadableImage)]
             unreadable.extend(pixels for _, pixels in batch if isinstance(pixels, UnreadableImage))
             if good:
@@ -236,12 +238,3 @@ class Prepared:
         grids = self.network(self.images(pixels)).float().clamp(-65504, 65504)
         halves: NDArray[np.float16] = grids.half().cpu().numpy()
         return halves
-
-
-Item = TypeVar("Item")
-
-
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    waiting = iter(items)
-    while batch := list(islice(waiting, size)):
-        yield batch

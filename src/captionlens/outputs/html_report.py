@@ -11,9 +11,8 @@ import hashlib
 import html
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from importlib import resources
 from typing import IO
 
@@ -24,242 +23,148 @@ from PIL import Image
 from captionlens import files
 from captionlens.drawing import heatmap
 from captionlens.errors import CaptionlensError
+from captionlens.frontend import files as frontend
 from captionlens.outputs.formats import NOT_SURE
-from captionlens.runtime.caption import Caption
-from captionlens.runtime.faithfulness import Faithfulness
+from captionlens.runtime.caption import Caption, Word
 
 _JPEG_QUALITY = 82
-_UNSEEN = "did not depend on the picture"
+_MAX_SIDE = 480  # pixels that a photograph is reduced to
+_MODULES = ("heatmap.mjs", "sentence.mjs", "words.mjs")  # each after those that it imports from
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ReportEntry:
-    """One photograph of a report, or the error that kept it from having a caption.
-
-    Raises:
-        ValueError: there is neither a photograph nor an error, or not as many maps or certainties as words, or
-            some words were examined and others not.
-    """
-
-    name: str  # as shown: the path, say
-    image: Image.Image | None = None
-    words: list[str] = field(default_factory=list)
-    certainties: list[float] = field(default_factory=list)  # how sure the network is, one a word, in [0, 1]
-    attention: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 1, 1), np.float32))  # (N, R, C)
-    faithfulness: list[Faithfulness] = field(default_factory=list)  # one a word, or none where not examined
-    references: list[str] | tuple[str, ...] = ()  # what people wrote
-    error: str | None = None
-    score: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.error is None and self.image is None:
-            raise ValueError(f"the report's entry {self.name!r} has neither a photograph nor an error")
-        if not len(self.words) == len(self.certainties) == len(self.attention):
-            raise ValueError(
-                f"the report's entry {self.name!r} has {len(self.words)} words, "
-                f"{len(self.certainties)} certainties and {len(self.attention)} maps"
-            )
-        if len(self.faithfulness) not in (0, len(self.words)):
-            raise ValueError(
-                f"the report's entry {self.name!r} has {len(self.words)} words, {len(self.faithfulness)} examined"
-            )
-
-
-def html_report(
-    entries: Iterable[ReportEntry],
-    *,
-    title: str = "Where each word looked",
-    model: str = "",
-    decoding: str = "",
-    examined: bool = False,
-    max_side: int = 480,
-) -> str:
-    """The report as text; `write_report` keeps only one photograph in memory at a time.
+class Report:
+    """A report in the making: photographs are written one by one, so that only one is in memory.
 
     Args:
-        entries: the photographs, in the order in which they are shown.
+        file: of the report, to write to.
         title: the heading.
         model: the model's name, for the head.
         decoding: how captions were searched (`beam 3`, say), for the head.
-        examined: whether entries have `faithfulness`; the head then says how words are marked that did not depend on
+        examined: whether words have `faithfulness`; the head then says how words are marked that did not depend on
             the picture.
-        max_side: photographs are reduced until neither side is longer than this, in pixels.
-
-    Raises:
-        ValueError: a map is not a grid of finite weights >= 0.
     """
-    return "".join(_pieces(entries, title, model, decoding, examined, max_side))
 
-
-def write_report(
-    path: str | os.PathLike[str],
-    entries: Iterable[ReportEntry],
-    *,
-    title: str = "Where each word looked",
-    model: str = "",
-    decoding: str = "",
-    examined: bool = False,
-    max_side: int = 480,
-) -> None:
-    """Write the report to `path`, entry by entry as they come; the file appears when it is whole.
-
-    Arguments and errors are those of `html_report`.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    with files.atomic_open(path) as file:
-        for piece in _pieces(entries, title, model, decoding, examined, max_side):
-            file.write(piece.encode())
-
-
-class _Report:
-    """A report in the making: captions written one by one, so that only one photograph is in memory."""
-
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], *, title: str, model: str, decoding: str, examined: bool) -> None:
         self._file = file
-        self.shown = self.failed = 0
+        self._shown = self._failed = 0
+        self._script = frontend.bundle(*map(frontend.read, _MODULES), _own_module())
+        self._add(_head(self._script, title, (model, decoding), examined))
 
     def write(self, caption: Caption) -> None:
-        """Add a photograph with its caption, or what kept it from having one."""
-        entry = _entry_of(caption)
-        if entry.image is None:
-            self.failed += 1
-            piece = _failed(entry, str(entry.error))
+        """Add a photograph with its caption.
+
+        In the place of one that has an error, is withheld, or whose photograph has gone since, stands a sentence that
+        says so.
+
+        Raises:
+            ValueError: the caption has not as many maps as words.
+        """
+        photograph = _photograph(caption)
+        if isinstance(photograph, str):
+            self._failed += 1
+            self._add(_failed(caption, photograph))
         else:
-            self.shown += 1
-            piece = _shown(entry, entry.image, f"n{self.shown + self.failed}", 480)
+            self._shown += 1
+            identity = f"n{self._shown + self._failed - 1}"
+            self._add(_shown(caption, heatmap.reduce(photograph, _MAX_SIDE), identity))
+
+    def finish(self) -> None:
+        """Write the end of the page."""
+        unread = f"; {self._failed} could not be read" if self._failed else ""
+        noun = "photograph" if self._shown == 1 else "photographs"
+        self._add(
+            f"</main>\n<footer><p>{self._shown} {noun} with captions{unread}.</p></footer>\n"
+            f'<script type="module">{self._script}</script>\n</body>\n</html>\n'
+        )
+
+    def _add(self, piece: str) -> None:
         self._file.write(piece.encode())
 
 
 @contextmanager
 def open_report(
-    path: str | os.PathLike[str], *, model: str = "", decoding: str = "", examined: bool = False
-) -> Iterator[_Report]:
-    """A report that captions are written to one by one; the file appears at the end of the block.
+    path: str | os.PathLike[str],
+    *,
+    title: str = "Where each word looked",
+    model: str = "",
+    decoding: str = "",
+    examined: bool = False,
+) -> Iterator[Report]:
+    """A report to write captions to; the file appears, whole, at the end of the block.
 
     Args:
         path: of the file.
-        model: the model's name, for the head.
-        decoding: how captions were searched, for the head.
-        examined: whether words have `faithfulness`.
+        title, model, decoding, examined: see `Report`.
 
     Raises:
         OSError: the file cannot be written.
     """
     with files.atomic_open(path) as file:
-        report = _Report(file)
-        file.write(_head("Where each word looked", model, decoding, examined).encode())
+        report = Report(file, title=title, model=model, decoding=decoding, examined=examined)
         yield report
-        file.write(_foot(report.shown, report.failed).encode())
+        report.finish()
 
 
-def _entry_of(caption: Caption) -> ReportEntry:
-    name = os.path.basename(caption.path or "-")  # noqa: PTH119 (a name may end in a slash)
-    if caption.withheld:
-        return ReportEntry(name, error=NOT_SURE)
-    try:
-        image = caption.image()
-    except CaptionlensError as error:
-        return ReportEntry(name, error=str(error))
-    return ReportEntry(
-        name,
-        image=image,
-        words=[word.text for word in caption.words],
-        certainties=[word.certainty for word in caption.words],
-        attention=caption.attention,
-        faithfulness=[word.faithfulness for word in caption.words if word.faithfulness is not None],
-    )
-
-
-def drawing_settings() -> dict[str, str]:
-    """What heatmap.js takes from the data attributes of <body>, to draw maps as `heatmap` does."""
-    faintest, strongest = heatmap.HEAT_OPACITY
-    return {
-        "palette": "".join(f"{red:02x}{green:02x}{blue:02x}" for red, green, blue in heatmap.INFERNO),
-        "floor": str(heatmap.FLOOR),
-        "opacity": f"{faintest} {strongest}",
-    }
-
-
-def _pieces(
-    entries: Iterable[ReportEntry], title: str, model: str, decoding: str, examined: bool, max_side: int
-) -> Iterator[str]:
-    yield _head(title, model, decoding, examined)
-    shown = failed = 0
-    for number, entry in enumerate(entries):
-        if entry.error is not None:
-            failed += 1
-            yield _failed(entry, entry.error)
-        elif entry.image is not None:
-            shown += 1
-            yield _shown(entry, entry.image, f"n{number}", max_side)
-    yield _foot(shown, failed)
-
-
-def _head(title: str, model: str, decoding: str, examined: bool) -> str:
-    script, style = _template("heatmap.js") + _template("report.js"), _template("report.css")
+def _head(script: str, title: str, facts: tuple[str, ...], examined: bool) -> str:
+    style = frontend.read("style.css")
     policy = (
         f"default-src 'none'; img-src data:; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    about = "".join(f"<span>{_text(fact)}</span>" for fact in (model, decoding) if fact)
-    settings = " ".join(f'data-{name}="{value}"' for name, value in drawing_settings().items())
-    legend = f'<span><span class="unseen">Grey and dotted</span>: {_UNSEEN}.</span>' if examined else ""
+    about = "".join(f"<span>{_text(fact)}</span>" for fact in facts if fact)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{_text(title)}</title>\n<style>{style}</style>\n</head>\n"
-        f"<body {settings}>\n"
+        f"<body {frontend.drawing_settings()}>\n"
         f'<header>\n<h1>{_text(title)}</h1>\n<p class="about">{about}</p>\n'
-        '<p class="key"><span>Point at a word, tap it, or walk with the arrow keys.</span>'
-        '<span class="scale">looked little <canvas aria-hidden="true"></canvas> looked most</span>'
-        f"<span>The thicker the line under a word, the surer the network.</span>{legend}</p>\n</header>\n<main>\n"
+        f'<p class="key">{frontend.key(examined=examined)}</p>\n</header>\n<main>\n'
     )
 
 
-def _foot(shown: int, failed: int) -> str:
-    script = _template("heatmap.js") + _template("report.js")
-    unread = f"; {failed} could not be read" if failed else ""
-    noun = "photograph" if shown == 1 else "photographs"
+def _own_module() -> str:
+    return resources.files("captionlens.outputs").joinpath("html_report.mjs").read_text("utf-8")
+
+
+def _name(caption: Caption) -> str:
+    return os.path.basename(caption.path or "-")  # noqa: PTH119 (a name may end in a slash)
+
+
+def _photograph(caption: Caption) -> Image.Image | str:
+    """The photograph, or why its caption is not shown."""
+    if caption.withheld:
+        return NOT_SURE
+    try:
+        return caption.image()
+    except CaptionlensError as error:
+        return str(error)
+
+
+def _failed(caption: Caption, reason: str) -> str:
     return (
-        f"</main>\n<footer><p>{shown} {noun} with captions{unread}.</p></footer>\n"
-        f"<script>{script}</script>\n</body>\n</html>\n"
+        f'<article class="entry failed"><div><h2 class="name">{_text(_name(caption))}</h2>'
+        f'<p class="error">{_text(reason)}</p></div></article>\n'
     )
 
 
-def _failed(entry: ReportEntry, error: str) -> str:
-    return (
-        f'<article class="entry failed"><div><h2 class="name">{_text(entry.name)}</h2>'
-        f'<p class="error">{_text(error)}</p></div></article>\n'
-    )
-
-
-def _shown(entry: ReportEntry, image: Image.Image, identity: str, max_side: int) -> str:
-    reduced = heatmap.reduce(image, max_side)
-    caption = " ".join(entry.words)
-    score = "" if entry.score is None else f'<p class="score">Score {entry.score:.3f}</p>\n'
-    references = ""
-    if entry.references:
-        listed = "".join(f"<li>{_text(reference)}</li>" for reference in entry.references)
-        references = f"<details><summary>What people wrote</summary><ul>{listed}</ul></details>\n"
+def _shown(caption: Caption, image: Image.Image, identity: str) -> str:
     return (
         f'<article class="entry" aria-labelledby="{identity}">\n'
-        f'<div class="picture"><img src="{_data_uri(reduced)}" width="{reduced.width}" '
-        f'height="{reduced.height}" alt="{_text(caption)}" loading="lazy" decoding="async">'
+        f'<div class="picture"><img src="{_data_uri(image)}" width="{image.width}" '
+        f'height="{image.height}" alt="{_text(caption.text)}" loading="lazy" decoding="async">'
         '<canvas aria-hidden="true"></canvas></div>\n'
-        f'<div>\n<h2 class="name" id="{identity}">{_text(entry.name)}</h2>\n'
-        f"{_words(entry)}{score}{references}</div>\n</article>\n"
+        f'<div>\n<h2 class="name" id="{identity}">{_text(_name(caption))}</h2>\n'
+        f"{_words(caption)}</div>\n</article>\n"
     )
 
 
-def _words(entry: ReportEntry) -> str:
-    if not entry.words:
+def _words(caption: Caption) -> str:
+    """The parts that words.mjs brings to life, and for which parts.mjs is on the pages."""
+    if not caption.words:
         return '<p class="told">The caption has no words.</p>\n'
-    rows, columns = entry.attention.shape[1:]
-    faithfulness: Sequence[Faithfulness | None] = entry.faithfulness or [None] * len(entry.words)
-    words = "\n".join(map(_word, entry.words, entry.certainties, entry.attention, faithfulness))
+    rows, columns = caption.attention.shape[1:]
+    words = "\n".join(_word(word, map_) for word, map_ in zip(caption.words, caption.attention, strict=True))
     return (
         '<div class="caption" role="toolbar" aria-label="Words of the caption" '
         f'data-rows="{rows}" data-columns="{columns}">\n{words}\n</div>\n'
@@ -269,24 +174,32 @@ def _words(entry: ReportEntry) -> str:
     )
 
 
-def _word(word: str, certainty: float, map_: NDArray[np.float32], faithfulness: Faithfulness | None) -> str:
-    """A word as a button that carries its map: a byte a cell, and the peak over the uniform weight."""
-    where = heatmap.whereabouts(map_)
-    top = float(map_.max())
-    cells = np.rint(map_ / top * 255).astype(np.uint8) if top > 0 else np.zeros(map_.shape, np.uint8)
-    told = f"{word} · {certainty:.0%} sure · looked {'' if where == 'all over' else 'most at the '}{where}"
-    mark = ""
-    if faithfulness is not None:
-        told += f" · probability {faithfulness.probability:.0%}, {faithfulness.blanked:.0%} without what it looked at"
-        told += f", {faithfulness.control:.0%} without as much elsewhere"
-        if not faithfulness.depends_on_picture:
-            told += f" · {_UNSEEN}"
-            mark = f' unseen" title="{_UNSEEN}'
+def _word(word: Word, map_: NDArray[np.float32]) -> str:
+    """A word as a button that carries what html_report.mjs tells of it."""
+    cells, peak = _bytes(map_)
+    mark = examined = ""
+    if (found := word.faithfulness) is not None:
+        examined = f' data-examined="{found.probability:.2f} {found.blanked:.2f} {found.control:.2f}"'
+        if not found.depends_on_picture:
+            mark = f' unseen" title="{frontend.UNSEEN}'
     return (
-        f'<button type="button" class="word p{min(4, int(certainty * 5))}{mark}" data-told="{_text(told)}" '
-        f'data-map="{base64.b64encode(cells.tobytes()).decode()}" data-peak="{top * map_.size:.4g}">'
-        f"<span>{_text(word)}</span></button>"
+        f'<button type="button" class="word p{min(4, int(word.certainty * 5))}{mark}" '
+        f'data-certainty="{word.certainty:.2f}"{examined} '
+        f'data-map="{base64.b64encode(cells.tobytes()).decode()}" data-peak="{peak:.6g}">'
+        f"<span>{_text(word.text)}</span></button>"
     )
+
+
+def _bytes(map_: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float]:
+    """A map (R, C) as a byte a cell, and its peak as a multiple of the uniform weight.
+
+    Only the strongest cell gets 255: where the word looked most is still known.
+    """
+    top = float(map_.max())
+    if top == 0:
+        return np.zeros(map_.shape, np.uint8), 0.0
+    cells = np.where(map_ == top, 255, np.minimum(np.rint(map_ / top * 255), 254))
+    return cells.astype(np.uint8), top * map_.size
 
 
 def _data_uri(image: Image.Image) -> str:
@@ -299,10 +212,6 @@ def _text(text: str) -> str:
     """Escaped for element content and for double-quoted attributes; bytes of a file name that are no UTF-8
     become question marks."""
     return html.escape(text.encode("utf-8", "replace").decode())
-
-
-def _template(name: str) -> str:
-    return resources.files("captionlens.outputs").joinpath("report_template", name).read_text("utf-8")
 
 
 def _hash(content: str) -> str:

@@ -4,17 +4,15 @@ import hashlib
 import mimetypes
 from dataclasses import dataclass
 from importlib import resources
-from importlib.resources.abc import Traversable
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from captionlens.outputs.html_report import drawing_settings
+from captionlens.frontend import files as frontend
 from captionlens.server import problems
 from captionlens.server.problems import Problem
 
-_TYPES = {".mjs": "text/javascript", ".js": "text/javascript"}
-_SHARED = ("heatmap.js", "report.css")  # with the HTML report
+_TYPES = {".mjs": "text/javascript"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +31,9 @@ class _File:
 
 def make_page_router() -> APIRouter:
     """GET /, /docs and /page/NAME."""
-    own = {entry.name: _read(entry) for entry in resources.files("captionlens.server").joinpath("page").iterdir()}
-    template = resources.files("captionlens.outputs").joinpath("report_template")
-    files = own | {name: _read(template.joinpath(name)) for name in _SHARED}
+    files = {name: _file(name, frontend.read(name).encode()) for name in (*frontend.MODULES, *frontend.STYLES)}
+    for own in resources.files("captionlens.server").joinpath("page").iterdir():
+        files[own.name] = _file(own.name, own.read_bytes())
     index, docs = files.pop("index.html"), files.pop("docs.html")
     router = APIRouter(include_in_schema=False)
 
@@ -56,13 +54,9 @@ def make_page_router() -> APIRouter:
     return router
 
 
-def _read(file: Traversable) -> _File:
-    content = file.read_bytes()
-    if file.name.endswith(".html"):
-        text = content.decode()
-        for name, value in drawing_settings().items():
-            text = text.replace(f"{{{name}}}", value)
-        content = text.encode()
-    suffix = "." + file.name.rpartition(".")[2]
+def _file(name: str, content: bytes) -> _File:
+    suffix = "." + name.rpartition(".")[2]
+    if suffix == ".html":
+        content = frontend.fill(content.decode()).encode()
     media_type = _TYPES.get(suffix) or mimetypes.types_map.get(suffix, "application/octet-stream")
     return _File(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')

@@ -1,13 +1,9 @@
 // The service's openapi.json, for people: its routes, what they take and what they answer.
 
+import { element } from "./elements.mjs";
+
 const METHODS = ["get", "put", "post", "delete", "patch"];
 const DEEPEST = 5; // levels of a schema
-
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children.flat().filter((child) => child !== null && child !== ""));
-  return made;
-}
 
 const code = (text) => element("code", { textContent: text });
 const paragraphs = (text) =>

@@ -2,23 +2,19 @@
 
 import { Alternatives } from "./alternatives.mjs";
 import { Problem, ask } from "./api.mjs";
-import { Box } from "./box.mjs";
-import { announce, button, download, element } from "./elements.mjs";
+import { Boxing } from "./boxing.mjs";
+import { announce, button } from "./controls.mjs";
+import { element } from "./elements.mjs";
+import { Examination } from "./examination.mjs";
+import { controls, picture, toolbar, wordButton } from "./parts.mjs";
+import { another, instead, query, within } from "./questions.mjs";
 import { say, text } from "./strings.mjs";
 import { decoding } from "./settings.mjs";
+import { TakeAlong } from "./takealong.mjs";
 import { Words } from "./words.mjs";
 
-const ALTERNATIVES = 6;
 const UNSURE = 0.35; // below this confidence the page says so
 let count = 0;
-
-// What the service is asked about a photograph: how to search, the words to begin with, and where to look.
-function parameters({ search, prefix, region }) {
-  const asked = { attention: true, alternatives: ALTERNATIVES, ...search };
-  if (prefix) asked.prefix = prefix;
-  if (region) asked.region = region.map((side) => side.toFixed(4)).join(",");
-  return asked;
-}
 
 export class Entry {
   // `changed(entry)` is called whenever it begins or ends to wait, `removed(entry)` when the person takes it away.
@@ -27,101 +23,53 @@ export class Entry {
     this.current = null; // what is shown: { question, answer, checked }
     this.before = []; // what was shown earlier, for Back
     this.last = null; // what was asked last, for another try
-    this.asking = null; // AbortControllers of what is asked
-    this.checking = null;
+    this.asking = null; // an AbortController
     this.build(`e${count++}`);
   }
 
   build(id) {
     const { name } = this.file;
-    const hidden = { hidden: true };
     this.address = URL.createObjectURL(this.file);
     this.image = element("img", { src: this.address, alt: "", draggable: false });
-    const canvas = element("canvas", { className: "map" });
-    canvas.setAttribute("aria-hidden", "true");
-    const box = element("div", { className: "box", ...hidden });
-    box.setAttribute("role", "application");
-    this.picture = element("div", { className: "picture" }, this.image, canvas, box);
     this.image.addEventListener("error", () => this.cannotShow());
-
+    this.picture = picture(this.image);
     this.title = element("h2", { className: "name", id, textContent: name, tabIndex: -1 });
     const remove = button("button remove", "remove", () => this.remove());
     say(remove, () => text("removeLong", { name }), "aria-label");
     this.note = element("p", { className: "note" });
-    this.error = element("p", { className: "error", ...hidden });
-    this.retry = button("button retry", "retry", () => this.ask(this.last));
     this.sure = element("p", { className: "sure" });
-    this.where = element("p", { className: "where", ...hidden });
-    say(this.where, "onlyBox");
-    const toolbar = element("div", { className: "caption", ...hidden });
-    toolbar.setAttribute("role", "toolbar");
-    say(toolbar, "words", "aria-label");
-    const play = button("play", "play", () => {});
-    play.hidden = true;
-    const told = element("output", { className: "told" });
-    const panel = element("div", { className: "alternatives", id: `${id}-others`, ...hidden });
-    this.words = new Words(this.picture, toolbar, play, told, (index) => this.others.show(this.words.words, index));
+    this.where = say(element("p", { className: "where", hidden: true }), "onlyBox");
+    this.error = element("p", { className: "error", hidden: true });
+    this.retry = button("button retry", "retry", () => this.ask(this.last));
+    this.retry.hidden = true;
+    const panel = element("div", { className: "alternatives", id: `${id}-others`, hidden: true });
     this.others = new Alternatives(panel, {
-      chosen: (index, word) => this.replace(index, word),
+      chosen: (index, word) => this.ask(instead(this.current.question, this.words.words, index, word), index),
       left: (index) => {
         this.words.hold(null);
         this.words.focus(index);
       },
     });
-    this.checked = element("p", { className: "checked", ...hidden });
-
-    const boxTold = element("output", { className: "boxtold" });
-    this.box = new Box(this.picture, box, boxTold, {
-      asked: (region) => this.askBox(region),
-      left: () => this.leaveBox(),
+    this.examination = new Examination(this.file);
+    this.boxing = new Boxing(this.picture, {
+      begun: () => this.words.hold(null),
+      asked: (region) => this.ask(within(this.current.question, region)),
     });
-    this.boxing = element(
-      "div",
-      { className: "boxing-bar", ...hidden },
-      say(element("p"), "boxHelp"),
-      boxTold,
-      button("button askbox", "askBox", () => this.askBox(this.box.region)),
-      button("button smaller", "smaller", () => this.box.grow(-0.05)),
-      button("button larger", "larger", () => this.box.grow(0.05)),
-    );
-    this.buttons = {
-      ask: button("button ask", "ask", () => (this.box.on ? this.leaveBox() : this.enterBox())),
-      whole: button("button whole", "whole", () => this.ask({ ...this.current.question, prefix: "", region: null })),
-      back: button("button back", "back", () => this.goBack()),
-      another: button("button another", "another", () => this.drawAnother()),
-      copy: button("button copy", "copy", () => this.copy()),
-      figure: button("button figure", "figure", () => this.downloadFigure()),
-      json: button("button json", "json", () => this.downloadAnswer()),
-    };
-    for (const kind of ["figure", "json"]) say(this.buttons[kind], `${kind}Long`, "title");
-    this.buttons.ask.setAttribute("aria-expanded", "false");
-    this.actions = element("div", { className: "actions", ...hidden }, ...Object.values(this.buttons));
-    this.copied = element("output", { className: "copied" });
+    this.whole = button("button whole", "whole", () => this.ask(within(this.current.question, null)));
+    this.back = button("button back", "back", () => this.goBack());
+    this.another = button("button another", "another", () => this.ask(another(this.current.question)));
+    this.takeAlong = new TakeAlong(this.file, () => this.current);
+    const buttons = [this.boxing.button, this.whole, this.back, this.another, this.takeAlong.buttons];
+    this.actions = element("div", { className: "actions", hidden: true }, ...buttons);
 
-    this.element = element(
-      "article",
-      { className: "entry" },
-      this.picture,
-      element(
-        "div",
-        { className: "text" },
-        element("div", { className: "top" }, this.title, remove),
-        this.note,
-        toolbar,
-        this.sure,
-        this.where,
-        this.error,
-        this.retry,
-        element("div", { className: "controls" }, play, told),
-        panel,
-        this.checked,
-        this.actions,
-        this.boxing,
-        this.copied,
-      ),
-    );
+    const top = element("div", { className: "top" }, this.title, remove);
+    const caption = [toolbar(say), this.sure, this.where, this.error, this.retry, controls(), panel];
+    const below = [this.examination.told, this.actions, this.boxing.bar, this.takeAlong.told];
+    const beside = element("div", { className: "text" }, top, this.note, caption, below);
+    this.element = element("article", { className: "entry" }, this.picture, beside);
     this.element.setAttribute("aria-labelledby", id);
-    this.retry.hidden = true;
+    const heldChanged = (index) => this.others.show(this.words.words, index);
+    this.words = new Words(this.element, { say, state: "aria-expanded", heldChanged });
   }
 
   get busy() {
@@ -136,13 +84,13 @@ export class Entry {
   // Asks the service; `focus` is the number of a word of the answer to go to.
   async ask(question, focus = null) {
     this.asking?.abort();
-    this.checking?.abort();
+    this.examination.abort();
     const controller = (this.asking = new AbortController());
     this.last = question;
     this.turn(this.current ? "asking" : "waiting");
     try {
       this.refuseLarge();
-      const answer = await ask("v1/caption", this.file, parameters(question), {
+      const answer = await ask("v1/caption", this.file, query(question), {
         signal: controller.signal,
         started: () => say(this.note, "looking"),
       });
@@ -182,126 +130,65 @@ export class Entry {
     say(this.error, full);
     this.error.hidden = this.retry.hidden = false;
     if (!this.current && this.picture.classList.contains("unshown")) this.picture.hidden = true;
-    if (this.current) this.keepBox();
+    if (this.current) this.boxing.close(this.current.question.region);
     announce(full());
   }
 
   show(current, focus = null) {
     this.current = current;
     const { answer, question } = current;
-    const { confidence } = answer;
     this.turn("done");
     this.picture.hidden = false;
     this.image.alt = answer.caption;
     // Focus must not fall to the page when what has it goes.
     const focused = document.activeElement;
     const had = this.words.buttons.indexOf(focused);
-    this.words.fill(answer.words);
+    this.words.fill(answer.words, answer.words.map(wordButton));
     this.others.show(answer.words, null);
-    if (!answer.words.length) {
-      say(this.sure, "wordless");
-    } else if (confidence === undefined) {
-      say(this.sure, "");
-    } else {
-      say(this.sure, () => text(confidence < UNSURE ? "unsure" : "sure", { share: confidence }));
-    }
-    this.sure.classList.toggle("unsure", confidence < UNSURE);
+    this.tellSure(answer);
     this.where.hidden = !question.region;
-    this.keepBox();
+    this.boxing.close(question.region);
     this.actions.hidden = false;
-    this.buttons.whole.hidden = !question.region;
-    this.buttons.back.hidden = !this.before.length;
-    this.buttons.another.hidden = question.search.seed === undefined;
-    this.tellChecked();
-    say(this.copied, "");
-    this.copied.replaceChildren();
+    this.whole.hidden = !question.region;
+    this.back.hidden = !this.before.length;
+    this.another.hidden = question.search.seed === undefined;
+    this.examination.tell(answer.words);
+    this.takeAlong.tell("");
     const last = answer.words.length - 1;
     const here = this.element.contains(focused) || focused === document.body;
     if (focus !== null && focus <= last && here) {
       this.words.hold(focus);
       this.words.focus(focus);
     } else if (had >= 0 && last >= 0) this.words.focus(Math.min(had, last));
-    else if (this.element.contains(focused) && focused.closest("[hidden]")) this.buttons.ask.focus();
+    else if (this.element.contains(focused) && focused.closest("[hidden]")) this.boxing.button.focus();
   }
 
-  replace(index, word) {
-    const prefix = [...this.current.answer.words.slice(0, index).map((before) => before.text), word].join(" ");
-    this.ask({ ...this.current.question, prefix }, index);
-  }
-
-  drawAnother() {
-    const { question } = this.current;
-    const seed = question.search.seed + 1;
-    this.ask({ ...question, prefix: "", search: { ...question.search, seed } });
+  tellSure({ words, confidence: share }) {
+    if (!words.length) say(this.sure, "wordless");
+    else if (share === undefined) say(this.sure, "");
+    else say(this.sure, () => text(share < UNSURE ? "unsure" : "sure", { share }));
+    this.sure.classList.toggle("unsure", share < UNSURE);
   }
 
   goBack() {
     this.asking?.abort();
     this.asking = null;
-    this.checking?.abort();
+    this.examination.abort();
     this.show(this.before.pop());
     this.changed(this);
-  }
-
-  enterBox() {
-    this.words.hold(null);
-    this.boxing.hidden = false;
-    say(this.buttons.ask, "leave");
-    this.buttons.ask.setAttribute("aria-expanded", "true");
-    this.box.open();
-  }
-
-  // Ends the mode; the box of what is shown stays drawn.
-  keepBox() {
-    this.boxing.hidden = true;
-    say(this.buttons.ask, "ask");
-    this.buttons.ask.setAttribute("aria-expanded", "false");
-    this.box.close(this.current?.question.region);
-  }
-
-  leaveBox() {
-    this.keepBox();
-    this.buttons.ask.focus();
-  }
-
-  askBox(region) {
-    this.leaveBox();
-    this.box.close(region); // drawn while the answer is on its way
-    this.ask({ ...this.current.question, prefix: "", region });
   }
 
   // Asks which words depend on the picture, and marks the others where they stand.
   async check() {
     const { current } = this;
-    const controller = (this.checking = new AbortController());
-    say(this.checked, "checking");
-    this.checked.hidden = false;
     try {
-      const question = { ...parameters(current.question), faithfulness: true };
-      const answer = await ask("v1/caption", this.file, question, { signal: controller.signal });
-      current.checked = true;
-      if (answer.caption !== current.answer.caption) return;
-      current.answer = answer;
-      if (this.current === current) {
-        this.words.words = answer.words;
-        this.words.mark();
-      }
-    } catch (error) {
-      if (controller.signal.aborted) return;
-      if (error.status !== 503 && error.status !== 429) current.checked = true; // it will not be known
-      throw error;
+      await this.examination.ask(current);
+      if (this.current !== current) return;
+      this.words.words = current.answer.words;
+      this.words.mark();
     } finally {
-      if (this.checking === controller) this.checking = null;
-      this.tellChecked();
+      this.examination.tell(this.current.answer.words);
     }
-  }
-
-  tellChecked() {
-    const { words } = this.current.answer;
-    const known = words.filter((word) => word.depends_on_picture !== undefined);
-    this.checked.hidden = !known.length;
-    const unseen = known.filter((word) => !word.depends_on_picture).length;
-    say(this.checked, () => text("checked", { unseen, all: words.length }));
   }
 
   cannotShow() {
@@ -311,52 +198,9 @@ export class Entry {
     if (this.element.dataset.state === "failed") this.picture.hidden = true;
   }
 
-  async copy() {
-    const { caption } = this.current.answer;
-    try {
-      await navigator.clipboard.writeText(caption);
-      this.copied.replaceChildren();
-      say(this.copied, "copied");
-    } catch {
-      // Without a secure connection there is no clipboard: the person copies what is selected.
-      const field = element("input", { readOnly: true, value: caption, lang: "en" });
-      say(field, "copyByHand", "aria-label");
-      say(this.copied, "");
-      this.copied.replaceChildren(field);
-      field.select();
-      field.focus();
-    }
-  }
-
-  async downloadFigure() {
-    const { figure } = this.buttons;
-    if (figure.getAttribute("aria-disabled") === "true") return;
-    figure.setAttribute("aria-disabled", "true");
-    say(this.copied, "preparing");
-    try {
-      const question = parameters(this.current.question);
-      const signal = new AbortController().signal;
-      const picture = await ask("v1/caption/figure", this.file, question, { signal, read: "blob" });
-      download(picture, `${this.stem()}-attention.png`);
-      say(this.copied, "");
-    } catch (error) {
-      say(this.copied, error instanceof Problem ? error.tell : () => error.message);
-    }
-    figure.removeAttribute("aria-disabled");
-  }
-
-  downloadAnswer() {
-    const content = JSON.stringify(this.current.answer, null, 1);
-    download(new Blob([content], { type: "application/json" }), `${this.stem()}.json`);
-  }
-
-  stem() {
-    return this.file.name.replace(/\.[^.]*$/, "") || "photograph";
-  }
-
   remove() {
     this.asking?.abort();
-    this.checking?.abort();
+    this.examination.abort();
     this.words.stop();
     const beside = this.element.nextElementSibling ?? this.element.previousElementSibling;
     (beside?.querySelector(".remove") ?? document.getElementById("files")).focus();

@@ -1,16 +1,12 @@
-// Every text of the page in its two languages. Captions and the service's messages stay as they come.
+// Every text of the page in its two languages. Captions and the service's messages stay as they come. English that stands
+// in the markup is taken from there.
 
-const percent = (share) => `${Math.round(100 * share)}%`;
+import { english as ofWords, percent } from "./sentence.mjs";
 
 const english = {
+  ...ofWords,
   title: "captionlens",
   about: "A sentence for a photograph, and for every word the place where the network looked.",
-  point: "Point at a word, tap it, or walk with the arrow keys.",
-  little: "looked little",
-  most: "looked most",
-  thick: "The thicker the line under a word, the surer the network.",
-  dotted: "Grey and dotted",
-  unseen: "did not depend on the picture",
   drop: "Drop photographs here",
   dropMore: "Drop them anywhere on this page, paste them, or:",
   choose: "Choose photographs",
@@ -21,18 +17,10 @@ const english = {
   captions: "Captions",
   waiting: "Waiting …",
   looking: "Looking …",
-  words: "Words of the caption",
-  play: "Play",
-  stop: "Stop",
   sure: ({ share }) => `${percent(share)} sure`,
   unsure: ({ share }) =>
     `not sure: this captioner may not know this kind of photograph (${percent(share)} sure)`,
   wordless: "The caption has no words.",
-  told: ({ word, share, where }) =>
-    `${word} · ${percent(share)} sure · looked ${where === "all over" ? "" : "most at the "}${where}`,
-  examined: ({ probability, blanked, control }) =>
-    `probability ${percent(probability)}, ${percent(blanked)} without what it looked at, ` +
-    `${percent(control)} without as much elsewhere`,
   seen: "depended on the picture",
   checking: "Checking which words depend on the picture …",
   checked: ({ unseen, all }) =>
@@ -209,7 +197,7 @@ export const text = (key, values = {}) => {
 // What stands where: an element's attributes (or its text) and how each is made, to be made anew in another language.
 const said = new WeakMap();
 
-// Puts a text into an element: `make` is a key or a function that makes the text; "" takes it out.
+// Puts a text into an element: `make` is a key or a function that makes the text out of a language; "" takes it out.
 export function say(element, make, attribute = "textContent") {
   const all = said.get(element) ?? new Map();
   said.set(element, all.set(attribute, make));
@@ -219,7 +207,7 @@ export function say(element, make, attribute = "textContent") {
 }
 
 function put(element, attribute, make) {
-  const made = typeof make === "function" ? make() : make && text(make);
+  const made = typeof make === "function" ? make(LANGUAGES[language]) : make && text(make);
   if (attribute !== "textContent") {
     if (element.getAttribute(attribute) !== made) element.setAttribute(attribute, made);
   } else if (element.textContent !== made) element.textContent = made; // live regions shall not speak twice
@@ -227,7 +215,10 @@ function put(element, attribute, make) {
 
 // Fills in what the markup names by key, in the language that is set.
 export function fill(root) {
-  for (const element of root.querySelectorAll("[data-text]")) say(element, element.dataset.text);
+  for (const element of root.querySelectorAll("[data-text]")) {
+    english[element.dataset.text] ??= element.textContent;
+    say(element, element.dataset.text);
+  }
   for (const element of root.querySelectorAll("[data-label]")) say(element, element.dataset.label, "aria-label");
 }
 
