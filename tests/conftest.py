@@ -1,6 +1,7 @@
 """Fixtures that several tests share."""
 
 import os
+import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +27,28 @@ if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, so that none is left for one process while the others have nothing to do."""
-    items.sort(key=lambda item: not item.path.name.startswith("test_whole_way"))
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Processes side by side take the same one from the environment.
+    seed = os.environ.setdefault("PYTEST_ORDER_SEED", str(random.randrange(10**6)))
+    parser.addoption("--order-seed", type=int, default=int(seed), help="Of the order of the tests.")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"order of the tests: --order-seed {config.getoption('order_seed')}"
+
+
+@pytest.hookimpl(tryfirst=True)  # afterwards pytest puts tests together that share a parameter of a costly fixture
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files in random order, and the tests of each; no test may need another before it.
+
+    The longest files come first, so that none is left for one process while the others have nothing to do.
+    """
+    shuffled = random.Random(config.getoption("order_seed"))
+    files = list(dict.fromkeys(item.path for item in items))
+    shuffled.shuffle(files)
+    files.sort(key=lambda path: path.parent.name != "whole_way")
+    shuffled.shuffle(items)
+    items.sort(key=lambda item: files.index(item.path))
 
 
 @pytest.fixture(scope="session")

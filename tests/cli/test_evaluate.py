@@ -268,9 +268,9 @@ def test_photographs_without_phrases_are_named_and_left_out(dataset: Path, small
     assert (found["phrases"], found["own_captions"]) == (0, {"phrases": 0})
     assert "attention in reference captions, 0 phrases with boxes\n" in result.stdout
     # A folder that is neither is refused before anything is captioned, and so is one that is not there.
-    known = ("evaluate", dataset, "--model", small_model, "--split", "train", "--grounding")
-    assert "has neither Annotations/ and Sentences/" in run(*known, tmp_path, code=1).stderr
-    assert "does not exist" in run(*known, tmp_path / "none", code=2).stderr
+    grounding = ("evaluate", dataset, "--model", small_model, "--split", "train", "--grounding")
+    assert "has neither Annotations/ and Sentences/" in run(*grounding, tmp_path, code=1).stderr
+    assert "does not exist" in run(*grounding, tmp_path / "none", code=2).stderr
 
 
 def test_wrong_usage(dataset: Path, small_model: Path, tmp_path: Path) -> None:

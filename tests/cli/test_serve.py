@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 from helpers.cli import run_cli
-from helpers.server import eventually, start_server
+from helpers.server import start_server
+from helpers.waiting import eventually
 
 
 def test_a_port_that_is_taken_is_told() -> None:

@@ -147,8 +147,9 @@ def test_both_kinds_of_inception_are_reopened(count_include_pad: bool, tmp_path:
             nn.init.kaiming_normal_(layer.weight)  # what comes in does not fade on its way
     vocabulary = Vocabulary.build(["a red circle is above a square"])
     rows, columns = backbone.grid
-    sizes = {"memory": 16, "embedding": 16, "units": 16, "attention": 16}
-    config = NetworkConfig(len(vocabulary), rows, columns, backbone.channels, **sizes)
+    config = NetworkConfig(
+        len(vocabulary), rows, columns, backbone.channels, memory=16, embedding=16, units=16, attention=16
+    )
     write_model(
         tmp_path / "model",
         CaptioningNetwork(config).eval(),

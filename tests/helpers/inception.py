@@ -2,14 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import pytest
-import torch
 
-from captionlens.features.backbones import inception_v3
+# This module is read before every test: what takes seconds to import is imported where it is used.
+if TYPE_CHECKING:
+    import torch
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +41,7 @@ def keras_network(keras: Any) -> Any:
 @pytest.fixture(scope="session")
 def keras_file(keras_network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The network's weights in the HDF5 form of Keras 2, in which they are published."""
+    import h5py
     from keras.src.legacy.saving import legacy_h5_format
 
     path = tmp_path_factory.mktemp("keras") / "notop.h5"
@@ -50,8 +51,12 @@ def keras_file(keras_network: Any, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def inception_state(keras_file: Path) -> dict[str, torch.Tensor]:
+def inception_state(keras_file: Path) -> "dict[str, torch.Tensor]":
     """The same weights as torchvision publishes them: with both classifiers."""
+    import torch
+
+    from captionlens.features.backbones import inception_v3
+
     tensors = dict(inception_v3.load(keras_file).state_dict())
     tensors |= {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
     return tensors | {"AuxLogits.conv0.conv.weight": torch.zeros(128, 768, 1, 1)}

@@ -176,7 +176,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     program.chmod(0o755)
     copy = tmp_path / "captionlens.service"
     copy.write_text(UNIT.replace("ExecStart=/opt/captionlens/bin/captionlens", f"ExecStart={program}"))
-    command = ["systemd-analyze", "verify", "--man=no", copy]
+    command = ["systemd-analyze", "verify", "--man=no", str(copy)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     told = [line for line in done.stderr.splitlines() if "captionlens" in line]
     assert (done.returncode, told) == (0, []), done.stderr

@@ -21,7 +21,8 @@ from captionlens.runtime.decoding import DecodingOptions
 from helpers.paths import REPOSITORY
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
-from helpers.server import RunningServer, eventually, form, start_server
+from helpers.server import RunningServer, form, start_server
+from helpers.waiting import eventually
 
 PHOTOGRAPHS = sorted((REPOSITORY / "examples" / "photographs").glob("*.jpg"))
 CAT = next(path for path in PHOTOGRAPHS if path.stem == "cat").read_bytes()
