@@ -112,6 +112,7 @@ def test_other_ways_to_search(dataset: Path, small_model: Path, tmp_path: Path) 
     assert entry["caption"] == load(small_model, threads=1).caption(record.image, wanted).text
 
 
+@pytest.mark.slow
 def test_faithfulness_of_nouns_and_of_function_words(dataset: Path, small_model: Path, tmp_path: Path) -> None:
     """Against the same words examined one by one."""
     output = tmp_path / "report.json"
@@ -188,6 +189,7 @@ def grounded(dataset: Path, small_model: Path, tmp_path_factory: pytest.TempPath
     return {"report": json.loads(output.read_text()), "stdout": result.stdout}
 
 
+@pytest.mark.slow
 def test_attention_against_the_boxes_of_scenes(grounded: dict[str, Any], dataset: Path, small_model: Path) -> None:
     found = grounded["report"]["grounding"]
     captioner = load(small_model, threads=1)

@@ -20,6 +20,8 @@ from captionlens.errors import WeightsError
 from captionlens.features.backbones import inception_v3, inception_weights, load_backbone
 from captionlens.features.backbones.weights_cache import cache_folder, cached_weights
 
+pytestmark = pytest.mark.slow
+
 
 def picture() -> Image.Image:
     """A picture with smooth areas, edges and noise, and something different in every part."""

@@ -126,6 +126,7 @@ def test_a_cell_is_that_of_pytorch(cell: str) -> None:
     torch.testing.assert_close(result, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "gate", "asked", "hard"),
     [("gru", "none", False, False), ("gru", "vector", True, False), ("lstm", "scalar", True, True)],

@@ -248,6 +248,7 @@ def ask(port: int, method: str, path: str, body: bytes | None = None, **headers:
     return answer.status, answer.headers, content
 
 
+@pytest.mark.slow
 def test_nginx_takes_the_sub_path_off(tmp_path: Path) -> None:
     if shutil.which("nginx") is None:
         pytest.skip("needs nginx")
@@ -279,6 +280,7 @@ def test_nginx_takes_the_sub_path_off(tmp_path: Path) -> None:
         server.server_close()
 
 
+@pytest.mark.slow
 def test_the_service_behind_nginx(tmp_path: Path) -> None:
     """Under the sub-path, with the flags that nginx.conf names."""
     from helpers.server import start_server

@@ -10,6 +10,8 @@ import pytest
 
 from helpers.paths import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 250e6  # bytes of site-packages
 
 # Any attempt to reach another machine ends the command.

@@ -150,6 +150,7 @@ def strange_captions(number: int) -> list[str]:
     return captions
 
 
+@pytest.mark.slow
 def test_agrees_with_java_on_strange_captions() -> None:
     official_scorers.require_java()
     captions = strange_captions(5000)

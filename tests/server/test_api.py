@@ -24,6 +24,8 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 from helpers.server import RunningServer, form, start_server
 from helpers.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 PHOTOGRAPHS = sorted((REPOSITORY / "examples" / "photographs").glob("*.jpg"))
 CAT = next(path for path in PHOTOGRAPHS if path.stem == "cat").read_bytes()
 NASTY = "<img src=x onerror=alert(1)>;\t..\\..\\etc/passwd ünïcode 猫.jpg"

@@ -19,6 +19,8 @@ from captionlens.training.distributed import Processes
 from helpers.cli import SMALL_CAPTIONER, run_cli, wait_for
 from helpers.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "captionlens"]
 SETTINGS = [
     *SMALL_CAPTIONER,

@@ -18,6 +18,8 @@ from captionlens.training.config import PRESETS, make_config, parse_settings
 from captionlens.training.run_folder import DataSettings, open_run, resume_run, start_run
 from helpers.cli import COMMAND, SMALL_CAPTIONER, run_cli, run_process, wait_for
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = [*SMALL_CAPTIONER, "--set=epochs=4"]
 
 
