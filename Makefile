@@ -1,5 +1,6 @@
 # make demo         install what captioning needs, caption the example photographs, write demo/report.html
-# make test         install what development needs, run every check and test
+# make check        install what development needs, check the code, run the quick tests
+# make test         the same, then the tests that take long
 # make page         put the page together that captions in the browser, in build/browser
 # make screenshots  take the docs' pictures of the page of `captionlens serve` anew
 # make format       put the code into shape
@@ -15,21 +16,26 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CAPTIONING := $(VENV)/captioning.stamp
 DEVELOPMENT := $(VENV)/development.stamp
 APT := DEBIAN_FRONTEND=noninteractive apt-get
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 INSTALL_CHROMIUM := { $(APT) install -y -qq chromium || { $(APT) update -qq && $(APT) install -y -qq chromium; }; }
 
-.PHONY: demo test chromium page screenshots format constraints clean
+.PHONY: demo check test chromium page screenshots format constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(CAPTIONING)
 	$(BIN)/captionlens caption examples/photographs --explain demo --report demo/report.html
 	@echo "Open demo/report.html in a browser to see where each word looked."
 
-test: $(DEVELOPMENT) chromium
+# What fails fastest goes first.
+check: $(DEVELOPMENT)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m 'not slow'
+
+test: check chromium
+	$(PYTEST) -m slow
 
 # Tests in a browser take Debian's chromium: the one that is there, or one installed where that is allowed.
 chromium:

@@ -1,6 +1,7 @@
 """Fixtures that several tests share."""
 
 import os
+import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from helpers.paths import REPOSITORY
+from helpers.shared import made_once
 
 pytest_plugins = ["helpers.inception"]
 
@@ -21,14 +23,39 @@ _CHROMIUM = [
     "--use-fake-device-for-media-stream",
 ]
 
+# Who needs the real data sets, the service or a browser takes long.
+SLOW_FIXTURES = {"shared_data", "server", "browser"}
+
 # Test processes side by side share the cores, and so do the commands they start.
 if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, so that none is left for one process while the others have nothing to do."""
-    items.sort(key=lambda item: not item.path.name.startswith("test_whole_way"))
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Processes side by side take the same one from the environment.
+    seed = os.environ.setdefault("PYTEST_ORDER_SEED", str(random.randrange(10**6)))
+    parser.addoption("--order-seed", type=int, default=int(seed), help="Of the order of the tests.")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"order of the tests: --order-seed {config.getoption('order_seed')}"
+
+
+@pytest.hookimpl(tryfirst=True)  # afterwards pytest puts tests together that share a parameter of a costly fixture
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
+    """Files in random order, and the tests of each; no test may need another before it.
+
+    The longest files come first, so that none is left for one process while the others have nothing to do.
+    """
+    for item in items:
+        if SLOW_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+    shuffled = random.Random(config.getoption("order_seed"))
+    files = list(dict.fromkeys(item.path for item in items))
+    shuffled.shuffle(files)
+    files.sort(key=lambda path: path.parent.name != "whole_way")
+    shuffled.shuffle(items)
+    items.sort(key=lambda item: files.index(item.path))
 
 
 @pytest.fixture(scope="session")
@@ -45,17 +72,20 @@ def small_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A drawn data set of 120 pictures: 96 to train on, 12 to validate, 12 to test. Not to be changed."""
     from captionlens.datasets.scenes import draw_scenes
 
-    return draw_scenes(tmp_path_factory.mktemp("scenes"), images=120, seed=5)
+    return made_once("small_scenes", lambda folder: draw_scenes(folder, images=120, seed=5), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model directory, small and whole, of a network that was never trained.
+    """A model directory, small and whole, of a network that was never trained; tests that change it take a copy."""
+    pytest.importorskip("torch", reason="exporting a model needs torch")
+    return made_once("small_model", write_small_model, tmp_path_factory)
 
-    Its weights are drawn larger than training would start from: otherwise all photographs get one caption.
-    Tests that change it work on a copy.
-    """
-    torch = pytest.importorskip("torch", reason="exporting a model needs torch")
+
+def write_small_model(folder: Path) -> None:
+    """Weights are drawn larger than training would start from: otherwise all photographs get one caption."""
+    import torch
+
     from captionlens.export.writing import write_model
     from captionlens.features.backbones import load_backbone
     from captionlens.network import CaptioningNetwork, NetworkConfig
@@ -82,7 +112,6 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for parameter in network.parameters():
             fan_in = parameter.shape[-1] if parameter.dim() > 1 else 4
             parameter.copy_(torch.randn(parameter.shape, generator=random) * 2.5 / fan_in**0.5)
-    folder = tmp_path_factory.mktemp("models") / "small"
     write_model(
         folder,
         network,
@@ -97,7 +126,12 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "best_epoch": {"epoch": 0, "val_cider": 0.0},
         },
     )
-    return folder
+
+
+@pytest.fixture
+def model(small_model: Path, tmp_path: Path) -> Path:
+    """A copy of the small model, to spoil."""
+    return Path(shutil.copytree(small_model, tmp_path / "model"))
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,8 @@ def caption(path: str, **query: Any) -> dict[str, Any]:
     for left in reversed(range(TRIES)):
         try:
             with urlopen(request, timeout=120) as answer:
-                return json.load(answer)
+                found: dict[str, Any] = json.load(answer)
+                return found
         except HTTPError as error:
             # 429: this client asks too often. 503: too many are waiting. Both say when it may go better.
             if error.code not in (429, 503) or not left:
@@ -93,5 +94,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
+    # Names of files need not be UTF-8.
+    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     sys.exit(main())

@@ -21,6 +21,8 @@ from captionlens.errors import DownloadError
 from captionlens.runtime.images import Preprocessing
 from helpers.paths import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 PHOTOGRAPHS = sorted((REPOSITORY / "examples" / "photographs").glob("*.jpg"))
 
 # Drops a file where the pointer is, as a person's file manager would.

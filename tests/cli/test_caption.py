@@ -450,8 +450,9 @@ def test_a_reader_that_has_seen_enough(small_model: Path, photographs: Path) -> 
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
-    assert process.stderr.read() == b""
-    assert process.wait(120) == 1
+    with process:
+        assert process.stderr.read() == b""
+        assert process.wait(120) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

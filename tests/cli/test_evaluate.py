@@ -112,6 +112,7 @@ def test_other_ways_to_search(dataset: Path, small_model: Path, tmp_path: Path) 
     assert entry["caption"] == load(small_model, threads=1).caption(record.image, wanted).text
 
 
+@pytest.mark.slow
 def test_faithfulness_of_nouns_and_of_function_words(dataset: Path, small_model: Path, tmp_path: Path) -> None:
     """Against the same words examined one by one."""
     output = tmp_path / "report.json"
@@ -188,6 +189,7 @@ def grounded(dataset: Path, small_model: Path, tmp_path_factory: pytest.TempPath
     return {"report": json.loads(output.read_text()), "stdout": result.stdout}
 
 
+@pytest.mark.slow
 def test_attention_against_the_boxes_of_scenes(grounded: dict[str, Any], dataset: Path, small_model: Path) -> None:
     found = grounded["report"]["grounding"]
     captioner = load(small_model, threads=1)
@@ -268,9 +270,9 @@ def test_photographs_without_phrases_are_named_and_left_out(dataset: Path, small
     assert (found["phrases"], found["own_captions"]) == (0, {"phrases": 0})
     assert "attention in reference captions, 0 phrases with boxes\n" in result.stdout
     # A folder that is neither is refused before anything is captioned, and so is one that is not there.
-    known = ("evaluate", dataset, "--model", small_model, "--split", "train", "--grounding")
-    assert "has neither Annotations/ and Sentences/" in run(*known, tmp_path, code=1).stderr
-    assert "does not exist" in run(*known, tmp_path / "none", code=2).stderr
+    grounding = ("evaluate", dataset, "--model", small_model, "--split", "train", "--grounding")
+    assert "has neither Annotations/ and Sentences/" in run(*grounding, tmp_path, code=1).stderr
+    assert "does not exist" in run(*grounding, tmp_path / "none", code=2).stderr
 
 
 def test_wrong_usage(dataset: Path, small_model: Path, tmp_path: Path) -> None:

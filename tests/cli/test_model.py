@@ -1,7 +1,6 @@
 """`captionlens model`: what a model directory is, and whether it is whole."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ def run(*arguments: str | Path, code: int = 0) -> Result:
     result = run_cli("model", *arguments, code=code)
     assert (result.stderr == "") == (code == 0)
     return result
-
-
-@pytest.fixture
-def model(small_model: Path, tmp_path: Path) -> Path:
-    """A copy to spoil."""
-    return Path(shutil.copytree(small_model, tmp_path / "model"))
 
 
 def test_show(small_model: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 from helpers.cli import run_cli
-from helpers.server import eventually, start_server
+from helpers.server import start_server
+from helpers.waiting import eventually
 
 
 def test_a_port_that_is_taken_is_told() -> None:
@@ -62,6 +63,7 @@ def test_an_empty_token_is_no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert "no-such" in run_cli("serve", "--token-file", tmp_path / "no-such", code=1).output
 
 
+@pytest.mark.slow
 def test_the_environment_sets_what_flags_set() -> None:
     env = {"CAPTIONLENS_QUEUE": "5", "CAPTIONLENS_MAX_UPLOAD": "3", "CAPTIONLENS_ALLOW_HOST": "a.example b.example"}
     with start_server("--queue", 6, env=env | {"CAPTIONLENS_LOG": "text"}) as server:
@@ -74,6 +76,7 @@ def test_the_environment_sets_what_flags_set() -> None:
         assert server.log_lines() == []
 
 
+@pytest.mark.slow
 def test_an_open_door_is_told() -> None:
     with start_server("--host", "0.0.0.0") as server:
         assert "everybody who reaches this address may use it" in server.log.read_text()

@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from captionlens.cli.data import data
 from captionlens.datasets import read_dataset
 from captionlens.datasets.check import check_dataset
 from captionlens.errors import OptionError
+from helpers.cli import run_cli
 from helpers.download import make_small_coco2014, serve, small_photograph
 
 
@@ -33,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_everything_that_is_wrong_is_found(folder):
+def test_everything_that_is_wrong_is_found(folder: Path) -> None:
     report = check_dataset(read_dataset(folder), workers=2)
     assert not report.ok
     assert report.counts() == {
@@ -53,7 +52,7 @@ def test_everything_that_is_wrong_is_found(folder):
     assert report.feature_bytes == 7 * 81 * 1280 * 2
 
 
-def test_words_the_vocabulary_will_not_cover(folder):
+def test_words_the_vocabulary_will_not_cover(folder: Path) -> None:
     coverage = check_dataset(read_dataset(folder)).coverage
     assert coverage is not None
     # val: a dog sleeps soundly and a dog snores / a dog; train knows a, dog, runs, very, x
@@ -65,7 +64,7 @@ def test_words_the_vocabulary_will_not_cover(folder):
     assert smallest.unknown == 10  # "very", 51 times in train, is all that is known
 
 
-def test_a_fine_data_set(tmp_path):
+def test_a_fine_data_set(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.jpg").write_bytes(small_photograph(number))
     (tmp_path / "t.csv").write_text("image,caption,split\n0.jpg,a,train\n1.jpg,a,val\n2.jpg,a,test\n")
@@ -73,17 +72,17 @@ def test_a_fine_data_set(tmp_path):
     assert report.ok
     assert report.feature_bytes == 20  # training does not ask for test's features
     assert "no problems" in report.to_text()
-    result = CliRunner().invoke(data, ["check", str(tmp_path)])
-    assert (result.exit_code, result.stderr) == (0, "")
+    result = run_cli("data", "check", tmp_path)
+    assert result.stderr == ""
     assert "train          1 photographs          1 captions" in result.stdout
 
 
-def test_senseless_options(folder):
+def test_senseless_options(folder: Path) -> None:
     with pytest.raises(OptionError, match="workers must be at least 1, got 0"):
         check_dataset(read_dataset(folder), workers=0)
 
 
-def test_duplicates_within_one_split(tmp_path):
+def test_duplicates_within_one_split(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         (tmp_path / name).write_bytes(small_photograph(1))
     (tmp_path / "t.csv").write_text("image,caption,split\na.jpg,a,val\nb.jpg,a,val\nc.jpg,a,val\n")
@@ -91,17 +90,16 @@ def test_duplicates_within_one_split(tmp_path):
     assert (problem.kind, problem.count) == ("duplicate-image", 2)
 
 
-def test_check_command_names_each_problem(folder):
-    result = CliRunner().invoke(data, ["check", str(folder), "--quiet"])
-    assert result.exit_code == 1
+def test_check_command_names_each_problem(folder: Path) -> None:
+    result = run_cli("data", "check", folder, "--quiet", code=1)
     lines = result.stderr.splitlines()
     assert len(lines) == 6
     assert sum(line.startswith(f"{folder / 'text.jpg'}: ") for line in lines) == 1
     assert "unreadable-image: 2" in result.stdout
 
 
-def test_check_command_as_json(folder):
-    result = CliRunner().invoke(data, ["check", str(folder), "--json", "--max-captions", "2", "--seed", "3"])
+def test_check_command_as_json(folder: Path) -> None:
+    result = run_cli("data", "check", folder, "--json", "--max-captions", "2", "--seed", "3", code=1)
     report = json.loads(result.stdout)
     assert report["splits"]["train"]["captions"] == 2
     assert report["counts"]["absent-image"] == 1
@@ -109,23 +107,22 @@ def test_check_command_as_json(folder):
     assert {"kind", "where", "cause", "count"} == set(report["problems"][0])
 
 
-def test_check_command_downloads_a_known_name(tmp_path, monkeypatch):
+def test_check_command_downloads_a_known_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_small_coco2014(tmp_path / "mirror", images=6)
     monkeypatch.setenv("CAPTIONLENS_DATA_HOME", str(tmp_path / "home"))
     with serve(tmp_path / "mirror") as url:
         monkeypatch.setenv("CAPTIONLENS_MIRROR", url)
-        result = CliRunner().invoke(data, ["check", "coco2014", "--json"])
-    assert result.exit_code == 0, result.stderr
+        result = run_cli("data", "check", "coco2014", "--json")
     assert json.loads(result.stdout)["splits"]["train"] == {"photographs": 4, "captions": 20}
 
 
-def test_wrong_usage():
-    assert CliRunner().invoke(data, ["check"]).exit_code == 2
-    assert CliRunner().invoke(data, ["check", "x", "--max-captions", "0"]).exit_code == 2
-    assert CliRunner().invoke(data, ["download", "coco2014"]).exit_code == 2
+def test_wrong_usage() -> None:
+    run_cli("data", "check", code=2)
+    run_cli("data", "check", "x", "--max-captions", "0", code=2)
+    run_cli("data", "download", "coco2014", code=2)
 
 
-def test_real_coco_photographs_decode(shared_data):
+def test_real_coco_photographs_decode(shared_data: Path) -> None:
     report = check_dataset(read_dataset(shared_data / "coco"))
     assert report.counts() == {"absent-image": 4_841}
     assert report.photographs["val"] == 159

@@ -1,6 +1,7 @@
 """Every layout on tiny files, and the two real data sets."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def coco_folder(root: Path, year: str) -> Path:
 
 
 @pytest.mark.parametrize("year", ["2014", "2017"])
-def test_coco(tmp_path, year):
+def test_coco(tmp_path: Path, year: str) -> None:
     dataset = read_dataset(coco_folder(tmp_path, year))
     assert dataset.layout == "coco"
     assert dataset.split_sizes() == {"train": 3, "val": 3, "test": 0}
@@ -62,7 +63,7 @@ def test_coco(tmp_path, year):
     assert dataset.notes == ()
 
 
-def test_coco_with_val_only_is_read_as_it_is(tmp_path):
+def test_coco_with_val_only_is_read_as_it_is(tmp_path: Path) -> None:
     root = coco_folder(tmp_path, "2017")
     (root / "annotations" / "captions_train2017.json").unlink()
     dataset = read_dataset(root)
@@ -70,14 +71,14 @@ def test_coco_with_val_only_is_read_as_it_is(tmp_path):
     assert read_dataset(root / "annotations" / "captions_val2017.json").records == dataset.records
 
 
-def test_one_train_file_gives_part_of_it_to_val(tmp_path):
+def test_one_train_file_gives_part_of_it_to_val(tmp_path: Path) -> None:
     root = coco_folder(tmp_path, "2014")
     dataset = read_dataset(root / "annotations" / "captions_train2014.json")
     assert dataset.split_sizes() == {"train": 2, "val": 1, "test": 0}
     assert dataset.notes == ("there was no val split: 1 of 3 train photographs became val (seed 1)",)
 
 
-def test_coco_of_two_years_must_be_told_apart(tmp_path):
+def test_coco_of_two_years_must_be_told_apart(tmp_path: Path) -> None:
     coco_folder(coco_folder(tmp_path, "2014"), "2017")
     with pytest.raises(DatasetError, match="coco2014 or coco2017"):
         read_dataset(tmp_path)
@@ -88,7 +89,7 @@ def test_coco_of_two_years_must_be_told_apart(tmp_path):
     assert read_dataset(tmp_path).records == told.records
 
 
-def test_coco_problems_are_counted_and_named(tmp_path):
+def test_coco_problems_are_counted_and_named(tmp_path: Path) -> None:
     root = coco_folder(tmp_path, "2017")
     file = root / "annotations" / "captions_train2017.json"
     content = json.loads(file.read_text())
@@ -123,7 +124,7 @@ def test_coco_problems_are_counted_and_named(tmp_path):
     assert len(dataset.split("train")) == 2
 
 
-def test_many_problems_of_a_kind_are_told_in_one(tmp_path):
+def test_many_problems_of_a_kind_are_told_in_one(tmp_path: Path) -> None:
     images = [(number, f"{number:012d}.jpg") for number in range(1, 31)]
     write_json(tmp_path / "annotations" / "captions_val2017.json", captions_json(images))
     photographs(tmp_path / "val2017", "000000000030.jpg")
@@ -134,7 +135,7 @@ def test_many_problems_of_a_kind_are_told_in_one(tmp_path):
     )
 
 
-def test_no_photograph_at_all(tmp_path):
+def test_no_photograph_at_all(tmp_path: Path) -> None:
     write_json(tmp_path / "annotations" / "captions_val2017.json", captions_json([(1, "1.jpg")]))
     with pytest.raises(DatasetError, match=r"no photograph with a caption .*photograph 1\.jpg is absent"):
         read_dataset(tmp_path)
@@ -150,7 +151,7 @@ def test_no_photograph_at_all(tmp_path):
         ("[" * 100_000, "unusable JSON|broken JSON"),
     ],
 )
-def test_broken_annotations_say_where(tmp_path, content, cause):
+def test_broken_annotations_say_where(tmp_path: Path, content: str, cause: str) -> None:
     file = tmp_path / "annotations" / "captions_val2017.json"
     file.parent.mkdir()
     file.write_text(content)
@@ -159,14 +160,14 @@ def test_broken_annotations_say_where(tmp_path, content, cause):
     assert caught.value.path == str(file)
 
 
-def test_annotations_that_are_not_utf8(tmp_path):
+def test_annotations_that_are_not_utf8(tmp_path: Path) -> None:
     file = tmp_path / "captions_val2017.json"
     file.write_bytes(b'{"images": "\xff"}')
     with pytest.raises(DatasetError, match=r"not UTF-8: .* at byte 12"):
         read_dataset(tmp_path)
 
 
-def test_real_coco(shared_data):
+def test_real_coco(shared_data: Path) -> None:
     dataset = read_dataset(shared_data / "coco")
     assert dataset.layout == "coco"
     assert dataset.split_sizes() == {"train": 0, "val": 159, "test": 0}
@@ -185,7 +186,7 @@ def karpathy_image(name: str, split: str, **more: Any) -> dict[str, Any]:
     return {"filename": name, "split": split, "sentences": sentences, **more}
 
 
-def test_karpathy_coco(tmp_path):
+def test_karpathy_coco(tmp_path: Path) -> None:
     images = [
         karpathy_image("COCO_train2014_1.jpg", "train", filepath="train2014", cocoid=1),
         karpathy_image("COCO_val2014_2.jpg", "restval", filepath="val2014", cocoid=2),
@@ -202,7 +203,7 @@ def test_karpathy_coco(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["", "images", "Flicker8k_Dataset", "Images", "flickr30k-images"])
-def test_karpathy_flickr_beside_its_photographs(tmp_path, place):
+def test_karpathy_flickr_beside_its_photographs(tmp_path: Path, place: str) -> None:
     images = [karpathy_image("1_a.jpg", "train", imgid=0), karpathy_image("2_b.jpg", "val", imgid=1)]
     file = write_json(tmp_path / "dataset_flickr8k.json", {"images": images})
     photographs(tmp_path / place, "1_a.jpg", "2_b.jpg")
@@ -211,7 +212,7 @@ def test_karpathy_flickr_beside_its_photographs(tmp_path, place):
     assert dataset.problems == ()
 
 
-def test_karpathy_problems(tmp_path):
+def test_karpathy_problems(tmp_path: Path) -> None:
     images: list[Any] = [karpathy_image(f"{n}.jpg", "train") for n in range(3)]
     images[1]["split"] = "holiday"
     images[2]["sentences"] = []
@@ -248,7 +249,7 @@ def flickr8k_folder(root: Path, tokens: str = TOKENS, photograph_folder: str = "
 
 
 @pytest.mark.parametrize("place", ["Flicker8k_Dataset", "Flickr8k_Dataset", "Images"])
-def test_flickr8k(tmp_path, place):
+def test_flickr8k(tmp_path: Path, place: str) -> None:
     dataset = read_dataset(flickr8k_folder(tmp_path, photograph_folder=place))
     assert dataset.layout == "flickr8k"
     assert by_name(dataset) == {
@@ -260,7 +261,7 @@ def test_flickr8k(tmp_path, place):
     assert dataset.problems == ()
 
 
-def test_flickr8k_with_its_damaged_name_and_worse(tmp_path):
+def test_flickr8k_with_its_damaged_name_and_worse(tmp_path: Path) -> None:
     tokens = "1_a.jpg.1#0\tA dog .\r\nno tab\r\n2_b.jpg\tno number\r\n2_b.jpg#0\tA cat .\r\n3_c.jpg#0\t\r\n"
     dataset = read_dataset(flickr8k_folder(tmp_path, tokens))
     assert by_name(dataset) == {"1_a.jpg": ("train", ("A dog .",)), "2_b.jpg": ("val", ("A cat .",))}
@@ -272,7 +273,7 @@ def test_flickr8k_with_its_damaged_name_and_worse(tmp_path):
     ]
 
 
-def test_flickr8k_photograph_in_two_lists_is_kept_from_training(tmp_path):
+def test_flickr8k_photograph_in_two_lists_is_kept_from_training(tmp_path: Path) -> None:
     root = flickr8k_folder(tmp_path)
     train = root / "Flickr8k_text" / "Flickr_8k.trainImages.txt"
     train.write_text("1_a.jpg\n3_c.jpg\n")
@@ -282,7 +283,7 @@ def test_flickr8k_photograph_in_two_lists_is_kept_from_training(tmp_path):
     assert (problem.kind, problem.where) == ("split", f"{train}:2")
 
 
-def test_flickr8k_from_kaggle(tmp_path):
+def test_flickr8k_from_kaggle(tmp_path: Path) -> None:
     photographs(tmp_path / "Images", *[f"{n}_a.jpg" for n in range(20)])
     rows = [f'{n}_a.jpg,"A dog , number {n} , says ""hello"" ."\n{n}_a.jpg,A dog .' for n in range(20)]
     (tmp_path / "captions.txt").write_text("\n".join(["image,caption", *rows, ""]))
@@ -295,7 +296,7 @@ def test_flickr8k_from_kaggle(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["flickr30k-images", "flickr30k_images", "flickr30k_images/flickr30k_images"])
-def test_flickr30k_as_distributed(tmp_path, place):
+def test_flickr30k_as_distributed(tmp_path: Path, place: str) -> None:
     photographs(tmp_path / place, *[f"{n}.jpg" for n in range(10)])
     lines = [f"{n}.jpg#{k}\tCaption {k} of {n} ." for n in range(10) for k in range(5)]
     (tmp_path / "results_20130124.token").write_text("\n".join(lines))
@@ -310,7 +311,7 @@ def test_flickr30k_as_distributed(tmp_path, place):
     }
 
 
-def test_flickr30k_from_kaggle(tmp_path):
+def test_flickr30k_from_kaggle(tmp_path: Path) -> None:
     photographs(tmp_path / "flickr30k_images", "1.jpg", "2.jpg")
     file = tmp_path / "results.csv"
     file.write_text(
@@ -325,7 +326,7 @@ def test_flickr30k_from_kaggle(tmp_path):
     assert [problem.where for problem in dataset.problems] == [f"{file}:4"]
 
 
-def test_real_flickr8k(shared_data):
+def test_real_flickr8k(shared_data: Path) -> None:
     dataset = read_dataset(shared_data / "flickr8k")
     assert dataset.layout == "flickr8k"
     assert dataset.split_sizes() == {"train": 6_000, "val": 1_000, "test": 0}
@@ -339,7 +340,7 @@ def test_real_flickr8k(shared_data):
 # Recognition
 
 
-def test_unknown_layouts_say_what_was_looked_for(tmp_path):
+def test_unknown_layouts_say_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no known layout.*karpathy: dataset_\*\.json.*table: one \.csv"):
         read_dataset(tmp_path)
     with pytest.raises(DatasetError, match="no such file or folder"):
@@ -354,12 +355,12 @@ def test_unknown_layouts_say_what_was_looked_for(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["karpathy", "coco", "coco2014", "flickr8k", "flickr30k", "table"])
-def test_a_told_layout_that_is_not_there(tmp_path, layout):
+def test_a_told_layout_that_is_not_there(tmp_path: Path, layout: str) -> None:
     with pytest.raises(DatasetError, match=r"want|no annotations"):
         read_dataset(tmp_path, layout=layout)
 
 
-def test_where_several_layouts_fit_it_is_said_which_was_taken(tmp_path):
+def test_where_several_layouts_fit_it_is_said_which_was_taken(tmp_path: Path) -> None:
     flickr8k_folder(tmp_path)
     images = [karpathy_image("1_a.jpg", "val"), karpathy_image("2_b.jpg", "train")]
     write_json(tmp_path / "dataset_flickr8k.json", {"images": images})
@@ -369,18 +370,23 @@ def test_where_several_layouts_fit_it_is_said_which_was_taken(tmp_path):
     assert by_name(read_dataset(tmp_path, layout="flickr8k"))["1_a.jpg"][0] == "train"
 
 
-def test_folders_are_listed_once_and_photographs_not_asked_for_one_by_one(tmp_path, monkeypatch):
+def test_folders_are_listed_once_and_photographs_not_asked_for_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = [f"{number:012d}.jpg" for number in range(1, 2001)]
     (tmp_path / "val2017").mkdir()
     for name in names:
         (tmp_path / "val2017" / name).touch()
     images = [(number, name) for number, name in enumerate(names, start=1)]
     write_json(tmp_path / "annotations" / "captions_val2017.json", captions_json(images))
-    import captionlens.datasets.reading as reading
-
     listed: list[str] = []
-    real = reading.os.listdir
-    monkeypatch.setattr(reading.os, "listdir", lambda folder: listed.append(str(folder)) or real(folder))
-    monkeypatch.setattr(reading.os.path, "exists", lambda path: pytest.fail("asked for one photograph"))
+    real = os.listdir
+
+    def listdir(folder: Path) -> list[str]:
+        listed.append(str(folder))
+        return real(folder)
+
+    monkeypatch.setattr("os.listdir", listdir)
+    monkeypatch.setattr("os.path.exists", lambda path: pytest.fail("asked for one photograph"))
     assert len(read_dataset(tmp_path).records) == 2000
     assert listed.count(str(tmp_path / "val2017")) == 1

@@ -34,7 +34,7 @@ def test_coverage_is_what_a_fine_raster_counts(seed: int) -> None:
     covered = coverage(boxes, rows, columns)
     np.testing.assert_allclose(covered, cells, atol=1e-9)
     assert 0 < covered.mean() < 1
-    assert in_a_box(*boxes[0, :2], boxes)  # the edge belongs to the box
+    assert in_a_box(boxes[0, 0], boxes[0, 1], boxes)  # the edge belongs to the box
     inside = [
         in_a_box((x + 0.5) / fine, (y + 0.5) / fine, boxes) for y in range(0, fine, 71) for x in range(0, fine, 67)
     ]

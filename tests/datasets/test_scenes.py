@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from captionlens.cli.scenes import scenes as scenes_command
 from captionlens.datasets import read_dataset
 from captionlens.datasets.phrases import read_scene_phrases
 from captionlens.datasets.scenes import compose, draw, draw_scenes, read_scenes
@@ -25,6 +23,7 @@ from captionlens.datasets.scenes_truth import (
     shape_words,
 )
 from captionlens.errors import DatasetError, OptionError
+from helpers.cli import run_cli
 
 CIRCLE_BOX = (80.0, 10.0, 140.0, 70.0)
 SQUARE_BOX = (70.0, 100.0, 130.0, 160.0)
@@ -278,13 +277,12 @@ def test_damaged_truth_is_named_with_its_line(tmp_path: Path) -> None:
 
 def test_command(tmp_path: Path) -> None:
     folder = tmp_path / "set"
-    arguments = [str(folder), "--images", "3", "--seed", "2", "--size", "64"]
-    result = CliRunner().invoke(scenes_command, arguments)
-    assert (result.exit_code, result.stdout) == (0, "")
+    arguments = ["data", "scenes", folder, "--images", "3", "--seed", "2", "--size", "64"]
+    result = run_cli(*arguments)
+    assert result.stdout == ""
     assert "3 pictures" in result.stderr
     with Image.open(folder / "images" / "00003.png") as image:
         assert (image.size, image.mode) == ((64, 64), "RGB")
-    quiet = CliRunner().invoke(scenes_command, [*arguments, "--quiet"])
-    assert (quiet.exit_code, quiet.output) == (0, "")
-    assert CliRunner().invoke(scenes_command, [str(folder)]).exit_code == 2
-    assert CliRunner().invoke(scenes_command, [str(folder), "--images", "0"]).exit_code == 2
+    assert run_cli(*arguments, "--quiet").output == ""
+    run_cli("data", "scenes", folder, code=2)
+    run_cli("data", "scenes", folder, "--images", "0", code=2)

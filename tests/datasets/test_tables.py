@@ -27,7 +27,7 @@ def told(dataset: Dataset) -> list[tuple[str, str]]:
     return [(problem.kind, problem.where.rsplit(":", 1)[-1]) for problem in dataset.problems]
 
 
-def test_csv_with_splits_and_ids(folder):
+def test_csv_with_splits_and_ids(folder: Path) -> None:
     (folder / "captions.csv").write_text(
         "id,image,caption,split\n7,a.jpg,A dog.,train\n7,a.jpg,The dog.,train\n8,b.jpg,A cat.,dev\n"
         "9,photos/e.jpg,A bird.,test\n"
@@ -43,7 +43,7 @@ def test_csv_with_splits_and_ids(folder):
     assert read_dataset(folder / "captions.csv").records == dataset.records
 
 
-def test_what_spreadsheets_do(folder):
+def test_what_spreadsheets_do(folder: Path) -> None:
     text = 'Image,Caption,,\r\na.jpg,"A ""big"" dog, and\r\na cat",,\r\n,,,\r\nb.jpg,"x",,\r\nc d.jpg,y,,,,\r\n'
     (folder / "t.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
     dataset = read_dataset(folder)
@@ -53,14 +53,14 @@ def test_what_spreadsheets_do(folder):
     assert read_dataset(folder).records == dataset.records
 
 
-def test_tsv_with_nulls(folder):
+def test_tsv_with_nulls(folder: Path) -> None:
     (folder / "t.tsv").write_text("image\tcaption\tsplit\na.jpg\tA dog, running\t\\N\nb.jpg\t\\N\ttrain\n\\N\tx\ty\n")
     dataset = read_dataset(folder)
     assert captions(dataset) == {"a.jpg": ("A dog, running",)}
     assert told(dataset) == [("empty-caption", "3"), ("malformed", "4")]
 
 
-def test_jsonl_and_the_names_of_imagefolder(folder):
+def test_jsonl_and_the_names_of_imagefolder(folder: Path) -> None:
     rows = [{"file_name": "a.jpg", "text": "A dög."}, {"file_name": "b.jpg", "text": "A cat.", "id": 0}]
     (folder / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     (folder / "other.csv").write_text("x,y\n")
@@ -69,7 +69,7 @@ def test_jsonl_and_the_names_of_imagefolder(folder):
     assert [record.source_id for record in dataset.records] == ["a.jpg", "0"]
 
 
-def test_jsonl_problems(folder):
+def test_jsonl_problems(folder: Path) -> None:
     lines = [
         '{"image": "a.jpg", "caption": "fine"}',
         '{"image": "a.jpg", "caption": ',
@@ -93,7 +93,7 @@ def test_jsonl_problems(folder):
     ]
 
 
-def test_photograph_without_a_usable_caption_is_told_of_once_where_its_captions_are_empty(folder):
+def test_photograph_without_a_usable_caption_is_told_of_once_where_its_captions_are_empty(folder: Path) -> None:
     lines = [
         '{"image": "a.jpg", "caption": "fine"}',
         '{"image": "b.jpg", "caption": " "}',
@@ -111,7 +111,7 @@ def test_photograph_without_a_usable_caption_is_told_of_once_where_its_captions_
     ]
 
 
-def test_malformed_rows_are_named_with_their_line(folder):
+def test_malformed_rows_are_named_with_their_line(folder: Path) -> None:
     (folder / "t.csv").write_bytes(
         b"image,caption\na.jpg,a dog, and a cat\nb.jpg,fine\n"
         b'b.jpg,"quoted" and not\n,no image\nb.jpg,\xff\nb.jpg,"two\nlines"\nb.jpg\n'
@@ -127,7 +127,7 @@ def test_malformed_rows_are_named_with_their_line(folder):
     ]
 
 
-def test_a_quote_that_never_closes(folder):
+def test_a_quote_that_never_closes(folder: Path) -> None:
     (folder / "t.csv").write_text('image,caption\na.jpg,fine\nb.jpg,"open\na.jpg,lost\n')
     with pytest.raises(DatasetError, match="line 3: an opening quote is never closed"):
         read_dataset(folder)
@@ -142,7 +142,7 @@ def test_a_quote_that_never_closes(folder):
         ("", "its columns: none"),
     ],
 )
-def test_headers_that_will_not_do(folder, header, cause):
+def test_headers_that_will_not_do(folder: Path, header: str, cause: str) -> None:
     (folder / "t.csv").write_text(f"{header}\na.jpg,x,y\n")
     with pytest.raises(DatasetError, match=cause):
         read_dataset(folder)
@@ -152,7 +152,7 @@ def test_headers_that_will_not_do(folder, header, cause):
         read_dataset(folder)
 
 
-def test_names_may_not_leave_the_folder_unless_absolute(folder):
+def test_names_may_not_leave_the_folder_unless_absolute(folder: Path) -> None:
     outside = folder.parent / "outside.jpg"
     outside.write_bytes(small_photograph(9))
     (folder / "t.csv").write_text(
@@ -164,13 +164,13 @@ def test_names_may_not_leave_the_folder_unless_absolute(folder):
     assert told(dataset) == [("outside", "2"), ("outside", "3"), ("outside", "6"), ("absent-image", "8")]
 
 
-def test_two_spellings_of_one_photograph_are_one(folder):
+def test_two_spellings_of_one_photograph_are_one(folder: Path) -> None:
     (folder / "t.csv").write_text("image,caption\na.jpg,one\n./a.jpg,two\nphotos/../a.jpg,three\n")
     dataset = read_dataset(folder)
     assert captions(dataset) == {"a.jpg": ("one", "two", "three")}
 
 
-def test_splits_that_contradict_are_not_followed(folder):
+def test_splits_that_contradict_are_not_followed(folder: Path) -> None:
     (folder / "t.csv").write_text(
         "image,caption,split\na.jpg,one,train\na.jpg,two,val\na.jpg,three,\nb.jpg,four,holiday\nb.jpg,five,\nb.jpg,six,val\n"
     )
@@ -182,14 +182,14 @@ def test_splits_that_contradict_are_not_followed(folder):
     assert told(dataset) == [("split", "3"), ("split", "5")]
 
 
-def test_two_photographs_with_one_id_are_told_and_kept_apart(folder):
+def test_two_photographs_with_one_id_are_told_and_kept_apart(folder: Path) -> None:
     (folder / "t.csv").write_text("image,caption,id\na.jpg,one,1\nb.jpg,two,1\n")
     dataset = read_dataset(folder)
     assert [record.source_id for record in dataset.records] == ["1", str(folder / "b.jpg")]
     assert told(dataset) == [("same-id", "3")]
 
 
-def test_more_than_one_table(folder):
+def test_more_than_one_table(folder: Path) -> None:
     for name in ("one.csv", "two.csv"):
         (folder / name).write_text("image,caption\na.jpg,x\nb.jpg,y\n")
     with pytest.raises(DatasetError, match="no known layout"):
@@ -198,12 +198,12 @@ def test_more_than_one_table(folder):
     assert captions(read_dataset(folder))["a.jpg"] == ("z",)
 
 
-def test_a_results_table_with_commas_is_a_table(folder):
+def test_a_results_table_with_commas_is_a_table(folder: Path) -> None:
     (folder / "results.csv").write_text("image,caption\na.jpg,x\nb.jpg,y\n")
     assert read_dataset(folder).layout == "table"
 
 
-def test_the_built_in_scenes_are_a_table(tmp_path):
+def test_the_built_in_scenes_are_a_table(tmp_path: Path) -> None:
     from captionlens.datasets.scenes import draw_scenes
 
     draw_scenes(tmp_path, images=10, seed=0, size=64, progress=False)

@@ -21,7 +21,7 @@ def everything_below(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
 
 
-def test_wanted_files_are_unpacked(tmp_path):
+def test_wanted_files_are_unpacked(tmp_path: Path) -> None:
     archive = packed(tmp_path / "a.zip", {"a/1.jpg": b"one", "a/2.jpg": b"two", "b.txt": b"no"})
     files = unpack(archive, tmp_path / "to", wants=lambda name: name.endswith(".jpg"))
     assert files == [tmp_path / "to/a/1.jpg", tmp_path / "to/a/2.jpg"]
@@ -29,7 +29,7 @@ def test_wanted_files_are_unpacked(tmp_path):
     assert (tmp_path / "to/a/2.jpg").read_bytes() == b"two"
 
 
-def test_finished_files_are_skipped_and_others_replaced(tmp_path):
+def test_finished_files_are_skipped_and_others_replaced(tmp_path: Path) -> None:
     archive = packed(tmp_path / "a.zip", {"1.jpg": b"one", "2.jpg": b"two"})
     folder = tmp_path / "to"
     unpack(archive, folder)
@@ -51,14 +51,14 @@ def test_finished_files_are_skipped_and_others_replaced(tmp_path):
         "\\\\server\\evil.jpg",
     ],
 )
-def test_names_that_lead_elsewhere(tmp_path, name):
+def test_names_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
     archive = packed(tmp_path / "a.zip", {"good.jpg": b"good", name: b"evil"})
     with pytest.raises(DownloadError, match="leads elsewhere"):
         unpack(archive, tmp_path / "to" / "deep")
     assert everything_below(tmp_path) == ["a.zip"]
 
 
-def test_links_and_devices(tmp_path):
+def test_links_and_devices(tmp_path: Path) -> None:
     for kind in (stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR):
         entry = zipfile.ZipInfo("train2014")
         entry.create_system = 3
@@ -71,7 +71,7 @@ def test_links_and_devices(tmp_path):
         assert not (tmp_path / "to").exists()
 
 
-def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path):
+def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_bytes(b"one")
     folder = tmp_path / "to"
@@ -82,14 +82,14 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path):
     assert not (folder / "1.jpg").is_symlink()
 
 
-def test_a_bomb(tmp_path):
+def test_a_bomb(tmp_path: Path) -> None:
     archive = packed(tmp_path / "a.zip", {"bomb.jpg": bytes(30 << 20)}, zipfile.ZIP_DEFLATED)
     with pytest.raises(DownloadError, match="a bomb"):
         unpack(archive, tmp_path / "to")
     assert not (tmp_path / "to").exists()
 
 
-def test_a_bomb_that_declares_less_than_it_is(tmp_path):
+def test_a_bomb_that_declares_less_than_it_is(tmp_path: Path) -> None:
     archive = packed(tmp_path / "a.zip", {"bomb.jpg": bytes(1 << 20)}, zipfile.ZIP_DEFLATED)
     content = archive.read_bytes()
     # The declared size stands in the local header and in the list of contents.
@@ -101,7 +101,7 @@ def test_a_bomb_that_declares_less_than_it_is(tmp_path):
     assert everything_below(tmp_path) == ["a.zip"]
 
 
-def test_two_files_of_one_name(tmp_path):
+def test_two_files_of_one_name(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("1.jpg", "one")
         with pytest.warns(UserWarning, match="Duplicate name"):
@@ -110,7 +110,7 @@ def test_two_files_of_one_name(tmp_path):
         unpack(tmp_path / "a.zip", tmp_path / "to")
 
 
-def test_damaged_content_is_seen_by_its_crc(tmp_path):
+def test_damaged_content_is_seen_by_its_crc(tmp_path: Path) -> None:
     archive = packed(tmp_path / "a.zip", {"1.jpg": b"one" * 100, "2.jpg": b"two" * 100})
     archive.write_bytes(archive.read_bytes().replace(b"twotwo", b"twqtwo", 1))
     with pytest.raises(DownloadError, match="CRC"):
@@ -118,14 +118,14 @@ def test_damaged_content_is_seen_by_its_crc(tmp_path):
     assert everything_below(tmp_path / "to") == ["1.jpg"]
 
 
-def test_a_full_disk_is_seen_from_the_list_of_contents(tmp_path):
+def test_a_full_disk_is_seen_from_the_list_of_contents(tmp_path: Path) -> None:
     archive = packed(tmp_path / "a.zip", {"1.jpg": bytes(1000), "2.jpg": bytes(2000)})
     with pytest.raises(DownloadError, match=r"needs 3,000 bytes .* 2,999 are free"):
         unpack(archive, tmp_path / "to", free_bytes=lambda folder: 2_999)
     assert not (tmp_path / "to").exists()
 
 
-def test_nothing_wanted_and_nothing_whole(tmp_path):
+def test_nothing_wanted_and_nothing_whole(tmp_path: Path) -> None:
     archive = packed(tmp_path / "a.zip", {"1.jpg": b"one"})
     with pytest.raises(DownloadError, match="none of the files"):
         unpack(archive, tmp_path / "to", wants=lambda name: False)

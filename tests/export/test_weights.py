@@ -75,6 +75,7 @@ def test_what_is_filled_in_is_what_was_kept(kind: str) -> None:
         fill({"it": other}, kept | {"it.small.bias": torch.zeros(3)})
 
 
+@pytest.mark.slow
 def test_the_captioner_that_comes_along_is_written_anew_as_it_is(tmp_path: Path) -> None:
     run_cli("export", PACKAGED_MODEL, "-o", tmp_path / "again", "--quiet")
     for name in ("model.safetensors", "README.md", "tokenizer.json", "confidence.json", "config.json", "foreign.jpg"):
@@ -85,6 +86,7 @@ def test_the_captioner_that_comes_along_is_written_anew_as_it_is(tmp_path: Path)
     assert np.abs(ours.attention - again.attention).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_in_eight_bits_a_model_is_half_as_large(small_model: Path, tmp_path: Path) -> None:
     place = tmp_path / "small"
     shutil.copytree(small_model, place)
@@ -109,6 +111,7 @@ def test_in_eight_bits_a_model_is_half_as_large(small_model: Path, tmp_path: Pat
     assert 0.99 < cosine < 1 - 1e-6
 
 
+@pytest.mark.slow
 def test_a_calibration_goes_along_with_its_weights_only(tmp_path: Path) -> None:
     done = run_cli("export", PACKAGED_MODEL, "-o", tmp_path / "int8", "--weights", "int8")
     assert "calibration was of other weights" in done.stderr
@@ -138,6 +141,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_left(small_model: Path, tmp
     assert {path.name for path in tmp_path.iterdir()} == {"wrong", "taken"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count_include_pad", [True, False])
 def test_both_kinds_of_inception_are_reopened(count_include_pad: bool, tmp_path: Path) -> None:
     torch.manual_seed(1)
@@ -147,8 +151,9 @@ def test_both_kinds_of_inception_are_reopened(count_include_pad: bool, tmp_path:
             nn.init.kaiming_normal_(layer.weight)  # what comes in does not fade on its way
     vocabulary = Vocabulary.build(["a red circle is above a square"])
     rows, columns = backbone.grid
-    sizes = {"memory": 16, "embedding": 16, "units": 16, "attention": 16}
-    config = NetworkConfig(len(vocabulary), rows, columns, backbone.channels, **sizes)
+    config = NetworkConfig(
+        len(vocabulary), rows, columns, backbone.channels, memory=16, embedding=16, units=16, attention=16
+    )
     write_model(
         tmp_path / "model",
         CaptioningNetwork(config).eval(),

@@ -23,6 +23,8 @@ from captionlens.features.backbones.weights_cache import cache_folder, cached_we
 from captionlens.fetch import Patience
 from helpers.download import serve
 
+pytestmark = pytest.mark.slow
+
 
 def picture() -> Image.Image:
     """A picture with smooth areas, edges and noise, and something different in every part."""

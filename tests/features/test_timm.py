@@ -117,6 +117,7 @@ def timm() -> Any:
     return timm
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("name", "grid", "channels"),

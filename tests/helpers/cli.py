@@ -4,12 +4,13 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner, Result
 
 from captionlens.cli import main
+from helpers.waiting import eventually
 
 COMMAND = [sys.executable, "-m", "captionlens"]
 # Options of `train` for a captioner that is trained in seconds.
@@ -24,13 +25,13 @@ SMALL_CAPTIONER = [
 ]
 
 
-def run_cli(*arguments: str | Path, code: int = 0, **settings: object) -> Result:
+def run_cli(*arguments: object, code: int = 0, **settings: Any) -> Result:
     """`captionlens ARGUMENTS` in this process, which spares its start; fails with its output on another exit code."""
     logger = logging.getLogger("captionlens")
     level, propagate, handlers = logger.level, logger.propagate, list(logger.handlers)
     environment = dict(os.environ)
     try:
-        done = CliRunner().invoke(main, list(map(str, arguments)), **settings)  # type: ignore[arg-type]
+        done = CliRunner().invoke(main, list(map(str, arguments)), **settings)
     finally:  # a test after this one may look for the library's messages
         logger.setLevel(level)
         logger.propagate, logger.handlers = propagate, handlers
@@ -43,7 +44,7 @@ def run_cli(*arguments: str | Path, code: int = 0, **settings: object) -> Result
 
 
 def run_process(
-    *arguments: str | Path, code: int = 0, timeout: float = 600, **settings: object
+    *arguments: object, code: int = 0, timeout: float = 600, **settings: Any
 ) -> subprocess.CompletedProcess[str]:
     """The same in a process of its own.
 
@@ -51,13 +52,13 @@ def run_process(
     those that it loads.
     """
     command = [*COMMAND, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **settings)
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, **settings
+    )
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
     """Until a process has written a file, has ended, or has had five minutes."""
-    deadline = time.monotonic() + 300
-    while not path.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
+    eventually(lambda: path.exists() or process.poll() is not None, seconds=300)

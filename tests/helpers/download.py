@@ -193,10 +193,10 @@ class _Server(ThreadingHTTPServer):
 def serve(folder: Path, **misbehaviour: Any) -> Iterator[Address]:
     """Serve `folder` on 127.0.0.1; yields the URL, which ends with a slash."""
     handler = partial(_Handler, folder)
-    server = _Server(("127.0.0.1", 0), handler)  # type: ignore[arg-type]
+    server = _Server(("127.0.0.1", 0), handler)
     address = Address(f"http://127.0.0.1:{server.server_address[1]}/")
     address.requests, address.misbehaviour = [], Misbehaviour(**misbehaviour)
-    server.RequestHandlerClass = partial(_Handler, folder, address)  # type: ignore[assignment]
+    server.RequestHandlerClass = partial(_Handler, folder, address)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     bypass = os.environ.get("no_proxy")

@@ -2,14 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import pytest
-import torch
 
-from captionlens.features.backbones import inception_v3
+from helpers.shared import made_once
+
+# This module is read before every test: what takes seconds to import is imported where it is used.
+if TYPE_CHECKING:
+    import torch
 
 
 @pytest.fixture(scope="session")
@@ -39,19 +41,28 @@ def keras_network(keras: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def keras_file(keras_network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def keras_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The network's weights in the HDF5 form of Keras 2, in which they are published."""
-    from keras.src.legacy.saving import legacy_h5_format
 
-    path = tmp_path_factory.mktemp("keras") / "notop.h5"
-    with h5py.File(path, "w") as file:
-        legacy_h5_format.save_weights_to_hdf5_group(file, keras_network)
-    return path
+    def write(folder: Path) -> None:
+        network = request.getfixturevalue("keras_network")
+        import h5py
+        from keras.src.legacy.saving import legacy_h5_format
+
+        folder.mkdir()
+        with h5py.File(folder / "notop.h5", "w") as file:
+            legacy_h5_format.save_weights_to_hdf5_group(file, network)
+
+    return made_once("keras", write, tmp_path_factory) / "notop.h5"
 
 
 @pytest.fixture(scope="session")
-def inception_state(keras_file: Path) -> dict[str, torch.Tensor]:
+def inception_state(keras_file: Path) -> "dict[str, torch.Tensor]":
     """The same weights as torchvision publishes them: with both classifiers."""
+    import torch
+
+    from captionlens.features.backbones import inception_v3
+
     tensors = dict(inception_v3.load(keras_file).state_dict())
     tensors |= {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
     return tensors | {"AuxLogits.conv0.conv.weight": torch.zeros(128, 768, 1, 1)}

@@ -19,7 +19,8 @@ def tokenize(captions: Mapping[Any, Sequence[str]]) -> dict[Any, list[str]]:
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
     wrapped = {key: [{"caption": caption} for caption in texts] for key, texts in captions.items()}
-    return PTBTokenizer().tokenize(wrapped)
+    tokens: dict[Any, list[str]] = PTBTokenizer().tokenize(wrapped)
+    return tokens
 
 
 def scores(candidates: Mapping[Any, str], references: Mapping[Any, Sequence[str]]) -> dict[str, float]:

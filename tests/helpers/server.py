@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +70,7 @@ class RunningServer:
     def caption(self, content: bytes, query: str = "", **headers: str) -> Answer:
         """POST a photograph as it is."""
         headers.setdefault("Content_Type", "image/jpeg")
-        return self.ask("POST", f"/v1/caption{query}", content, **headers)
+        return self.ask("POST", f"/v1/caption{query}", content, None, **headers)
 
     def metric(self, name: str) -> float:
         """A metric's value, labels and all; 0 where it has none yet."""
@@ -97,16 +96,6 @@ def form(*files: tuple[str, bytes], field: str = "file") -> tuple[bytes, dict[st
     return body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 20) -> bool:
-    """Whether something comes to hold within so many seconds."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if holds():
-            return True
-        time.sleep(0.05)
-    return False
-
-
 @contextmanager
 def start_server(*flags: object, env: dict[str, str] | None = None) -> Iterator[RunningServer]:
     """The service on a free port. It must end well when it is told to."""
@@ -115,10 +104,9 @@ def start_server(*flags: object, env: dict[str, str] | None = None) -> Iterator[
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         log = Path(scratch) / "log"
         stderr = stack.enter_context(log.open("w"))
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=surroundings | (env or {})
+        process = stack.enter_context(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=surroundings | (env or {}))
         )
-        stack.callback(process.wait)
         stack.callback(process.kill)
         assert process.stdout is not None
         url = process.stdout.readline().strip()

@@ -176,7 +176,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     program.chmod(0o755)
     copy = tmp_path / "captionlens.service"
     copy.write_text(UNIT.replace("ExecStart=/opt/captionlens/bin/captionlens", f"ExecStart={program}"))
-    command = ["systemd-analyze", "verify", "--man=no", copy]
+    command = ["systemd-analyze", "verify", "--man=no", str(copy)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     told = [line for line in done.stderr.splitlines() if "captionlens" in line]
     assert (done.returncode, told) == (0, []), done.stderr
@@ -248,6 +248,7 @@ def ask(port: int, method: str, path: str, body: bytes | None = None, **headers:
     return answer.status, answer.headers, content
 
 
+@pytest.mark.slow
 def test_nginx_takes_the_sub_path_off(tmp_path: Path) -> None:
     if shutil.which("nginx") is None:
         pytest.skip("needs nginx")
@@ -279,6 +280,7 @@ def test_nginx_takes_the_sub_path_off(tmp_path: Path) -> None:
         server.server_close()
 
 
+@pytest.mark.slow
 def test_the_service_behind_nginx(tmp_path: Path) -> None:
     """Under the sub-path, with the flags that nginx.conf names."""
     from helpers.server import start_server

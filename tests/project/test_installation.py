@@ -10,6 +10,8 @@ import pytest
 
 from helpers.paths import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 250e6  # bytes of site-packages
 
 # Any attempt to reach another machine ends the command.
@@ -32,8 +34,15 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with captionlens and what it needs, as `pip install .` makes it."""
     folder = tmp_path_factory.mktemp("fresh")
     venv.create(folder, with_pip=True)
-    command = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    constraints = ["-c", REPOSITORY / "constraints.txt"]
+    command: list[str | Path] = [
+        folder / "bin" / "python",
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+    ]
+    constraints: list[str | Path] = ["-c", REPOSITORY / "constraints.txt"]
     done = subprocess.run([*command, *constraints, REPOSITORY], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
@@ -49,7 +58,7 @@ def test_it_is_small_and_brings_no_torch(fresh: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="the environment lies elsewhere there")
 def test_it_captions_without_a_network(fresh: Path, tmp_path: Path) -> None:
     photograph = REPOSITORY / "examples" / "photographs" / "photographer.jpg"
-    command = [fresh / "bin" / "python", "-c", OFFLINE, photograph]
+    command: list[str | Path] = [fresh / "bin" / "python", "-c", OFFLINE, photograph]
     home = tmp_path / "home"
     home.mkdir()
     surroundings = os.environ | {"HOME": str(home), "TMPDIR": str(home)}

@@ -15,6 +15,8 @@ from helpers import official_scorers
 from helpers.cli import run_cli
 from helpers.paths import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 
 def test_it_is_whole_and_small() -> None:
     model = ModelDirectory.open(PACKAGED_MODEL)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import struct
 import subprocess
 import sys
@@ -17,12 +16,6 @@ from captionlens.runtime.captioner import load
 from captionlens.runtime.decoding import DecodingOptions
 from captionlens.runtime.model_directory import FILES, FORMAT, ModelDirectory, write_manifest
 from captionlens.runtime.vocabulary import Vocabulary
-
-
-@pytest.fixture
-def model(small_model: Path, tmp_path: Path) -> Path:
-    """A copy to spoil."""
-    return Path(shutil.copytree(small_model, tmp_path / "model"))
 
 
 def refusal(folder: Path, name: str) -> str:

@@ -24,7 +24,7 @@ def test_random_captions_score_as_one_by_one(words: int, seed: int) -> None:
     random = np.random.default_rng([seed, words])
 
     def some(longest: int, most: int) -> list[int]:
-        return random.integers(0, most, random.integers(0, longest + 1)).tolist()
+        return [int(word) for word in random.integers(0, most, random.integers(0, longest + 1))]
 
     references = [[some(12, words) for _ in range(random.integers(1, 7))] for _ in range(20)]
     photographs = random.integers(0, 20, 300).tolist()

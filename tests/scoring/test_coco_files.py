@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from captionlens.cli.score import score
 from captionlens.errors import DatasetError
 from captionlens.scoring.coco_files import (
     read_references,
@@ -16,9 +14,15 @@ from captionlens.scoring.coco_files import (
     write_results,
 )
 from captionlens.scoring.scores import score_captions
+from helpers.cli import run_cli
 
-CANDIDATES = {7: "a dog runs", 9: "ein Bär läuft", "n": "a cat"}
-REFERENCES = {7: ["a dog runs fast", "the dog"], 9: ["ein Bär"], "n": ["a cat"], 11: ["nobody captioned me"]}
+CANDIDATES: dict[int | str, str] = {7: "a dog runs", 9: "ein Bär läuft", "n": "a cat"}
+REFERENCES: dict[int | str, list[str]] = {
+    7: ["a dog runs fast", "the dog"],
+    9: ["ein Bär"],
+    "n": ["a cat"],
+    11: ["nobody captioned me"],
+}
 
 
 @pytest.fixture
@@ -97,9 +101,7 @@ def test_missing_file_and_unknown_ids(pair: tuple[Path, Path], tmp_path: Path) -
 
 def test_command_writes_a_report_and_a_table(pair: tuple[Path, Path], tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    arguments = [str(pair[0]), str(pair[1]), "-o", str(report), "--no-meteor", "--resamples", "50"]
-    outcome = CliRunner().invoke(score, arguments, catch_exceptions=False)
-    assert outcome.exit_code == 0
+    outcome = run_cli("score", *pair, "-o", report, "--no-meteor", "--resamples", "50")
     scores = score_files(*pair, meteor=False, resamples=50)
     content = json.loads(report.read_text(encoding="utf-8"))
     assert content["scores"] == scores.scores
@@ -113,9 +115,7 @@ def test_command_writes_a_report_and_a_table(pair: tuple[Path, Path], tmp_path: 
 
 
 def test_command_quietly_without_intervals(pair: tuple[Path, Path]) -> None:
-    arguments = [str(pair[0]), str(pair[1]), "--no-intervals", "--no-meteor", "--quiet"]
-    outcome = CliRunner().invoke(score, arguments, catch_exceptions=False)
-    assert outcome.exit_code == 0
+    outcome = run_cli("score", *pair, "--no-intervals", "--no-meteor", "--quiet")
     assert outcome.stderr == ""
     assert "[" not in outcome.stdout
     assert outcome.stdout.splitlines()[1].startswith("BLEU-1")

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def test_logistic_regression_against_lbfgs() -> None:
     coefficients = torch.zeros(5, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([coefficients], max_iter=500, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
 
-    def closure():
+    def closure() -> Any:
         optimiser.zero_grad()
         score = coefficients[0] + x @ coefficients[1:]
         loss = torch.nn.functional.binary_cross_entropy_with_logits(score, y, reduction="sum")

@@ -159,7 +159,7 @@ def baselines_by_pixels(entities: Path, names: list[str], first: int) -> tuple[i
     shares, centres = [], []
     for name in names:
         annotation = (entities / "Annotations" / f"{name}.xml").read_text()
-        width, height = (int(re.search(rf"<{side}>(\d+)<", annotation)[1]) for side in ("width", "height"))
+        width, height = (int(re.findall(rf"<{side}>(\d+)<", annotation)[0]) for side in ("width", "height"))
         found: dict[str, tuple[float, bool]] = {}
         for chain in set(re.findall(r"<name>(\d+)</name>", annotation)):
             pixels, centre = np.zeros((height, width), bool), False

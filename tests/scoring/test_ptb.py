@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def official(captions: list[str]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("read", [coco_captions, flickr_captions])
-def test_agrees_with_java_on_every_caption(read, shared_data: Path) -> None:
+def test_agrees_with_java_on_every_caption(read: Callable[[Path], list[str]], shared_data: Path) -> None:
     official_scorers.require_java()
     captions = read(shared_data)
     wrong = [
@@ -149,6 +150,7 @@ def strange_captions(number: int) -> list[str]:
     return captions
 
 
+@pytest.mark.slow
 def test_agrees_with_java_on_strange_captions() -> None:
     official_scorers.require_java()
     captions = strange_captions(5000)

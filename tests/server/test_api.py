@@ -22,7 +22,10 @@ from captionlens.runtime.request import CaptionRequest
 from helpers.paths import REPOSITORY
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
-from helpers.server import RunningServer, eventually, form, start_server
+from helpers.server import RunningServer, form, start_server
+from helpers.waiting import eventually
+
+pytestmark = pytest.mark.slow
 
 PHOTOGRAPHS = sorted((REPOSITORY / "examples" / "photographs").glob("*.jpg"))
 CAT = next(path for path in PHOTOGRAPHS if path.stem == "cat").read_bytes()

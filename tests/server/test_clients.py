@@ -20,6 +20,8 @@ from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import load
 from helpers.paths import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = REPOSITORY / "examples" / "clients"
 PHOTOGRAPHS = REPOSITORY / "examples" / "photographs"
 TOKEN = "correct horse"
@@ -29,7 +31,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(params=["caption.sh", "caption.py", "caption.mjs"])
-def run(request: pytest.FixtureRequest) -> Run:
+def run_client(request: pytest.FixtureRequest) -> Run:
     """One of the clients, for photographs `paths` and the service at `url`."""
     return client(request.param)
 
@@ -83,17 +85,17 @@ def captions(folder: Path) -> dict[str, Caption]:
     return {name: captioner.caption(folder / name) for name in ("plain.jpg", ODD_NAME)}
 
 
-def test_a_client_says_what_python_says(run: Run, url: str, folder: Path, captions: dict[str, Caption]) -> None:
-    done = run(url, *(folder / name for name in captions), token=TOKEN)
+def test_a_client_says_what_python_says(run_client: Run, url: str, folder: Path, captions: dict[str, Caption]) -> None:
+    done = run_client(url, *(folder / name for name in captions), token=TOKEN)
     assert done.stdout == "".join(f"{folder / name}\t{caption.text}\n" for name, caption in captions.items())
     assert done.stderr == ""
 
 
 def test_what_fails_is_told_and_the_others_go_on(
-    run: Run, url: str, folder: Path, captions: dict[str, Caption]
+    run_client: Run, url: str, folder: Path, captions: dict[str, Caption]
 ) -> None:
     paths = [folder / "damaged.jpg", folder / "missing.jpg", folder, folder / "plain.jpg"]
-    done = run(url, *paths, token=TOKEN, code=1)
+    done = run_client(url, *paths, token=TOKEN, code=1)
     assert done.stdout == f"{folder / 'plain.jpg'}\t{captions['plain.jpg'].text}\n"
     damaged, missing, is_folder = done.stderr.splitlines()
     assert damaged.startswith(f"{folder / 'damaged.jpg'}: ")
@@ -103,8 +105,8 @@ def test_what_fails_is_told_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("token", ["", "wrong horse"])
-def test_without_the_right_token_nothing_is_captioned(run: Run, url: str, folder: Path, token: str) -> None:
-    done = run(url, folder / "plain.jpg", folder / ODD_NAME, token=token, code=1)
+def test_without_the_right_token_nothing_is_captioned(run_client: Run, url: str, folder: Path, token: str) -> None:
+    done = run_client(url, folder / "plain.jpg", folder / ODD_NAME, token=token, code=1)
     assert done.stdout == ""
     assert [line.split(": ")[0] for line in done.stderr.splitlines()] == [
         str(folder / "plain.jpg"),
@@ -179,7 +181,7 @@ def stub() -> Iterator[Stub]:
 BUSY = {"Retry-After": "1"}
 
 
-def test_a_client_waits_when_it_is_told_to(run: Run, stub: Stub, tmp_path: Path) -> None:
+def test_a_client_waits_when_it_is_told_to(run_client: Run, stub: Stub, tmp_path: Path) -> None:
     stub.answers = [
         (503, BUSY, {"detail": "too many are waiting"}),
         (429, BUSY, {"detail": "more than 60 a minute"}),
@@ -188,7 +190,7 @@ def test_a_client_waits_when_it_is_told_to(run: Run, stub: Stub, tmp_path: Path)
     content = bytes(range(256)) * 1000  # as it is, and no text that line ends could be changed of
     photograph = tmp_path / "photo.JPG"
     photograph.write_bytes(content)
-    assert run(stub.url + "/below/", photograph).stdout == f'{photograph}\ta "dog" \\ runs\n'
+    assert run_client(stub.url + "/below/", photograph).stdout == f'{photograph}\ta "dog" \\ runs\n'
     assert len(stub.requests) == 3
     for path, headers, body in stub.requests:
         assert path.rstrip("?") == "/below/v1/caption"
@@ -197,10 +199,10 @@ def test_a_client_waits_when_it_is_told_to(run: Run, stub: Stub, tmp_path: Path)
         assert body == content
 
 
-def test_a_client_does_not_wait_forever(run: Run, stub: Stub, tmp_path: Path) -> None:
+def test_a_client_does_not_wait_forever(run_client: Run, stub: Stub, tmp_path: Path) -> None:
     stub.answers = [(503, BUSY, {"title": "Too many photographs", "detail": '64 of them, "all" waiting'})]
     (tmp_path / "photo").write_bytes(b"x")
-    done = run(stub.url, tmp_path / "photo", token=TOKEN, code=1)
+    done = run_client(stub.url, tmp_path / "photo", token=TOKEN, code=1)
     assert done.stderr == f'{tmp_path / "photo"}: 64 of them, "all" waiting (status 503)\n'
     assert len(stub.requests) == 5
     _, headers, _ = stub.requests[0]
@@ -208,11 +210,11 @@ def test_a_client_does_not_wait_forever(run: Run, stub: Stub, tmp_path: Path) ->
     assert headers["authorization"] == f"Bearer {TOKEN}"
 
 
-def test_a_service_that_is_not_there(run: Run, tmp_path: Path) -> None:
+def test_a_service_that_is_not_there(run_client: Run, tmp_path: Path) -> None:
     with socket.socket() as bound:  # but does not listen
         bound.bind(("127.0.0.1", 0))
         (tmp_path / "photo.png").write_bytes(b"x")
-        done = run(f"http://127.0.0.1:{bound.getsockname()[1]}", tmp_path / "photo.png", code=1)
+        done = run_client(f"http://127.0.0.1:{bound.getsockname()[1]}", tmp_path / "photo.png", code=1)
     assert done.stdout == ""
     assert f"{tmp_path / 'photo.png'}: " in done.stderr
     assert "Traceback" not in done.stderr

@@ -26,6 +26,8 @@ from schemathesis.specs.openapi.checks import (
 from helpers.paths import REPOSITORY
 from helpers.server import RunningServer, start_server
 
+pytestmark = pytest.mark.slow
+
 PHOTOGRAPHS = [path.read_bytes() for path in sorted((REPOSITORY / "examples" / "photographs").glob("*.jpg"))[:3]]
 CASES = 2000
 ROUTES = 3  # that take photographs: of each a third of the cases, half of them well formed
@@ -59,13 +61,13 @@ schemathesis.openapi.format("binary", files())
 
 
 @pytest.fixture(scope="module")
-def server(small_model: Path) -> Iterator[RunningServer]:
+def small_server(small_model: Path) -> Iterator[RunningServer]:
     with start_server("--model", small_model) as running:
         yield running
 
 
-def test_no_answer_is_undocumented(server: RunningServer) -> None:
-    document = schemathesis.openapi.from_url(f"{server.url}openapi.json")
+def test_no_answer_is_undocumented(small_server: RunningServer) -> None:
+    document = schemathesis.openapi.from_url(f"{small_server.url}openapi.json")
     answers: Counter[int] = Counter()
     for found in document.get_all_operations():
         operation = found.ok()
@@ -89,4 +91,4 @@ def test_no_answer_is_undocumented(server: RunningServer) -> None:
     assert sum(answers.values()) >= CASES
     assert all(answers[status] >= CASES / 20 for status in (200, 422)), answers
     assert not any(status >= 500 for status in answers)
-    assert "Traceback" not in server.log.read_text()
+    assert "Traceback" not in small_server.log.read_text()

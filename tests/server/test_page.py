@@ -28,6 +28,8 @@ from helpers.paths import REPOSITORY
 pytest.importorskip("fastapi", reason="needs the extra serve")
 from helpers.server import RunningServer, start_server
 
+pytestmark = pytest.mark.slow
+
 PHOTOGRAPHS = sorted((REPOSITORY / "examples" / "photographs").glob("*.jpg"))
 PHOTOGRAPHER = next(path for path in PHOTOGRAPHS if path.stem == "photographer")
 NASTY = "<img src=x onerror=alert(1)>\"'&.jpg"

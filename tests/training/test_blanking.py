@@ -212,6 +212,7 @@ def test_blanking_needs_boxes(objective: str, small_scenes: Path, tmp_path: Path
     assert "blanking needs the boxes of the training photographs: name them with --boxes" in done.stderr
 
 
+@pytest.mark.slow
 def test_command_extracts_photographs_with_something_blanked_out(small_scenes: Path, tmp_path: Path) -> None:
     store_options = ["-o", tmp_path / "store", "--backbone=efficientnet_lite0", "--all"]
     arguments = ["extract", small_scenes, *store_options, "--blanked"]

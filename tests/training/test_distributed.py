@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,9 @@ from captionlens.errors import OptionError
 from captionlens.training import fit
 from captionlens.training.distributed import Processes
 from helpers.cli import SMALL_CAPTIONER, run_cli, wait_for
+from helpers.waiting import eventually
+
+pytestmark = pytest.mark.slow
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "captionlens"]
 SETTINGS = [
@@ -87,10 +89,7 @@ def test_killed_run_of_two_goes_on_in_one(small_scenes: Path, alone: Path, tmp_p
     assert len(trained_by) == 2
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    deadline = time.monotonic() + 60
-    while any(map(lives, trained_by)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not any(map(lives, trained_by))
+    assert eventually(lambda: not any(map(lives, trained_by)), seconds=60)
     assert (run / "last.ckpt").exists()
     assert not (run / "summary.json").exists()
     assert "going on from" in run_cli(*arguments).stderr

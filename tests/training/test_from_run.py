@@ -22,6 +22,8 @@ from captionlens.training.run_folder import DataSettings, RunFolder, open_run, r
 from captionlens.training.starting import begin_from, load_starting_weights
 from helpers.cli import COMMAND, SMALL_CAPTIONER, run_cli, run_process, wait_for
 
+pytestmark = pytest.mark.slow
+
 SELF_CRITICAL = [
     *("--preset=self-critical", "--set=epochs=3", "--set=beam=1", "--set=learning_rate=2e-3", "--set=samples=4"),
     *("--set=average_decay=0.9", "--set=starting_temperature=1", "--set=network.dropout=0.1"),

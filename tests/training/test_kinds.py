@@ -30,6 +30,7 @@ KINDS: dict[str, dict[str, Any]] = {
 CASES = [*((kind, "half") for kind in KINDS), ("base", "int8"), ("sentinel", "int8")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "weights"), CASES)
 def test_exported_networks_do_what_torch_does(kind: str, weights: str, tmp_path: Path) -> None:
     backbone = load_backbone("efficientnet_lite0")
@@ -75,6 +76,7 @@ def test_show_attend_tell_preset_has_the_papers_choices() -> None:
     assert hard.network_config(vocabulary=5004, rows=14, columns=14, channels=512).attention_kind == "hard"
 
 
+@pytest.mark.slow
 def test_hard_attention_is_trained_by_the_command(small_scenes: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run_cli(

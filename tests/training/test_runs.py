@@ -22,6 +22,8 @@ from captionlens.training.run_export import export_run
 from captionlens.training.run_folder import DataSettings, open_run, resume_run, start_run
 from helpers.cli import COMMAND, SMALL_CAPTIONER, run_cli, run_process, wait_for
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = [*SMALL_CAPTIONER, "--set=epochs=4"]
 
 

@@ -17,6 +17,8 @@ from captionlens.training.run_folder import open_run
 from helpers.cli import SMALL_CAPTIONER, run_cli
 from helpers.paths import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = [*SMALL_CAPTIONER, "--set=epochs=2", "--set=network.word_query=true"]
 
 

@@ -4,8 +4,12 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from helpers.cli import run_process
 from helpers.download import make_small_coco2014, serve
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_tutorials_job_from_nothing(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from PIL import Image
 
 from helpers.cli import run_cli, run_process
 
+pytestmark = pytest.mark.slow
+
 PHOTOGRAPHS = 12
 
 

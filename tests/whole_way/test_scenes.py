@@ -16,7 +16,7 @@ from helpers.cli import run_process
 
 # Training is slow where the processor does not multiply bfloat16 itself.
 SECONDS = 1800
-pytestmark = pytest.mark.timeout(SECONDS + 600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 600)]
 
 IMAGES = 6000
 # In single precision, as captioning computes: the grids of flat colours are a sixth off in bfloat16.
