@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from captionlens.network import CaptioningNetwork
-from captionlens.network.config import PRESETS, NetworkConfig
+from captionlens.network.network_config import PRESETS, NetworkConfig
 from captionlens.runtime.vocabulary import END, START
 from captionlens.training.batches import CaptionedPhotographs, training_loader
 from captionlens.training.grids import ResidentGrids

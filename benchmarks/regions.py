@@ -26,14 +26,14 @@ from captionlens.geometry.region import Region
 from captionlens.runtime.captioner import PACKAGED_MODEL, Captioner
 from captionlens.runtime.decoding import State, decode
 from captionlens.runtime.images import read_image
-from captionlens.runtime.within import Within
+from captionlens.runtime.region_network import RegionNetwork
 from captionlens.scoring.bootstrap import percentile_interval, resampled_totals
 
 WAYS = ("whole photograph", "attention kept to the box", "first state from inside, too", "cropped to the box")
 PREPOSITIONS = {"at", "by", "from", "in", "near", "of", "on", "over", "to", "under", "with"}
 
 
-class FromInside(Within):
+class FromInside(RegionNetwork):
     """Even the first state knows the places inside alone: all others are given their mean."""
 
     def start(self, features: Any) -> State:
@@ -112,7 +112,7 @@ def captions(captioner: Captioner, image: Any, features: NDArray[np.float32], re
     cropped = captioner.encode(captioner.preprocessing.resize(crop)[None])
     for network, seen in (
         (captioner.network, features),
-        (Within(captioner.network, places, rows * columns), features),
+        (RegionNetwork(captioner.network, places, rows * columns), features),
         (FromInside(captioner.network, places, rows * columns), features),
         (captioner.network, cropped),
     ):

@@ -17,7 +17,7 @@ from pathlib import Path
 from captionlens.errors import CaptionlensError
 from captionlens.fetch import check_sum, fetch
 from captionlens.files import write_bytes, write_text
-from captionlens.frontend import files as frontend
+from captionlens.frontend import assets
 from captionlens.runtime.captioner import PACKAGED_MODEL
 from captionlens.runtime.model_directory import ModelDirectory
 
@@ -47,12 +47,12 @@ def build(site: Path, model: Path = PACKAGED_MODEL, *, cache: Path | None = None
     _runtime(cache or site.parent, site / "onnxruntime", progress)
     for name in PAGE:
         shutil.copyfile(HERE / name, site / name)
-    for name in (*frontend.MODULES, *frontend.STYLES):
-        write_text(site / name, frontend.read(name))
+    for name in (*assets.MODULES, *assets.STYLES):
+        write_text(site / name, assets.read(name))
     shutil.copyfile(EXAMPLE, site / "example.jpg")
     shutil.rmtree(site / "model", ignore_errors=True)
     shutil.copytree(opened.folder, site / "model")
-    write_text(site / "index.html", frontend.fill((HERE / "index.html").read_text("utf-8")))
+    write_text(site / "index.html", assets.fill((HERE / "index.html").read_text("utf-8")))
 
 
 def _runtime(cache: Path, folder: Path, progress: bool) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from captionlens.frontend.files import bundle, drawing_settings, read
+from captionlens.frontend.assets import bundle, drawing_settings, read
 
 
 @pytest.fixture(scope="module")

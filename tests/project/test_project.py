@@ -165,3 +165,9 @@ def test_continuous_integration_can_be_started() -> None:
     script = REPOSITORY / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+
+
+def test_no_two_modules_share_a_name() -> None:
+    """A command's module is named after the command, and the parts of a room by their own names."""
+    names = [path.stem for path in PACKAGE.rglob("*.py") if path.parent.name != "cli" and not path.stem.startswith("__")]
+    assert sorted(set(names)) == sorted(names)

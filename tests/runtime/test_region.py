@@ -10,8 +10,8 @@ from captionlens.errors import OptionError, RegionError
 from captionlens.geometry.region import Region
 from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.decoding import DecodingOptions, State
+from captionlens.runtime.region_network import RegionNetwork
 from captionlens.runtime.request import CaptionRequest
-from captionlens.runtime.within import Within
 from helpers.paths import REPOSITORY
 
 PHOTOGRAPH = REPOSITORY / "examples" / "photographs" / "photographer.jpg"
@@ -182,7 +182,7 @@ def test_a_network_without_a_row_a_place_is_refused() -> None:
             return State((features.reshape(len(features), -1),), (np.zeros((len(features), 1, 1), np.float32),))
 
     with pytest.raises(ValueError, match=r"\(B, 4, \.\.\.\), a row a place"):
-        Within(Flat(), np.array([0]), 4).start(np.zeros((1, 4, 3), np.float32))  # type: ignore[arg-type]
+        RegionNetwork(Flat(), np.array([0]), 4).start(np.zeros((1, 4, 3), np.float32))  # type: ignore[arg-type]
 
 
 def test_a_caption_remembers_its_request(captioner: Captioner) -> None:

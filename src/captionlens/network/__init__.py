@@ -1,6 +1,6 @@
 """The captioning network: additive attention, a recurrent decoder, and the presets that shape them."""
 
 from captionlens.network.captioning_network import CaptioningNetwork, Teacher
-from captionlens.network.config import PRESETS, NetworkConfig
+from captionlens.network.network_config import PRESETS, NetworkConfig
 
 __all__ = ["PRESETS", "CaptioningNetwork", "NetworkConfig", "Teacher"]

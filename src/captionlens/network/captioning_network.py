@@ -8,9 +8,9 @@ from torch.nn.functional import linear, pad
 
 from captionlens.network.attention import AdditiveAttention
 from captionlens.network.cells import Cell
-from captionlens.network.config import NetworkConfig
 from captionlens.network.decoder import DecoderWeights, SentinelWeights, decoder_step
 from captionlens.network.dropout import CheapDropout
+from captionlens.network.network_config import NetworkConfig
 from captionlens.network.unroll import unroll
 from captionlens.network.words import Words
 

@@ -23,7 +23,7 @@ from PIL import Image
 from captionlens import files
 from captionlens.drawing import heatmap
 from captionlens.errors import CaptionlensError
-from captionlens.frontend import files as frontend
+from captionlens.frontend import assets
 from captionlens.outputs.formats import NOT_SURE
 from captionlens.runtime.caption import Caption, Word
 
@@ -47,7 +47,7 @@ class Report:
     def __init__(self, file: IO[bytes], *, title: str, model: str, decoding: str, examined: bool) -> None:
         self._file = file
         self._shown = self._failed = 0
-        self._script = frontend.bundle(*map(frontend.read, _MODULES), _own_module())
+        self._script = assets.bundle(*map(assets.read, _MODULES), _own_module())
         self._add(_head(self._script, title, (model, decoding), examined))
 
     def write(self, caption: Caption) -> None:
@@ -106,7 +106,7 @@ def open_report(
 
 
 def _head(script: str, title: str, facts: tuple[str, ...], examined: bool) -> str:
-    style = frontend.read("style.css")
+    style = assets.read("style.css")
     policy = (
         f"default-src 'none'; img-src data:; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
         "base-uri 'none'; form-action 'none'"
@@ -117,9 +117,9 @@ def _head(script: str, title: str, facts: tuple[str, ...], examined: bool) -> st
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{_text(title)}</title>\n<style>{style}</style>\n</head>\n"
-        f"<body {frontend.drawing_settings()}>\n"
+        f"<body {assets.drawing_settings()}>\n"
         f'<header>\n<h1>{_text(title)}</h1>\n<p class="about">{about}</p>\n'
-        f'<p class="key">{frontend.key(examined=examined)}</p>\n</header>\n<main>\n'
+        f'<p class="key">{assets.key(examined=examined)}</p>\n</header>\n<main>\n'
     )
 
 
@@ -181,7 +181,7 @@ def _word(word: Word, map_: NDArray[np.float32]) -> str:
     if (found := word.faithfulness) is not None:
         examined = f' data-examined="{found.probability:.2f} {found.blanked:.2f} {found.control:.2f}"'
         if not found.depends_on_picture:
-            mark = f' unseen" title="{frontend.UNSEEN}'
+            mark = f' unseen" title="{assets.UNSEEN}'
     return (
         f'<button type="button" class="word p{min(4, int(word.certainty * 5))}{mark}" '
         f'data-certainty="{word.certainty:.2f}"{examined} '

@@ -21,9 +21,9 @@ from captionlens.runtime.model_directory import ModelDirectory
 from captionlens.runtime.onnx_network import OnnxNetwork
 from captionlens.runtime.photograph import Photograph
 from captionlens.runtime.read_ahead import Pixels, read_ahead
+from captionlens.runtime.region_network import RegionNetwork
 from captionlens.runtime.request import CaptionRequest
 from captionlens.runtime.vocabulary import PAD, UNK, Vocabulary, split_words
-from captionlens.runtime.within import Within
 
 PACKAGED_MODEL = Path(__file__).parent.parent / "models" / "captionlens-base"
 _DECODERS = 4  # threads that read photographs ahead
@@ -302,7 +302,7 @@ class Captioner:
         if region is None:
             return self.network
         rows, columns = self.grid
-        return Within(self.network, region.places(rows, columns), rows * columns)
+        return RegionNetwork(self.network, region.places(rows, columns), rows * columns)
 
     def _caption_stream(
         self, sources: Iterable[ImageSource | Photograph], batch_size: int, request: CaptionRequest

@@ -8,7 +8,7 @@ from importlib import resources
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from captionlens.frontend import files as frontend
+from captionlens.frontend import assets
 from captionlens.server import problems
 from captionlens.server.problems import Problem
 
@@ -31,7 +31,7 @@ class _File:
 
 def make_page_router() -> APIRouter:
     """GET /, /docs and /page/NAME."""
-    files = {name: _file(name, frontend.read(name).encode()) for name in (*frontend.MODULES, *frontend.STYLES)}
+    files = {name: _file(name, assets.read(name).encode()) for name in (*assets.MODULES, *assets.STYLES)}
     for own in resources.files("captionlens.server").joinpath("page").iterdir():
         files[own.name] = _file(own.name, own.read_bytes())
     index, docs = files.pop("index.html"), files.pop("docs.html")
@@ -57,6 +57,6 @@ def make_page_router() -> APIRouter:
 def _file(name: str, content: bytes) -> _File:
     suffix = "." + name.rpartition(".")[2]
     if suffix == ".html":
-        content = frontend.fill(content.decode()).encode()
+        content = assets.fill(content.decode()).encode()
     media_type = _TYPES.get(suffix) or mimetypes.types_map.get(suffix, "application/octet-stream")
     return _File(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')

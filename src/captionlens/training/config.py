@@ -12,8 +12,8 @@ from captionlens.datasets.splits import VALIDATION_PHOTOGRAPHS
 from captionlens.errors import FileError, OptionError
 from captionlens.features.backbones import DEFAULT as DEFAULT_BACKBONE
 from captionlens.features.backbones import check_image_size
-from captionlens.network.config import PRESETS as NETWORK_PRESETS
-from captionlens.network.config import NetworkConfig
+from captionlens.network.network_config import PRESETS as NETWORK_PRESETS
+from captionlens.network.network_config import NetworkConfig
 from captionlens.runtime.decoding import DecodingOptions
 
 SELF_CRITICAL = "self-critical"

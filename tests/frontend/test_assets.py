@@ -6,8 +6,8 @@ from importlib import resources
 import pytest
 
 from captionlens.drawing import heatmap
-from captionlens.frontend import files
-from captionlens.frontend.files import MODULES, STYLES, bundle
+from captionlens.frontend import assets
+from captionlens.frontend.assets import MODULES, STYLES, bundle
 
 
 def folder(room: str, *below: str) -> dict[str, str]:
@@ -42,7 +42,7 @@ def test_one_script_of_modules() -> None:
 
 
 def test_the_settings_are_those_of_the_overlay() -> None:
-    found = dict(re.findall(r'data-(\w+)="([^"]*)"', files.drawing_settings()))
+    found = dict(re.findall(r'data-(\w+)="([^"]*)"', assets.drawing_settings()))
     palette = bytes.fromhex(found["palette"])
     assert [tuple(palette[at : at + 3]) for at in range(0, len(palette), 3)] == list(heatmap.INFERNO)
     assert float(found["floor"]) == heatmap.FLOOR
@@ -51,7 +51,7 @@ def test_the_settings_are_those_of_the_overlay() -> None:
 
 @pytest.mark.parametrize(("page", "parts"), [("<body {drawing}>{key}", 1), ("{examined key}", 1), ("{other}", 0)])
 def test_pages_are_filled(page: str, parts: int) -> None:
-    filled = files.fill(page)
+    filled = assets.fill(page)
     assert ("looked most" in filled) == bool(parts)
     assert ("Grey and dotted" in filled) == ("examined" in page)
     assert "{other}" in filled or "{" not in filled

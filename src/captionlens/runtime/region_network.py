@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from captionlens.runtime.decoding import Network, State
 
 
-class Within:
+class RegionNetwork:
     """A network that has only some places of its grid to look at; it offers the same seam.
 
     Args:
