@@ -11,8 +11,8 @@ import torch
 
 from captionlens.network import compiled_loops
 from captionlens.network.compiled_loops import compiled, exp, prange
-from captionlens.network.cross_entropy import smoothed_cross_entropy
 from captionlens.network.decoder import DecoderWeights
+from captionlens.network.smoothed_cross_entropy import smoothed_cross_entropy
 from captionlens.network.unroll import unroll
 from captionlens.network.words import Words
 
@@ -77,7 +77,7 @@ def test_loops_serve_on_processors_one_head_without_a_sentinel() -> None:
 def test_loops_and_pytorch_take_the_threads_that_the_process_is_meant_to_have() -> None:
     program = """
 import torch
-from captionlens.network.cross_entropy import smoothed_cross_entropy
+from captionlens.network.smoothed_cross_entropy import smoothed_cross_entropy
 smoothed_cross_entropy(torch.zeros(3, 20), torch.eye(20), torch.zeros(20), torch.tensor([1, 2, 3]), 0.1)
 import numba
 print(numba.get_num_threads(), torch.get_num_threads())

@@ -169,5 +169,7 @@ def test_continuous_integration_can_be_started() -> None:
 
 def test_no_two_modules_share_a_name() -> None:
     """A command's module is named after the command, and the parts of a room by their own names."""
-    names = [path.stem for path in PACKAGE.rglob("*.py") if path.parent.name != "cli" and not path.stem.startswith("__")]
+    names = [
+        path.stem for path in PACKAGE.rglob("*.py") if path.parent.name != "cli" and not path.stem.startswith("__")
+    ]
     assert sorted(set(names)) == sorted(names)

@@ -10,7 +10,7 @@ from PIL import Image
 
 import captionlens
 from captionlens.errors import CaptionlensError, UnreadableImage
-from captionlens.geometry.cells import attended_cells, blank
+from captionlens.geometry.grid_cells import attended_cells, blank
 from captionlens.runtime.caption import Caption, Word
 from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.decoding import DecodingOptions, State

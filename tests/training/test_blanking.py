@@ -14,7 +14,7 @@ from captionlens.datasets.phrase_targets import CaptionTargets, targets_reader
 from captionlens.features.backbones import load_backbone
 from captionlens.features.extract import extract
 from captionlens.features.store import FeatureStore, photograph_key
-from captionlens.geometry.cells import blank
+from captionlens.geometry.grid_cells import blank
 from captionlens.network import CaptioningNetwork, NetworkConfig
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.batch import BlankedBatch

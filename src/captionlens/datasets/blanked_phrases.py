@@ -51,7 +51,7 @@ def choose_phrase(name: str, targets: Sequence[CaptionTargets | None]) -> Blanke
     """A phrase to blank out, always the same one for the same photograph.
 
     Of the cells that its boxes fill by half or more, a part is blanked out, those around their middle: captioners look
-    at a part of a thing, and know it by that. It is at most half of the grid, as in `geometry.cells`.
+    at a part of a thing, and know it by that. It is at most half of the grid, as in `geometry.grid_cells`.
 
     Args:
         name: of the photograph; what is drawn depends on it and on nothing else.

@@ -19,7 +19,7 @@ from captionlens.datasets.records import Record
 from captionlens.errors import OptionError, UnreadableImage
 from captionlens.features.backbones.base import Backbone, has_fast_bfloat16
 from captionlens.features.store import SHARD, FeatureStore, StoreIndex, photograph_key
-from captionlens.geometry.cells import blank
+from captionlens.geometry.grid_cells import blank
 from captionlens.memory import keep_freed_memory
 from captionlens.runtime.photograph import Photograph
 from captionlens.runtime.read_ahead import read_ahead, read_by_turns
@@ -87,7 +87,7 @@ def extract(
             card, and by turns with a network on the processor, where each would slow the other down.
         mirrored: put in the grids of the photographs seen in a mirror, beside those of the photographs themselves.
         blanked: put in the grids of the photographs with the cells (R, C) blanked out that it gives of each; those
-            of which it gives None are left out. See `geometry.cells.blank`.
+            of which it gives None are left out. See `geometry.grid_cells.blank`.
         progress: show a bar on a terminal.
 
     Raises:

@@ -20,7 +20,8 @@ class State:
     """The state of a network between two words, of B photographs with K hypotheses each.
 
     `memory` holds arrays (B, L, ...), a row a place of the grid, that a photograph's hypotheses share: who keeps
-    attention to some places (`runtime.region_network`) selects rows of all of them. `recurrent` holds arrays (B, K, ...).
+    attention to some places (`runtime.region_network`) selects rows of all of them. `recurrent` holds arrays
+    (B, K, ...).
     The arrays may be NumPy's or torch's; the search only selects rows of them.
     """
 

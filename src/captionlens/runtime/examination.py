@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captionlens.geometry.cells import attended_cells, blank
+from captionlens.geometry.grid_cells import attended_cells, blank
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.decoding import Network, forced_words
 from captionlens.runtime.faithfulness import Faithfulness

@@ -14,7 +14,7 @@ from captionlens.datasets.phrases import PhraseReader
 from captionlens.datasets.records import Record
 from captionlens.errors import CaptionlensError, DatasetError, FileError, UnreadableImage
 from captionlens.files import write_text
-from captionlens.geometry.cells import SHARE
+from captionlens.geometry.grid_cells import SHARE
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.decoding import DecodingOptions

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from captionlens.network import Teacher
-from captionlens.network.cross_entropy import smoothed_cross_entropy
+from captionlens.network.smoothed_cross_entropy import smoothed_cross_entropy
 from captionlens.training.batch import Batch
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captionlens.network import CaptioningNetwork, Teacher
-from captionlens.network.cross_entropy import smoothed_cross_entropy
 from captionlens.network.sampling import without
+from captionlens.network.smoothed_cross_entropy import smoothed_cross_entropy
 from captionlens.network.words import Words
 from captionlens.runtime.decoding import FORBIDDEN
 from captionlens.scoring.cider_reward import CiderReward

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy, linear
 
 from captionlens.network import compiled_loops
-from captionlens.network.cross_entropy import smoothed_cross_entropy
+from captionlens.network.smoothed_cross_entropy import smoothed_cross_entropy
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

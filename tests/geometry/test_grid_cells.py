@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from captionlens.errors import OptionError
-from captionlens.geometry.cells import attended_cells, blank
+from captionlens.geometry.grid_cells import attended_cells, blank
 from captionlens.runtime.faithfulness import Faithfulness
 
 
