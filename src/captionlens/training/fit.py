@@ -135,20 +135,18 @@ def _devices(devices: str, precision: str, processes: Processes) -> tuple[str, A
 
 
 def _seeded_backbone(run: RunFolder, processes: Processes) -> tuple[Backbone, Backbone, Tail | None]:
-    """The backbone a run starts with, its part that stays as it is, and its last blocks if they are trained.
+    """The backbone that a run starts with, its part that stays as it is, and its last blocks if they are trained.
 
-    Random numbers start anew with the run's seed. To load a backbone draws some of them, and those that are left make
-    the network's first weights. Once it was loaded for each kind of grid, as photographs are, mirrored and blanked out:
-    it is still, so that a run with the same settings gets the same weights.
+    Random numbers start anew with the run's seed before it is loaded: its random first weights, which the published
+    ones replace, are drawn before the network's.
     """
     if processes.count > 1:
         # The first downloads weights that are missing, and tells what is wrong, before all read them.
         processes.from_first(lambda: starting_backbone(run).name)
-    config = run.config
-    pl.seed_everything(config.seed, verbose=False)
-    for _ in range(1 + config.mirror + (config.blanking > 0)):
-        backbone = starting_backbone(run)
-    frozen, tail = backbone.split(config.finetune_blocks) if config.finetune_blocks else (backbone, None)
+    pl.seed_everything(run.config.seed, verbose=False)
+    backbone = starting_backbone(run)
+    blocks = run.config.finetune_blocks
+    frozen, tail = backbone.split(blocks) if blocks else (backbone, None)
     return backbone, frozen, tail
 
 
