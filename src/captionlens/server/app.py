@@ -21,7 +21,8 @@ from captionlens.server.guard import Guard
 from captionlens.server.metrics import Metrics
 from captionlens.server.page_files import make_page_router
 from captionlens.server.problems import Problem
-from captionlens.server.routes import make_router
+from captionlens.server.routes import router
+from captionlens.server.service import Service
 from captionlens.server.settings import Settings
 from captionlens.server.watch import GONE, REQUEST_ID, Watch
 
@@ -57,8 +58,8 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
         root_path=settings.root_path,
         lifespan=lifespan,
     )
-    api = make_router(batcher, settings, metrics)
-    app.include_router(api)
+    app.state.service = Service(batcher, settings, metrics)
+    app.include_router(router)
     app.include_router(make_page_router())
     app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]
     _add_error_handlers(app, metrics)
@@ -71,7 +72,8 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
             expose_headers=["Retry-After", REQUEST_ID],
         )
     app.add_middleware(Guard, settings=settings, metrics=metrics)
-    routes = frozenset({"/", "/docs", "/openapi.json", *(route.path for route in api.routes if hasattr(route, "path"))})
+    paths = (route.path for route in router.routes if hasattr(route, "path"))
+    routes = frozenset({"/", "/docs", "/openapi.json", *paths})
     app.add_middleware(Watch, metrics=metrics, routes=routes)  # added last, stands first
     return app
 
