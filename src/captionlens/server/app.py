@@ -1,4 +1,4 @@
-"""The ASGI application: routes, errors, what stands before them, and its OpenAPI document."""
+"""The ASGI application: its routes, error responses, middleware and OpenAPI document."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -37,8 +37,8 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
     """The service, for any ASGI server.
 
     Args:
-        captioner: what captions.
-        settings: limits and defences; by default those of `Settings()`.
+        captioner: captions the photographs.
+        settings: limits and access rules; by default `Settings()`.
     """
     settings = settings or Settings()
     metrics = Metrics()
@@ -86,15 +86,7 @@ def _add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def bad_option(request: Request, error: RequestValidationError) -> Response:
-        errors = [
-            {
-                "parameter": problems.clean(str(entry["loc"][-1]))[:100],
-                "message": _message(entry),
-            }
-            for entry in error.errors()
-        ]
-        detail = "; ".join(f"{entry['parameter']}: {entry['message']}" for entry in errors)
-        return Problem(problems.BAD_OPTION, detail, extra={"errors": errors}).response()
+        return problems.bad_options((str(entry["loc"][-1]), _message(entry)) for entry in error.errors()).response()
 
     @app.exception_handler(HTTPException)
     async def of_the_framework(request: Request, error: HTTPException) -> Response:
@@ -105,19 +97,15 @@ def _add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
     async def gone(request: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=GONE)
 
-    @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> Response:
-        return Problem(problems.BROKEN, "the service's log says what").response()
-
 
 def _message(entry: dict[str, Any]) -> str:
     if entry["type"] == "extra_forbidden":
         return "there is no such parameter"
-    return problems.clean(str(entry["msg"]).removeprefix("Value error, "))
+    return str(entry["msg"]).removeprefix("Value error, ")
 
 
 def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
-    """The document, with the problems' schema and the token in it."""
+    """The OpenAPI document, with the schema of problems and, where there is a token, the security scheme."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         document["servers"] = [{"url": settings.root_path or "/"}]

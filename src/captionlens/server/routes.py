@@ -24,7 +24,8 @@ _FILE = {"type": "string", "format": "binary"}
 
 def _form(schema: dict[str, Any]) -> dict[str, Any]:
     properties = {"file": schema}
-    return {"schema": {"type": "object", "required": ["file"], "properties": properties}}
+    form = {"type": "object", "required": ["file"], "properties": properties, "additionalProperties": False}
+    return {"schema": form}
 
 
 _ONE = {
