@@ -77,7 +77,7 @@ def test_parameters_do_what_they_do_in_python(
 ) -> None:
     assert captioner.options.length_penalty == 1.6
     answer = server.caption(CAT, query + "&attention=true&alternatives=3")
-    caption = captioner.caption(CAT, CaptionRequest(options, alternatives=3, **guidance))
+    caption = captioner.caption(CAT, CaptionRequest(options or captioner.options, alternatives=3, **guidance))
     same(answer.json, caption)
     for word, other in zip(answer.json["words"], caption.words, strict=True):
         assert [a["text"] for a in word["alternatives"]] == [a.text for a in other.alternatives]

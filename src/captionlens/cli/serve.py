@@ -1,17 +1,88 @@
 """`captionlens serve`: the page and the HTTP service."""
 
+import functools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from captionlens.cli.options import device_options
 from captionlens.errors import FileError, MissingExtra, OptionError
+from captionlens.server.settings import MIB, Settings, is_loopback
 
 _TOKEN = "CAPTIONLENS_TOKEN"
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_DEFAULT = Settings()
+
+
+def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that `_settings` takes, in one argument: `limits`."""
+
+    @functools.wraps(command)
+    def collected(**given: Any) -> Any:
+        return command(limits={name: given.pop(name) for name in names}, **given)
+
+    others = len(getattr(command, "__click_params__", ()))  # options of its own, which stand below
+    for option in reversed(
+        (
+            _at_least(1, "--batch-size", _DEFAULT.batch_size, help="Photographs captioned together, at most."),
+            _at_least(1, "--queue", _DEFAULT.queue, help="Photographs waiting or worked on; more get 503."),
+            _at_least(1, "--max-upload", _DEFAULT.upload_bytes // MIB, metavar="MIB", help="Of one photograph."),
+            _at_least(1, "--max-batch-upload", _DEFAULT.batch_upload_bytes // MIB, metavar="MIB", help="Of several."),
+            _at_least(1, "--max-uploads", _DEFAULT.uploads_bytes // MIB, metavar="MIB", help="Of all at once."),
+            _at_least(1, "--max-pixels", _DEFAULT.pixels, help="Of a photograph."),
+            click.option(
+                "--timeout",
+                type=click.FloatRange(min=0, min_open=True),
+                default=_DEFAULT.timeout,
+                help="Seconds a request may take.",
+            ),
+            _at_least(1, "--connections", _DEFAULT.connections, help="Open at once."),
+            _at_least(0, "--rate", _DEFAULT.rate, help="POSTs a minute and client; 0: any."),
+            click.option("--allow-host", multiple=True, metavar="NAME", help="Served under this name too; * is any."),
+            click.option(
+                "--allow-origin", multiple=True, metavar="https://SITE", help="Pages of this site may ask (CORS)."
+            ),
+            click.option("--token-file", type=_FILE, help="Holds the token that clients must know."),
+            click.option(
+                "--root-path",
+                default=_DEFAULT.root_path,
+                show_default=False,
+                metavar="/PATH",
+                help="Where a proxy offers the service.",
+            ),
+        )
+    ):
+        collected = option(collected)
+    names = tuple(option.name for option in collected.__click_params__[others:])  # type: ignore[attr-defined]
+    return collected
+
+
+def _at_least(least: int, flag: str, default: int, **how: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(flag, type=click.IntRange(min=least), default=default, **how)
+
+
+def _settings(limits: dict[str, Any], host: str) -> Settings:
+    return Settings(
+        batch_size=limits["batch_size"],
+        queue=limits["queue"],
+        upload_bytes=limits["max_upload"] * MIB,
+        batch_upload_bytes=limits["max_batch_upload"] * MIB,
+        uploads_bytes=limits["max_uploads"] * MIB,
+        pixels=limits["max_pixels"],
+        timeout=limits["timeout"],
+        connections=limits["connections"],
+        rate=limits["rate"],
+        # The address to listen on is a name of the service, too; 0.0.0.0, all addresses, is not.
+        allow_hosts=(*limits["allow_host"], host),
+        allow_origins=limits["allow_origin"],
+        token=_token(limits["token_file"]),
+        root_path=limits["root_path"],
+    )
 
 
 @click.command(
@@ -23,21 +94,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, help="0 takes a free one.")
 @click.option("--model", type=_FOLDER, help="A model directory; by default the one that comes along.")
 @device_options
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Photographs captioned together, at most.")
-@click.option("--queue", type=click.IntRange(min=1), default=64, help="Photographs waiting or worked on; more get 503.")
-@click.option("--max-upload", type=click.IntRange(min=1), default=20, metavar="MIB", help="Of one photograph.")
-@click.option("--max-batch-upload", type=click.IntRange(min=1), default=100, metavar="MIB", help="Of several.")
-@click.option("--max-uploads", type=click.IntRange(min=1), default=400, metavar="MIB", help="Of all at once.")
-@click.option("--max-pixels", type=click.IntRange(min=1), default=50_000_000, help="Of a photograph.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Seconds a request may take."
-)
-@click.option("--connections", type=click.IntRange(min=1), default=512, help="Open at once.")
-@click.option("--rate", type=click.IntRange(min=0), default=0, help="POSTs a minute and client; 0: any.")
-@click.option("--allow-host", multiple=True, metavar="NAME", help="Served under this name too; * is any.")
-@click.option("--allow-origin", multiple=True, metavar="https://SITE", help="Pages of this site may ask (CORS).")
-@click.option("--token-file", type=_FILE, help="Holds the token that clients must know.")
-@click.option("--root-path", default="", show_default=False, metavar="/PATH", help="Where a proxy offers the service.")
+@_settings_options
 @click.option("--proxy", metavar="ADDRESS", help="Whose X-Forwarded-For is believed.")
 @click.option(
     "--log", type=click.Choice(["text", "json"]), help="Default: text on a terminal, else json.",
@@ -50,19 +107,7 @@ def serve(
     model: Path | None,
     threads: int,
     device: str,
-    batch_size: int,
-    queue: int,
-    max_upload: int,
-    max_batch_upload: int,
-    max_uploads: int,
-    max_pixels: int,
-    timeout: float,
-    connections: int,
-    rate: int,
-    allow_host: tuple[str, ...],
-    allow_origin: tuple[str, ...],
-    token_file: Path | None,
-    root_path: str,
+    limits: dict[str, Any],
     proxy: str | None,
     log: str | None,
     quiet: bool,
@@ -70,27 +115,11 @@ def serve(
     """Offer the page and the HTTP service, until Ctrl+C or SIGTERM."""
     try:
         from captionlens.server import logs, run
-        from captionlens.server.settings import MIB, Settings, is_loopback
     except ModuleNotFoundError as error:
         raise MissingExtra((error.name or "").partition(".")[0], "serve") from error
     from captionlens.runtime.captioner import load
 
-    settings = Settings(
-        batch_size=batch_size,
-        queue=queue,
-        upload_bytes=max_upload * MIB,
-        batch_upload_bytes=max_batch_upload * MIB,
-        uploads_bytes=max_uploads * MIB,
-        pixels=max_pixels,
-        timeout=timeout,
-        connections=connections,
-        rate=rate,
-        # Where it listens is a name it goes by; "all addresses" is none.
-        allow_hosts=(*allow_host, host),
-        allow_origins=allow_origin,
-        token=_token(token_file),
-        root_path=root_path,
-    )
+    settings = _settings(limits, host)
     form: logs.Form = "json" if log == "json" or (log is None and not sys.stderr.isatty()) else "text"
     captioner = load(model, threads=threads, device=device)
     try:
@@ -104,7 +133,7 @@ def serve(
         )
     run.end_well_on_signals()
     shown = f"[{host}]" if ":" in host else host
-    click.echo(f"http://{shown}:{listening.getsockname()[1]}{root_path}/")
+    click.echo(f"http://{shown}:{listening.getsockname()[1]}{settings.root_path}/")
     run.serve(captioner, settings, listening, proxy=proxy)
 
 

@@ -1,4 +1,4 @@
-"""The ASGI application: routes, errors, what stands before them, and its OpenAPI document."""
+"""The ASGI application: its routes, error responses, middleware and OpenAPI document."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -21,7 +21,8 @@ from captionlens.server.guard import Guard
 from captionlens.server.metrics import Metrics
 from captionlens.server.page_files import make_page_router
 from captionlens.server.problems import Problem
-from captionlens.server.routes import make_router
+from captionlens.server.routes import router
+from captionlens.server.service import Service
 from captionlens.server.settings import Settings
 from captionlens.server.watch import GONE, REQUEST_ID, Watch
 
@@ -36,8 +37,8 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
     """The service, for any ASGI server.
 
     Args:
-        captioner: what captions.
-        settings: limits and defences; by default those of `Settings()`.
+        captioner: captions the photographs.
+        settings: limits and access rules; by default `Settings()`.
     """
     settings = settings or Settings()
     metrics = Metrics()
@@ -57,8 +58,8 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
         root_path=settings.root_path,
         lifespan=lifespan,
     )
-    api = make_router(batcher, settings, metrics)
-    app.include_router(api)
+    app.state.service = Service(batcher, settings, metrics)
+    app.include_router(router)
     app.include_router(make_page_router())
     app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]
     _add_error_handlers(app, metrics)
@@ -71,7 +72,8 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
             expose_headers=["Retry-After", REQUEST_ID],
         )
     app.add_middleware(Guard, settings=settings, metrics=metrics)
-    routes = frozenset({"/", "/docs", "/openapi.json", *(route.path for route in api.routes if hasattr(route, "path"))})
+    paths = (route.path for route in router.routes if hasattr(route, "path"))
+    routes = frozenset({"/", "/docs", "/openapi.json", *paths})
     app.add_middleware(Watch, metrics=metrics, routes=routes)  # added last, stands first
     return app
 
@@ -84,15 +86,7 @@ def _add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def bad_option(request: Request, error: RequestValidationError) -> Response:
-        errors = [
-            {
-                "parameter": problems.clean(str(entry["loc"][-1]))[:100],
-                "message": _message(entry),
-            }
-            for entry in error.errors()
-        ]
-        detail = "; ".join(f"{entry['parameter']}: {entry['message']}" for entry in errors)
-        return Problem(problems.BAD_OPTION, detail, extra={"errors": errors}).response()
+        return problems.bad_options((str(entry["loc"][-1]), _message(entry)) for entry in error.errors()).response()
 
     @app.exception_handler(HTTPException)
     async def of_the_framework(request: Request, error: HTTPException) -> Response:
@@ -103,19 +97,15 @@ def _add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
     async def gone(request: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=GONE)
 
-    @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> Response:
-        return Problem(problems.BROKEN, "the service's log says what").response()
-
 
 def _message(entry: dict[str, Any]) -> str:
     if entry["type"] == "extra_forbidden":
         return "there is no such parameter"
-    return problems.clean(str(entry["msg"]).removeprefix("Value error, "))
+    return str(entry["msg"]).removeprefix("Value error, ")
 
 
 def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
-    """The document, with the problems' schema and the token in it."""
+    """The OpenAPI document, with the schema of problems and, where there is a token, the security scheme."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         document["servers"] = [{"url": settings.root_path or "/"}]

@@ -1,7 +1,7 @@
-"""Simultaneous requests share the network: a bounded queue, and one thread that takes what waits as a batch.
+"""Dynamic batching of simultaneous requests: a bounded queue, and one thread that captions what waits as a batch.
 
-While a batch computes, photographs of the next requests are decoded and wait; the next batch is as large as what has
-gathered, up to `batch_size`. Nothing waits for a batch to fill up.
+While a batch computes, the photographs of the next requests are decoded and queued; the next batch takes as many of
+them as wait, up to `batch_size`. No photograph waits for a batch to fill up.
 """
 
 import asyncio
@@ -31,21 +31,21 @@ from captionlens.server.problems import Problem
 
 _Result = TypeVar("_Result")
 
-EXAMINING = 16  # places of the queue that a caption takes whose words are examined: two more passes for each of them
+EXAMINING = 16  # places of the queue for a caption whose words are examined: two more passes through the network a word
 _READERS = 2  # threads that decode photographs and draw figures
 _MOST_RETRY_S = 60
 log = logging.getLogger(__name__)
 
 
 def places_of(request: CaptionRequest) -> int:
-    """Places of the queue that a request takes."""
+    """Number of places of the queue that one photograph of the request occupies."""
     return EXAMINING if request.faithfulness else 1
 
 
 def _search_of(request: CaptionRequest) -> object:
     """A key that is equal for requests whose photographs may be searched together."""
     if request.decoding.temperature is not None:
-        return object()  # what is drawn at random would depend on the place in the batch
+        return object()  # random draws would depend on the place in the batch
     return replace(request, faithfulness=False)
 
 
@@ -57,7 +57,7 @@ class _Job:
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Caption]"
     queued: float = field(default_factory=time.perf_counter)
-    dropped: bool = False  # nobody waits for it any more
+    dropped: bool = False  # its request was cancelled
 
     def finish(self, caption: Caption) -> None:
         self._settle(lambda: self.future.set_result(caption))
@@ -70,20 +70,20 @@ class _Job:
             if not self.future.done():
                 settle()
 
-        with suppress(RuntimeError):  # the loop has ended, and with it who waited
+        with suppress(RuntimeError):  # the loop has ended, and with it the request
             self.loop.call_soon_threadsafe(if_awaited)
 
 
 class Batcher:
-    """Captions photographs of many requests.
+    """Captions the photographs of many requests in batches.
 
-    All but the thread's own methods belong to the event loop.
+    Its public methods are called from the event loop's thread; `_work` and what it calls run in a thread of their own.
 
     Args:
-        captioner: what captions.
-        batch_size: photographs together, at most.
-        queue: places; a photograph takes one from its arrival to its answer, see `places_of`.
-        metrics: where parts, batches and places are told.
+        captioner: captions the batches.
+        batch_size: most photographs in a batch.
+        queue: number of places; `places_of` says how many a photograph occupies until its response is made.
+        metrics: for durations, batch sizes and the length of the queue.
     """
 
     def __init__(self, captioner: Captioner, *, batch_size: int, queue: int, metrics: Metrics) -> None:
@@ -92,7 +92,7 @@ class Batcher:
         self.queue = queue
         self.metrics = metrics
         self._taken = 0  # places
-        self._seconds_each = 0.05  # of a place, a moving average
+        self._seconds_each = 0.05  # that a place is worked on, a moving average
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="decode")
         self._changed = threading.Condition()
         self._waiting: deque[_Job] = deque()  # guarded by _changed, as are the next two
@@ -106,14 +106,17 @@ class Batcher:
 
     @property
     def ready(self) -> bool:
-        """Whether photographs are taken."""
+        """Whether new photographs are accepted."""
         return self._open and self._thread.is_alive()
 
     def check_room(self, places: int = 1) -> None:
-        """Refuse what would find no room now: an upload need not be read for that.
+        """Check that the queue has so many places, before an upload is read.
+
+        Args:
+            places: wanted; a number above that of the queue counts as the whole queue.
 
         Raises:
-            Problem: FULL, with the seconds after which there should be room; STOPPING.
+            Problem: FULL, with an estimate of the seconds until there are; STOPPING.
         """
         if not self.ready:
             raise Problem(problems.STOPPING, "the service is stopping", retry_after=5)
@@ -123,7 +126,10 @@ class Batcher:
 
     @contextmanager
     def room(self, places: int) -> Iterator[None]:
-        """Places of the queue, for as long as the block lasts.
+        """Occupy places of the queue for as long as the block lasts.
+
+        Args:
+            places: as `check_room`.
 
         Raises:
             Problem: as `check_room`.
@@ -137,15 +143,15 @@ class Batcher:
             self._taken -= places
 
     async def caption(self, photograph: Photograph, request: CaptionRequest) -> Caption:
-        """The caption of a photograph, for which there must be `room`. Cancelled before it begins, it costs nothing.
+        """The caption of a photograph. Call within `room`; a call that is cancelled while it waits is not computed.
 
         Args:
             photograph: to caption.
-            request: what is asked for.
+            request: options of its caption.
 
         Raises:
             UnreadableImage: the photograph cannot be read.
-            OptionError: the request's prefix has a word that the model does not know, or too many.
+            OptionError, RegionError: see `Captioner.caption_features`.
         """
         job: _Job | None = None
         try:
@@ -168,7 +174,7 @@ class Batcher:
         return await self._read(self._figure, caption)
 
     def close(self) -> None:
-        """Finish what waits, and end the thread."""
+        """Refuse new photographs, caption those that wait, and end the threads. Blocks until that is done."""
         with self._changed:
             self._open = False
             self._changed.notify()
@@ -203,7 +209,7 @@ class Batcher:
             self._seconds_each += 0.1 * (each - self._seconds_each)
 
     def _next(self) -> list[_Job]:
-        """What is to be done next, or nothing where nothing more will come."""
+        """The next batch; blocks until there is one. Empty once the batcher is closed and nothing waits."""
         with self._changed:
             while True:
                 batch: list[_Job] = []

@@ -1,4 +1,4 @@
-"""What stands before every request: who may ask, how much may be sent, how long it may take.
+"""Access control and upload limits, as ASGI middleware: host, origin, token, rate, bytes.
 
 Plain ASGI, so that bodies are counted while they arrive.
 """
@@ -28,12 +28,12 @@ _DRAIN_S = 2.0
 
 
 class Guard:
-    """Refuses what may not pass, and bounds the bodies of what may.
+    """Middleware that refuses requests which are not allowed, and limits the bodies of the others.
 
     Args:
-        app: what answers the rest.
-        settings: hosts, origins, token, rate, bytes, seconds.
-        metrics: where refusals are counted.
+        app: the application behind it.
+        settings: allowed hosts and origins, token, rate, bytes.
+        metrics: counts refusals.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
@@ -76,19 +76,19 @@ class Guard:
             self._check_token(headers)
         if method == "POST":
             client = scope.get("client")
-            self.pace.take(client[0] if client else "")
+            self.pace.take(client[0] if client else "", time.monotonic())
 
     def _check_host(self, headers: Headers) -> None:
-        """A page elsewhere may make a browser believe that its own name is this machine's (DNS rebinding)."""
+        """Refuse other names: a site could let its own name point to this machine (DNS rebinding)."""
         if "*" in self._hosts:
             return
         given = headers.get("host", "")
         if _host_name(given) not in self._hosts:
-            told = problems.clean(given)[:100]
-            raise Problem(problems.MISDIRECTED, f"not served under the name {told!r} (--allow-host adds names)")
+            named = problems.clean(given)[:100]
+            raise Problem(problems.MISDIRECTED, f"not served under the name {named!r} (--allow-host adds names)")
 
     def _check_site(self, method: str, headers: Headers) -> None:
-        """Browsers send forms across sites without asking; they say where a request comes from."""
+        """Refuse requests from pages of other sites: browsers send forms across sites, and name their origin."""
         if method in _READING:
             return
         origin = headers.get("origin")
@@ -103,7 +103,7 @@ class Guard:
         if token is None:
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        # In constant time: how long it takes must not tell how much of a guess is right.
+        # In constant time: the duration must not reveal how much of a guess is right.
         right = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), token.encode())
         if scheme.lower() != "bearer" or not right:
             raise Problem(
@@ -114,25 +114,28 @@ class Guard:
 
 
 class Pace:
-    """How many requests with photographs a client may send: `rate` a minute, as many at once (a token bucket).
+    """Rate limit of each client's POST requests: a token bucket that holds `rate` and gains `rate` a minute.
 
     Args:
-        rate: a minute; 0 is without limit.
+        rate: requests a minute; 0 is without limit.
     """
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
-        self._clients: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what is left, and when that was so
+        self._clients: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens left, and when that was counted
 
-    def take(self, client: str) -> None:
+    def take(self, client: str, now: float) -> None:
         """Count one request.
 
+        Args:
+            client: its address.
+            now: seconds of a monotonic clock.
+
         Raises:
-            Problem: it is one too many; with the seconds until the next may come.
+            Problem: TOO_FAST, with the seconds until the client may send the next.
         """
         if not self.rate:
             return
-        now = time.monotonic()
         left, since = self._clients.pop(client, (float(self.rate), now))
         left = min(float(self.rate), left + (now - since) * self.rate / 60)
         allowed = left >= 1
@@ -146,14 +149,14 @@ class Pace:
 
 @dataclass(slots=True)
 class _Uploads:
-    """The bytes of all uploads that are held."""
+    """Bytes of all uploads in memory, and their limit."""
 
     limit: int
     held: int = 0
 
 
 class _Body:
-    """A request's body, counted while it arrives: alone, and together with those of all other requests."""
+    """The body of a request, counted while it arrives, for its own limit and for that of all uploads together."""
 
     def __init__(self, receive: Receive, limit: int, uploads: _Uploads, headers: Headers) -> None:
         self._receive = receive
@@ -161,21 +164,25 @@ class _Body:
         self._uploads = uploads
         self._headers = headers
         self._held = 0
-        # A request without these has no body, and whoever waits for a hundred-continue has not sent it yet.
+        # A request without these has no body, and a client that waits for 100 Continue has not sent it yet.
         sent = "content-length" in headers or "transfer-encoding" in headers
         self._ended = not sent or "expect" in headers
 
     def check_length(self) -> None:
-        """Refuse what is too large by its own words."""
+        """Refuse a body whose Content-Length is over the limit.
+
+        Raises:
+            Problem: TOO_LARGE.
+        """
         declared = self._headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self._limit:
             raise self._too_large()
 
     async def receive(self) -> Message:
-        """The next part.
+        """The next ASGI message.
 
         Raises:
-            Problem: it is too much.
+            Problem: TOO_LARGE; FULL where it is the limit of all uploads.
         """
         message = await self._receive()
         size = len(message.get("body", b""))
@@ -190,7 +197,7 @@ class _Body:
         return message
 
     async def drain(self) -> None:
-        """Take in what is still on its way, within limits: many clients read no answer before they have sent all."""
+        """Read and discard the rest of the body, within limits: many clients read a response only after sending all."""
         left = _MOST_DRAINED
         try:
             async with asyncio.timeout(_DRAIN_S):
@@ -202,7 +209,7 @@ class _Body:
             pass
 
     def release(self) -> None:
-        """The request is over."""
+        """Subtract the body from all uploads, at the end of the request."""
         self._uploads.held -= self._held
 
     def _too_large(self) -> Problem:
@@ -210,13 +217,13 @@ class _Body:
 
 
 def route_path(scope: Scope) -> str:
-    """The path below where the service is offered."""
+    """The path of a request without the root path."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
 
 
 def _netloc(origin: str) -> str:
-    """Host and port of an origin; of `null` and other oddities nothing that a host is called."""
+    """Host and port of an Origin header; empty for `null` and for what cannot be parsed."""
     try:
         return urlsplit(origin).netloc
     except ValueError:
@@ -224,7 +231,7 @@ def _netloc(origin: str) -> str:
 
 
 def _host_name(host: str) -> str:
-    """A Host header without its port, IPv6 addresses without brackets."""
+    """The host of a Host header: without port, IPv6 addresses without brackets; empty where it cannot be parsed."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:

@@ -1,4 +1,4 @@
-"""The service's log on stderr: a line a message, as text for people or as JSON for programs."""
+"""The log of the service on stderr: one line a message, as text or as JSON."""
 
 import json
 import logging
@@ -39,7 +39,7 @@ def set_up(form: Form, *, quiet: bool) -> None:
 
     Args:
         form: of a line.
-        quiet: warnings and errors only.
+        quiet: whether to log warnings and errors only.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Text())

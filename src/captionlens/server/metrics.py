@@ -1,4 +1,4 @@
-"""What the service counts and measures, for Prometheus."""
+"""Prometheus metrics of the service."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
@@ -8,7 +8,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class Metrics:
-    """Each service has its own registry, so that two of them in one process do not mix."""
+    """The metrics of one service, in a registry of their own: two services in one process do not mix."""
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
@@ -45,5 +45,5 @@ class Metrics:
         ProcessCollector(registry=registry)
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)

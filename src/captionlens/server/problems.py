@@ -1,5 +1,6 @@
-"""Errors over HTTP: `application/problem+json` (RFC 9457) with stable types, and nothing of the machine in them."""
+"""Error responses: `application/problem+json` (RFC 9457) with stable types, without paths or tracebacks."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -8,11 +9,12 @@ from starlette.responses import JSONResponse
 
 MEDIA_TYPE = "application/problem+json"
 _URN = "urn:captionlens:problem:"
+_LONGEST_NAME = 100  # of a parameter that a client made up
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of problem: its slug, its status, and what is always the same about it."""
+    """A type of problem: the slug of its URN, its HTTP status, and its title."""
 
     slug: str
     status: int
@@ -30,7 +32,7 @@ UNSUPPORTED = Kind("unsupported-media-type", 415, "This service takes photograph
 MISDIRECTED = Kind("host-not-served", 421, "The service does not go by this name")
 UNREADABLE = Kind("unreadable-image", 422, "The photograph cannot be read")
 BAD_OPTION = Kind("bad-option", 422, "A parameter makes no sense")
-TOO_FAST = Kind("too-many-requests", 429, "More photographs than this client may send")
+TOO_FAST = Kind("too-many-requests", 429, "More requests than this client may send")
 BROKEN = Kind("internal-error", 500, "Something went wrong in the service")
 FULL = Kind("queue-full", 503, "Too many photographs are waiting")
 LATE = Kind("too-late", 503, "The request waited too long")
@@ -41,14 +43,14 @@ KINDS = tuple(kind for kind in list(globals().values()) if isinstance(kind, Kind
 
 @dataclass(eq=False)
 class Problem(Exception):
-    """An answer that is an error.
+    """An error response, raised.
 
     Args:
-        kind: of KINDS.
-        detail: what is wrong this time, for a person.
-        retry_after: seconds after which it may go better.
-        headers: that belong to the answer.
-        extra: further members of the JSON.
+        kind: one of KINDS.
+        detail: explanation of this occurrence, for a person.
+        retry_after: seconds after which the client should try again.
+        headers: additional headers of the response.
+        extra: additional members of the JSON object.
     """
 
     kind: Kind
@@ -58,14 +60,14 @@ class Problem(Exception):
     extra: dict[str, Any] = field(default_factory=dict)
 
     def response(self) -> JSONResponse:
-        """The answer."""
+        """The HTTP response."""
         headers = dict(self.headers)
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
         return JSONResponse(self.content(), self.kind.status, headers, MEDIA_TYPE)
 
     def content(self) -> dict[str, Any]:
-        """Its JSON."""
+        """The JSON object of the response."""
         return {
             "type": _URN + self.kind.slug,
             "title": self.kind.title,
@@ -76,13 +78,24 @@ class Problem(Exception):
 
 
 def clean(text: str) -> str:
-    """`text` as JSON can carry it: half characters become question marks, control characters spaces."""
+    """`text` without what JSON or a log line cannot hold: lone surrogates become `?`, control characters spaces."""
     text = text.encode("utf-8", "replace").decode()
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
+def bad_options(errors: Iterable[tuple[str, str]]) -> Problem:
+    """BAD_OPTION with the member `errors`.
+
+    Args:
+        errors: for each parameter, its name and what is wrong with it.
+    """
+    listed = [{"parameter": clean(name)[:_LONGEST_NAME], "message": clean(message)} for name, message in errors]
+    detail = "; ".join(f"{entry['parameter']}: {entry['message']}" for entry in listed)
+    return Problem(BAD_OPTION, detail, extra={"errors": listed})
+
+
 def documented(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI description of answers that are these problems, by status."""
+    """The OpenAPI response objects of these problems, by status."""
     answers: dict[int | str, dict[str, Any]] = {}
     for status in sorted({kind.status for kind in kinds}):
         of_status = [kind for kind in kinds if kind.status == status]
@@ -127,6 +140,6 @@ SCHEMA: dict[str, Any] = {
 
 
 def of_status(status: int, detail: str | None, headers: dict[str, str] | None = None) -> Problem:
-    """The problem for an error that a library raised with no more than a status."""
+    """The problem for an HTTP error that the framework raised, which knows only its status."""
     kind = next((kind for kind in KINDS if kind.status == status), MALFORMED if status < 500 else BROKEN)
     return Problem(kind, detail or HTTPStatus(status).phrase, headers=headers or {})

@@ -1,4 +1,4 @@
-"""The service in uvicorn, with its connections bounded."""
+"""Running the service in uvicorn, with limits on connections and on the time a request's head may take."""
 
 import asyncio
 import math
@@ -13,16 +13,16 @@ from captionlens.runtime.captioner import Captioner
 from captionlens.server.app import create_app
 from captionlens.server.settings import Settings
 
-_HEAD_S = 10.0  # that the head of a request may take, or half of the timeout where that is less
-_IDLE_S = 30  # that a connection may stay open without a request
+_HEAD_S = 10.0  # for the head of a request; half of the timeout where that is less
+_IDLE_S = 30  # for a connection without a request
 _HEAD_BYTES = 32 * 1024
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
+    """A listening TCP socket; port 0 takes a free one.
 
     Raises:
-        OSError: the address is not to be had.
+        OSError: the address cannot be bound.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio turns off Nagle's algorithm, which holds answers back for 40 ms, only where the protocol is named.
@@ -30,7 +30,7 @@ def listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
-        listening.listen()  # who asks from now on waits instead of being refused
+        listening.listen()  # from now on, clients wait instead of being refused
     except OSError:
         listening.close()
         raise
@@ -38,9 +38,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def end_well_on_signals() -> None:
-    """SIGINT and SIGTERM end the process with exit code 0: before it serves, and after.
+    """Let SIGINT and SIGTERM end the process with exit code 0, before it serves and after.
 
-    While it serves, uvicorn takes them, finishes what has begun, and then raises them again for these handlers.
+    While it serves, uvicorn handles them: it finishes the requests in progress, then raises them again for these
+    handlers.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -51,13 +52,13 @@ def end_well_on_signals() -> None:
 
 
 def serve(captioner: Captioner, settings: Settings, listening: socket.socket, *, proxy: str | None = None) -> None:
-    """Answer until SIGINT or SIGTERM comes; what has begun by then is finished.
+    """Serve until SIGINT or SIGTERM; requests in progress by then are finished.
 
     Args:
-        captioner: what captions.
-        settings: limits and defences.
-        listening: from `listen`.
-        proxy: addresses, separated by commas, whose X-Forwarded-For and X-Forwarded-Proto are believed.
+        captioner: captions the photographs.
+        settings: limits and access rules.
+        listening: socket from `listen`.
+        proxy: addresses, separated by commas, whose X-Forwarded-For and X-Forwarded-Proto are trusted.
     """
     config = uvicorn.Config(
         create_app(captioner, settings),
@@ -79,7 +80,7 @@ def serve(captioner: Captioner, settings: Settings, listening: socket.socket, *,
 
 def _protocol(connections: int, head_s: float) -> type[asyncio.Protocol]:
     class Bounded(H11Protocol):
-        """uvicorn's, which waits for the head of a request as long as bytes come, and for any number of them."""
+        """uvicorn's protocol with limits: on its own it waits without end for the head of a request."""
 
         _waiting: asyncio.TimerHandle | None = None
 

@@ -1,6 +1,6 @@
-"""What the service takes and gives, for checking and for its OpenAPI document.
+"""Parameters and responses of the service, for validation and for the OpenAPI document.
 
-Answers are TypedDicts: they describe the JSON that `Caption.to_dict` makes, in which what is not known is absent.
+Responses are TypedDicts: they describe the JSON of `Caption.to_dict`, in which unknown values are absent.
 """
 
 from typing import Annotated, NotRequired
@@ -29,7 +29,7 @@ def _is_region(text: str) -> str:
 
 
 class Search(BaseModel):
-    """How captions are searched for."""
+    """Query parameters of a request for several photographs."""
 
     model_config = _EXACT
 
@@ -45,12 +45,16 @@ class Search(BaseModel):
     )
 
     def request(self, captioner: Captioner) -> CaptionRequest:
-        """The same, for the captioner."""
+        """The caption request, with the captioner's defaults.
+
+        Raises:
+            OptionError: see `Captioner.request`.
+        """
         return captioner.request(**self.model_dump(exclude={"attention"}))
 
 
 class Guided(Search):
-    """How the caption of one photograph is searched for, and what it is made to say and to look at."""
+    """Query parameters of a request for one photograph."""
 
     prefix: str = Field("", max_length=500, description="Words that the caption begins with.")
     region: Annotated[str, AfterValidator(_is_region)] | None = Field(
@@ -64,7 +68,11 @@ class Guided(Search):
     )
 
     def request(self, captioner: Captioner) -> CaptionRequest:
-        """The same, for the captioner."""
+        """The caption request, with the captioner's defaults.
+
+        Raises:
+            OptionError: see `Captioner.request`.
+        """
         region = None if self.region is None else Region.parse(self.region)
         return captioner.request(**self.model_dump(exclude={"attention", "region"}), region=region)
 

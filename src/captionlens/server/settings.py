@@ -1,4 +1,4 @@
-"""What an operator may set, with the defaults of a service for one person on one machine."""
+"""Settings of the service. The defaults suit one person on one machine."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ MOST_ALTERNATIVES = 10
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Limits and defences of the service.
+    """Limits and access rules of the service.
 
     Args:
-        batch_size: photographs that go through the network's search together, at most.
-        queue: photographs that may wait or be worked on at once; one more is refused with 503.
-        upload_bytes: of a request with one photograph.
-        batch_upload_bytes: of a request with several.
-        uploads_bytes: of all requests that are being answered.
-        pixels: of a photograph.
+        batch_size: most photographs in a batch.
+        queue: most photographs that wait or are worked on; one more is refused with 503.
+        upload_bytes: most bytes of a request with one photograph.
+        batch_upload_bytes: most bytes of a request with several.
+        uploads_bytes: most bytes of all requests in progress together.
+        pixels: most pixels of a photograph.
         timeout: seconds a request may take, upload and waiting included.
-        connections: open at once.
-        rate: requests with photographs a minute and client; 0 is without limit.
-        allow_hosts: names under which the service may be asked, besides this machine's own.
-        allow_origins: sites whose pages may ask, `https://example.org`.
-        token: what clients must know; without one, everybody may ask.
-        root_path: under which a proxy offers the service, `/captions`.
+        connections: most connections open at once.
+        rate: POST requests a minute from one client; 0 is without limit.
+        allow_hosts: host names that requests may name, besides those of the loopback interface; `*` is any.
+        allow_origins: sites whose pages may send requests, each like `https://example.org`.
+        token: bearer token that clients must send; None: no token is needed.
+        root_path: path below which a proxy offers the service, like `/captions`.
 
     Raises:
         OptionError: a value makes no sense; the message names it.
@@ -75,12 +75,12 @@ class Settings:
 
     @property
     def batch_photographs(self) -> int:
-        """Photographs in one request, at most: as many as may wait."""
+        """Most photographs in one request: as many as the queue has places."""
         return self.queue
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a service on that address."""
+    """Whether an address to listen on can be reached from this machine only."""
     if host == "localhost":
         return True
     try:

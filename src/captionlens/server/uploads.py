@@ -1,4 +1,4 @@
-"""Photographs from the body of a request: a raw image, or the files of a form."""
+"""Reading photographs from the body of a request: an image file as it is, or the files of a form."""
 
 from pathlib import PurePosixPath
 
@@ -17,10 +17,15 @@ _FIELD = "file"
 
 
 async def read_one(request: Request, pixels: int) -> Photograph:
-    """The photograph of a request with one, of at most so many pixels.
+    """The photograph of a request for one.
+
+    Args:
+        request: to read.
+        pixels: most pixels of the photograph.
 
     Raises:
-        Problem: the content type is another, the form is not well formed, or holds not exactly one photograph.
+        Problem: UNSUPPORTED, another content type; MALFORMED, a form that is not well formed or does not hold exactly
+            one photograph; BAD_OPTION, a form with fields.
     """
     if _media_type(request) == _FORM:
         uploads = await _read_form(request, 1, pixels)
@@ -31,10 +36,15 @@ async def read_one(request: Request, pixels: int) -> Photograph:
 
 
 async def read_several(request: Request, most: int, pixels: int) -> list[Photograph]:
-    """The photographs of a request with several, each of at most so many pixels.
+    """The photographs of a request for several.
+
+    Args:
+        request: to read.
+        most: most photographs.
+        pixels: most pixels of each photograph.
 
     Raises:
-        Problem: as `read_one`, or there are more than `most`.
+        Problem: as `read_one`, and TOO_LARGE for more photographs than `most`.
     """
     if _media_type(request) != _FORM:
         raise Problem(problems.UNSUPPORTED, f"several photographs come as {_FORM}, one part {_FIELD!r} each")
@@ -49,8 +59,8 @@ def _media_type(request: Request) -> str:
     media_type = given.partition(";")[0].strip().lower()
     if media_type == _FORM or media_type == "application/octet-stream" or media_type.startswith("image/"):
         return media_type
-    told = repr(clean(given)[:100]) if given else "no Content-Type"
-    raise Problem(problems.UNSUPPORTED, f"got {told}; wanted image/*, application/octet-stream or {_FORM}")
+    named = repr(clean(given)[:100]) if given else "no Content-Type"
+    raise Problem(problems.UNSUPPORTED, f"got {named}; wanted image/*, application/octet-stream or {_FORM}")
 
 
 async def _read_form(request: Request, most: int, pixels: int) -> list[Photograph]:
@@ -58,13 +68,28 @@ async def _read_form(request: Request, most: int, pixels: int) -> list[Photograp
     if not options.get(b"boundary"):
         raise Problem(problems.MALFORMED, f"{_FORM} without a boundary")
     async with request.form(max_files=most + 1, max_fields=10) as form:
-        files = [part for part in form.getlist(_FIELD) if isinstance(part, UploadFile)]
+        files = _files(form.multi_items())
         if len(files) > most:
             raise Problem(problems.TOO_LARGE, f"more than {most} photographs in one request")
         return [Photograph(await part.read(), name=_name(part.filename), max_pixels=pixels) for part in files]
 
 
+def _files(parts: list[tuple[str, UploadFile | str]]) -> list[UploadFile]:
+    """The files of a form, whose other parts are refused: a client that sends an option there expects an effect."""
+    fields = dict.fromkeys(name for name, part in parts if isinstance(part, str) and name != _FIELD)
+    if fields:
+        raise problems.bad_options((name, "is a field of the form; parameters go into the query") for name in fields)
+    files = []
+    for name, part in parts:
+        if name != _FIELD:
+            raise Problem(problems.MALFORMED, f"a part of the form is {clean(name)[:100]!r}; wanted {_FIELD!r} alone")
+        if isinstance(part, str):
+            raise Problem(problems.MALFORMED, f"a part {_FIELD!r} of the form has no file name")
+        files.append(part)
+    return files
+
+
 def _name(given: str | None) -> str:
-    """The last part of a client's file name, which may be anything."""
+    """The last component of a file name that a client chose freely."""
     name = PurePosixPath(clean(given or "").replace("\\", "/")).name
     return name[:_LONGEST_NAME] or NAMELESS

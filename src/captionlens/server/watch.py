@@ -1,15 +1,18 @@
-"""What is told of every request: a line in the log, a count, a duration, an id; and the headers of every answer."""
+"""Middleware for every request: its line in the log, metrics and id, the headers of every response, and errors 500."""
 
 import logging
 import re
 import secrets
 import time
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from captionlens.server import problems
 from captionlens.server.guard import route_path
 from captionlens.server.metrics import Metrics
+from captionlens.server.problems import Problem
 
 log = logging.getLogger("captionlens.server.requests")
 
@@ -27,16 +30,34 @@ HEADERS = {
 }
 REQUEST_ID = "X-Request-ID"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-GONE = 499  # what nginx calls a client that did not wait for the answer
+GONE = 499  # nginx' status for a client that did not wait for the response
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """A request, with the state of its response."""
+
+    scope: Scope
+    began: float = field(default_factory=time.perf_counter)
+    id: str = ""
+    bytes: int = 0  # of the body
+    status: int = GONE
+    answered: bool = False
+
+    def __post_init__(self) -> None:
+        given = Headers(scope=self.scope).get(REQUEST_ID, "")
+        self.id = given if _ID.fullmatch(given) else secrets.token_hex(8)
 
 
 class Watch:
-    """Tells of every request. Nothing of a photograph, a file name, a caption or a query goes into the log.
+    """Middleware that logs and counts every request, and answers 500 to errors of the application.
+
+    No part of a photograph, file name, caption or query is logged.
 
     Args:
-        app: what answers.
-        metrics: where answers are counted.
-        routes: paths by which they are counted; all others count as one.
+        app: the application behind it.
+        metrics: counts requests and their durations.
+        routes: paths that are counted by name; all others count as one.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, routes: frozenset[str]) -> None:
@@ -48,52 +69,50 @@ class Watch:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began = time.perf_counter()
-        given = Headers(scope=scope).get(REQUEST_ID, "")
-        identity = given if _ID.fullmatch(given) else secrets.token_hex(8)
-        status = GONE
-        size = 0
+        exchange = _Exchange(scope)
 
         async def receive_counted() -> Message:
-            nonlocal size
             message = await receive()
-            size += len(message.get("body", b""))
+            exchange.bytes += len(message.get("body", b""))
             return message
 
         async def send_marked(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                exchange.answered = True
+                exchange.status = message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
                 headers.setdefault("Cache-Control", "no-store")
-                headers[REQUEST_ID] = identity
+                headers[REQUEST_ID] = exchange.id
             await send(message)
 
         try:
             await self.app(scope, receive_counted, send_marked)
+        except Exception:
+            # Not by FastAPI's handler of Exception, which runs outside of all middleware: its response would have none
+            # of the headers, and the metrics would count the request as GONE.
+            if exchange.answered:
+                raise
+            log.exception("request %s failed", exchange.id)
+            problem = Problem(problems.BROKEN, "the service's log says what")
+            await problem.response()(scope, receive_counted, send_marked)
         finally:
-            seconds = time.perf_counter() - began
-            path = route_path(scope)
-            route = path if path in self.routes else "page" if path.startswith("/page/") else "other"
-            self.metrics.requests.labels(route, status).inc()
-            self.metrics.request_seconds.labels(route).observe(seconds)
-            client = scope.get("client")
-            log.info(
-                "%s %s %d",
-                scope["method"],
-                route,
-                status,
-                extra={
-                    "fields": {
-                        "id": identity,
-                        "client": client[0] if client else None,
-                        "method": scope["method"],
-                        "route": route,
-                        "status": status,
-                        "ms": round(1000 * seconds, 1),
-                        "bytes": size,
-                    }
-                },
-            )
+            self._record(exchange)
+
+    def _record(self, exchange: _Exchange) -> None:
+        seconds = time.perf_counter() - exchange.began
+        path, method, client = route_path(exchange.scope), exchange.scope["method"], exchange.scope.get("client")
+        route = path if path in self.routes else "page" if path.startswith("/page/") else "other"
+        self.metrics.requests.labels(route, exchange.status).inc()
+        self.metrics.request_seconds.labels(route).observe(seconds)
+        fields = {
+            "id": exchange.id,
+            "client": client[0] if client else None,
+            "method": method,
+            "route": route,
+            "status": exchange.status,
+            "ms": round(1000 * seconds, 1),
+            "bytes": exchange.bytes,
+        }
+        log.info("%s %s %d", method, route, exchange.status, extra={"fields": fields})
