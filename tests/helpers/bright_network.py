@@ -39,7 +39,8 @@ class BrightNetwork:
         if self.failure is not None:
             raise self.failure
         size = images.shape[-1] // GRID[0]
-        cells = images.reshape(len(images), 3, GRID[0], size, GRID[1], size).mean((1, 3, 5))
+        blocks = images.reshape(len(images), 3, GRID[0], size, GRID[1], size)
+        cells: NDArray[np.float32] = blocks.mean((1, 3, 5))
         return cells.reshape(len(images), -1, 1)  # (B, L, 1)
 
     def start(self, features: Any) -> State:
