@@ -1,6 +1,8 @@
 """The captioner that people use: every kind of photograph, one by one and many at a time."""
 
+import base64
 import io
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,7 @@ from captionlens.errors import CaptionlensError, ModelError, OptionError, Unread
 from captionlens.runtime.caption import Caption, Word
 from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.decoding import DecodingOptions
+from captionlens.runtime.model_directory import ModelDirectory
 
 
 @pytest.fixture(scope="module")
@@ -419,3 +422,29 @@ def test_torch_and_onnx_say_the_same(small_model: Path, scenes: list[Path]) -> N
             np.testing.assert_allclose([h.score for h in one], [h.score for h in other], atol=1e-4)
             for mine, yours in zip(one, other, strict=True):
                 np.testing.assert_allclose(mine.attention, yours.attention, atol=1e-4)
+
+
+def test_short_representations(captioner: Captioner, scenes: list[Path], small_model: Path) -> None:
+    rows, columns = captioner.grid
+    words = len(captioner.vocabulary)
+    assert repr(captioner) == f"Captioner({captioner.name!r}, {words:,} words, grid {rows} x {columns})"
+    assert repr(captioner.vocabulary).startswith(f"Vocabulary({words:,} words: ")
+    assert repr(ModelDirectory.open(small_model)) == (
+        f"ModelDirectory({str(small_model)!r}, name='captionlens-small', 18 words)"
+    )
+    caption = captioner.caption(scenes[0])
+    assert repr(caption).startswith(f"Caption({caption.text!r}, path={str(scenes[0])!r}")
+    assert len(repr(caption)) < 200
+    failed = Caption("", path="x.jpg", error=UnreadableImage("x.jpg", "is empty"))
+    assert repr(failed) == "Caption(path='x.jpg', error='x.jpg: is empty')"
+
+
+def test_a_notebook_shows_the_figure(captioner: Captioner, scenes: list[Path]) -> None:
+    caption = captioner.caption(scenes[0])
+    shown = caption._repr_html_()
+    (picture,) = re.findall(r'src="data:image/png;base64,([^"]+)"', shown)
+    with Image.open(io.BytesIO(base64.b64decode(picture))) as figure:
+        assert figure.size == caption.figure().size
+    assert f"<figcaption>{caption.text}</figcaption>" in shown
+    failed = Caption("", path="<b>", error=UnreadableImage("<b>", "is empty"))
+    assert failed._repr_html_() == "<p>&lt;b&gt;: is empty</p>"

@@ -2,18 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from captionlens.errors import DatasetError
 from captionlens.scoring.coco_files import (
+    read_pair,
     read_references,
     read_results,
-    score_files,
     write_references,
     write_results,
 )
-from captionlens.scoring.scores import score_captions
+from captionlens.scoring.scores import Scores, score_captions
 from helpers.cli import run_cli
 
 CANDIDATES: dict[int | str, str] = {7: "a dog runs", 9: "ein Bär läuft", "n": "a cat"}
@@ -31,6 +32,11 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     write_results(results, CANDIDATES)
     write_references(references, REFERENCES)
     return results, references
+
+
+def score_files(results: Path, references: Path, **options: Any) -> Scores:
+    captions, wanted, _ = read_pair(results, references)
+    return score_captions(captions, wanted, **options)
 
 
 def test_written_files_are_read_back(pair: tuple[Path, Path]) -> None:

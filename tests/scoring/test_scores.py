@@ -184,7 +184,7 @@ def test_corpus_bleu_is_computed_anew_for_every_resample() -> None:
 
 def test_meteor_left_out_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
-    assert not meteor.meteor_available()
+    assert meteor.why_not() is not None
     scores = score_captions(CANDIDATES, REFERENCES, intervals=False)
     assert "METEOR" not in scores.scores
     assert "java" in scores.left_out["METEOR"] or "pycocoevalcap" in scores.left_out["METEOR"]
@@ -226,7 +226,7 @@ def test_equals_the_official_scorers(
 
 def test_meteor_equals_the_official_scorer(shared_data: Path) -> None:
     official_scorers.require_java()
-    if not meteor.meteor_available():
+    if meteor.why_not() is not None:
         pytest.skip(f"METEOR {meteor.why_not()}")
     from pycocoevalcap.meteor.meteor import Meteor
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from captionlens import files
 from captionlens.errors import DatasetError
-from captionlens.scoring.scores import Scores, score_captions
 
 ImageId = int | str
 FilePath = str | PathLike[str]
@@ -91,24 +90,6 @@ def read_pair(results: FilePath, references: FilePath) -> tuple[dict[ImageId, st
         raise DatasetError(results, f"{len(unknown)} image_ids are not in {references}: {some}")
     wanted = {image_id: everything[image_id] for image_id in captions}
     return captions, wanted, len(everything) - len(wanted)
-
-
-def score_files(
-    results: FilePath,
-    references: FilePath,
-    *,
-    intervals: bool = True,
-    resamples: int = 1000,
-    seed: int = 0,
-    meteor: bool = True,
-) -> Scores:
-    """Score a results file as COCO's evaluation does: over the photographs that the results have.
-
-    Raises:
-        DatasetError: a file is not of its form, or the results have photographs that the references lack.
-    """
-    captions, wanted, _ = read_pair(results, references)
-    return score_captions(captions, wanted, intervals=intervals, resamples=resamples, seed=seed, meteor=meteor)
 
 
 def _read_json(path: FilePath) -> Any:

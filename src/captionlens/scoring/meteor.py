@@ -36,11 +36,6 @@ def why_not() -> str | None:
     return None
 
 
-def meteor_available() -> bool:
-    """Whether METEOR can run here."""
-    return why_not() is None
-
-
 def meteor_statistics(
     candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> NDArray[np.float64]:
