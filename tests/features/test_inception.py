@@ -5,6 +5,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -338,6 +339,14 @@ def test_failed_downloads_leave_no_file_and_say_what_to_do(tmp_path: Path) -> No
             assert left == ({"w.pth.part", "w.pth.part.json"} if url.startswith(cut_short) else set())
             for name in left:
                 (tmp_path / name).unlink()
+
+
+def test_two_that_want_the_same_weights_download_them_once(tmp_path: Path) -> None:
+    with _server(CONTENT) as (address, asked), ThreadPoolExecutor(2) as pool:
+        url = f"{address}/weights.pth"
+        paths = list(pool.map(lambda _: cached_weights("w.pth", url, DIGEST, folder=tmp_path), "ab"))
+    assert [path.read_bytes() for path in paths] == [CONTENT, CONTENT]
+    assert asked == ["/weights.pth"]
 
 
 def test_download_that_broke_off_goes_on(tmp_path: Path) -> None:
