@@ -24,8 +24,6 @@ from captionlens.features.backbones.weights_cache import cache_folder, cached_we
 from captionlens.fetch import Patience
 from helpers.download import serve
 
-pytestmark = pytest.mark.slow
-
 
 def picture() -> Image.Image:
     """A picture with smooth areas, edges and noise, and something different in every part."""
@@ -345,9 +343,8 @@ def test_failed_downloads_leave_no_file_and_say_what_to_do(tmp_path: Path) -> No
 
 def test_two_that_want_the_same_weights_download_them_once(tmp_path: Path) -> None:
     with _server(CONTENT) as (address, asked), ThreadPoolExecutor(2) as pool:
-        paths = list(
-            pool.map(lambda _: cached_weights("w.pth", f"{address}/weights.pth", DIGEST, folder=tmp_path), "ab")
-        )
+        url = f"{address}/weights.pth"
+        paths = list(pool.map(lambda _: cached_weights("w.pth", url, DIGEST, folder=tmp_path), "ab"))
     assert [path.read_bytes() for path in paths] == [CONTENT, CONTENT]
     assert asked == ["/weights.pth"]
 
