@@ -58,8 +58,7 @@ def caption(
     model: Path | None,
     search: dict[str, Any],
     batch_size: int,
-    threads: int,
-    device: str,
+    computing: dict[str, Any],
     format_: str,
     attention: bool,
     output: Path | None,
@@ -86,7 +85,7 @@ def caption(
     if not paths and filelist is None:
         raise click.UsageError("name a photograph, a folder, a --filelist, or -")
     _check_shown(search, format_, report)
-    captioner = load(model, threads=threads, device=device)
+    captioner = load(model, **computing)
     if search["min_confidence"] is not None and captioner.calibration is None:
         raise click.UsageError(
             f"--min-confidence needs a calibrated model; {captioner.name} is not (captionlens model calibrate)"

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,10 +22,7 @@ def data() -> None:
 @click.pass_context
 def check(
     context: click.Context,
-    dataset: str,
-    layout: str | None,
-    max_captions: int | None,
-    seed: int,
+    data: dict[str, Any],
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -38,8 +36,8 @@ def check(
     from captionlens.datasets.check import check_dataset
     from captionlens.datasets.download import resolve_dataset
 
-    path = resolve_dataset(dataset, progress=not quiet)
-    read = read_dataset(path, layout=layout, max_captions=max_captions, seed=seed)
+    path = resolve_dataset(data.pop("dataset"), progress=not quiet)
+    read = read_dataset(path, **data)
     report = check_dataset(read, progress=not quiet)
     for problem in report.problems:
         click.echo(f"{problem.where}: {problem.cause}", err=True)

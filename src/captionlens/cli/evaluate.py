@@ -42,10 +42,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.pass_context
 def evaluate(
     context: click.Context,
-    dataset: str,
-    layout: str | None,
-    max_captions: int | None,
-    seed: int,
+    data: dict[str, Any],
     model: Path | None,
     split: str,
     output: Path | None,
@@ -55,8 +52,7 @@ def evaluate(
     length_penalty: float | None,
     max_words: int | None,
     batch_size: int,
-    threads: int,
-    device: str,
+    computing: dict[str, Any],
     intervals: bool,
     meteor: bool,
     grounding: Path | None,
@@ -73,8 +69,8 @@ def evaluate(
 
     if faithfulness_photographs is not None and not faithfulness:
         raise click.UsageError("--faithfulness-photographs goes with --faithfulness")
-    captioner = load(model, threads=threads, device=device)
-    read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
+    captioner = load(model, **computing)
+    read = show_dataset(**data, quiet=quiet)
     from captionlens.datasets.phrases import phrase_reader
     from captionlens.datasets.records import split_name
     from captionlens.scoring.coco_files import write_references, write_results

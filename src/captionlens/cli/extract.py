@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -51,10 +51,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def extract(
     context: click.Context,
-    dataset: str,
-    layout: str | None,
-    max_captions: int | None,
-    seed: int,
+    data: dict[str, Any],
     output: Path,
     backbone: str,
     backbone_weights: Path | None,
@@ -87,7 +84,7 @@ def extract(
         from captionlens.datasets.phrase_targets import targets_reader
 
         cells = blanked_cells(blanked_reader(targets_reader(blanked, *network.grid)))
-    records = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet).records
+    records = show_dataset(**data, quiet=quiet).records
     taken = records if everything else for_training(records, validation_photographs)
     changed = records if everything else [record for record in taken if record.split == "train"]
     if not quiet:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -66,14 +66,10 @@ def check(folder: Path | None, quiet: bool) -> None:
 def calibrate(
     context: click.Context,
     folder: Path,
-    dataset: str,
-    layout: str | None,
-    max_captions: int | None,
-    seed: int,
+    data: dict[str, Any],
     split: str,
     batch_size: int,
-    threads: int,
-    device: str,
+    computing: dict[str, Any],
     quiet: bool,
 ) -> None:
     """Fit the confidence of MODEL to DATASET, which it was trained on, and keep it in MODEL.
@@ -86,8 +82,8 @@ def calibrate(
     from captionlens.runtime.model_directory import add_calibration
     from captionlens.scoring.confidence_fit import fit_calibration
 
-    captioner = load(folder, threads=threads, device=device)
-    read = show_dataset(dataset, layout=layout, max_captions=max_captions, seed=seed, quiet=quiet)
+    captioner = load(folder, **computing)
+    read = show_dataset(**data, quiet=quiet)
     done = fit_calibration(captioner, read, split=split, batch_size=batch_size, progress=not quiet)
     for _, message in done.failed:
         click.echo(f"captionlens: {message}", err=True)

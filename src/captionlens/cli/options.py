@@ -1,7 +1,7 @@
 """What several commands share: how a data set is named, read and reported."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,55 +13,59 @@ if TYPE_CHECKING:
     from captionlens.datasets import Dataset
     from captionlens.geometry.region import Region
 
+Command = Callable[..., Any]
+
 _SHOWN = 5  # problems of a data set that are named before training
 
 
-def data_options(
-    command: Callable[..., Any], seed: str = "Of the subset, and of splits where the data set has none."
-) -> Callable[..., Any]:
-    """DATASET, --layout, --max-captions and --seed, with what the seed is of."""
-    for option in reversed(
-        (
-            click.argument("dataset"),
-            click.option("--layout", help="How the data set is laid out; by default it is recognised."),
-            click.option(
-                "--max-captions", type=click.IntRange(min=1), help="A random subset of the training captions."
-            ),
-            click.option(
-                "--seed",
-                type=click.IntRange(min=0),
-                default=1,
-                show_default=True,
-                help=seed,
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--threads and --device: where and how the captioner computes."""
-    threads = click.option("--threads", type=click.IntRange(min=0), default=0, help="0: one a core.")
-    device = click.option(
-        "--device",
-        type=click.Choice(DEVICES),
-        default="cpu",
-        show_default=True,
-        help="Others than cpu need their own onnxruntime.",
-    )
-    return threads(device(command))
-
-
-def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """How to search and what is wished, in one argument: `search`, which `Captioner.request` takes."""
-
+def in_one(command: Command, name: str, options: Sequence[Callable[[Command], Command]]) -> Command:
+    """The command with these options, which it takes as one argument `name`, a dict by the options' names."""
     others = len(getattr(command, "__click_params__", ()))  # options of its own, which stand below
 
     @functools.wraps(command)
     def collected(*arguments: Any, **given: Any) -> Any:
-        return command(*arguments, search={name: given.pop(name) for name in names}, **given)
+        return command(*arguments, **{name: {part: given.pop(part) for part in parts}}, **given)
 
+    decorated: Command = collected
+    for option in reversed(options):
+        decorated = option(decorated)
+    parts = tuple(option.name for option in decorated.__click_params__[others:])  # type: ignore[attr-defined]
+    return decorated
+
+
+def data_options(command: Command, seed: str = "Of the subset, and of splits where the data set has none.") -> Command:
+    """DATASET, --layout, --max-captions and --seed, as `data`, which `show_dataset` takes.
+
+    Args:
+        command: to decorate.
+        seed: help of --seed.
+    """
+    options = (
+        click.argument("dataset"),
+        click.option("--layout", help="How the data set is laid out; by default it is recognised."),
+        click.option("--max-captions", type=click.IntRange(min=1), help="A random subset of the training captions."),
+        click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help=seed),
+    )
+    return in_one(command, "data", options)
+
+
+def device_options(command: Command) -> Command:
+    """--threads and --device, where and how the captioner computes, as `computing`, which `captionlens.load` takes."""
+    options = (
+        click.option("--threads", type=click.IntRange(min=0), default=0, help="0: one a core."),
+        click.option(
+            "--device",
+            type=click.Choice(DEVICES),
+            default="cpu",
+            show_default=True,
+            help="Others than cpu need their own onnxruntime.",
+        ),
+    )
+    return in_one(command, "computing", options)
+
+
+def search_options(command: Command) -> Command:
+    """How to search and what is wished, as `search`, which `Captioner.request` takes."""
     options = (
         click.option("--beam", type=click.IntRange(min=1), help="Beam width; 1 is greedy."),
         click.option("--sample", "temperature", type=float, metavar="TEMPERATURE", help="Draw words at random."),
@@ -95,10 +99,7 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="From 0 to 1: a less confident caption is not shown.",
         ),
     )
-    for option in reversed(options):
-        collected = option(collected)
-    names = tuple(option.name for option in collected.__click_params__[others:])  # type: ignore[attr-defined]
-    return collected
+    return in_one(command, "search", options)
 
 
 def _region(context: click.Context, parameter: click.Parameter, value: str | None) -> "Region | None":

@@ -1,6 +1,5 @@
 """`captionlens serve`: the page and the HTTP service."""
 
-import functools
 import os
 import sys
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from typing import Any
 
 import click
 
-from captionlens.cli.options import device_options
+from captionlens.cli.options import device_options, in_one
 from captionlens.errors import FileError, MissingExtra, OptionError
 from captionlens.server.settings import MIB, Settings, is_loopback
 
@@ -21,45 +20,35 @@ _DEFAULT = Settings()
 
 def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that `_settings` takes, in one argument: `limits`."""
-
-    @functools.wraps(command)
-    def collected(**given: Any) -> Any:
-        return command(limits={name: given.pop(name) for name in names}, **given)
-
-    others = len(getattr(command, "__click_params__", ()))  # options of its own, which stand below
-    for option in reversed(
-        (
-            _at_least(1, "--batch-size", _DEFAULT.batch_size, help="Photographs captioned together, at most."),
-            _at_least(1, "--queue", _DEFAULT.queue, help="Photographs waiting or worked on; more get 503."),
-            _at_least(1, "--max-upload", _DEFAULT.upload_bytes // MIB, metavar="MIB", help="Of one photograph."),
-            _at_least(1, "--max-batch-upload", _DEFAULT.batch_upload_bytes // MIB, metavar="MIB", help="Of several."),
-            _at_least(1, "--max-uploads", _DEFAULT.uploads_bytes // MIB, metavar="MIB", help="Of all at once."),
-            _at_least(1, "--max-pixels", _DEFAULT.pixels, help="Of a photograph."),
-            click.option(
-                "--timeout",
-                type=click.FloatRange(min=0, min_open=True),
-                default=_DEFAULT.timeout,
-                help="Seconds a request may take.",
-            ),
-            _at_least(1, "--connections", _DEFAULT.connections, help="Open at once."),
-            _at_least(0, "--rate", _DEFAULT.rate, help="POSTs a minute and client; 0: any."),
-            click.option("--allow-host", multiple=True, metavar="NAME", help="Served under this name too; * is any."),
-            click.option(
-                "--allow-origin", multiple=True, metavar="https://SITE", help="Pages of this site may ask (CORS)."
-            ),
-            click.option("--token-file", type=_FILE, help="Holds the token that clients must know."),
-            click.option(
-                "--root-path",
-                default=_DEFAULT.root_path,
-                show_default=False,
-                metavar="/PATH",
-                help="Where a proxy offers the service.",
-            ),
-        )
-    ):
-        collected = option(collected)
-    names = tuple(option.name for option in collected.__click_params__[others:])  # type: ignore[attr-defined]
-    return collected
+    options = (
+        _at_least(1, "--batch-size", _DEFAULT.batch_size, help="Photographs captioned together, at most."),
+        _at_least(1, "--queue", _DEFAULT.queue, help="Photographs waiting or worked on; more get 503."),
+        _at_least(1, "--max-upload", _DEFAULT.upload_bytes // MIB, metavar="MIB", help="Of one photograph."),
+        _at_least(1, "--max-batch-upload", _DEFAULT.batch_upload_bytes // MIB, metavar="MIB", help="Of several."),
+        _at_least(1, "--max-uploads", _DEFAULT.uploads_bytes // MIB, metavar="MIB", help="Of all at once."),
+        _at_least(1, "--max-pixels", _DEFAULT.pixels, help="Of a photograph."),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            default=_DEFAULT.timeout,
+            help="Seconds a request may take.",
+        ),
+        _at_least(1, "--connections", _DEFAULT.connections, help="Open at once."),
+        _at_least(0, "--rate", _DEFAULT.rate, help="POSTs a minute and client; 0: any."),
+        click.option("--allow-host", multiple=True, metavar="NAME", help="Served under this name too; * is any."),
+        click.option(
+            "--allow-origin", multiple=True, metavar="https://SITE", help="Pages of this site may ask (CORS)."
+        ),
+        click.option("--token-file", type=_FILE, help="Holds the token that clients must know."),
+        click.option(
+            "--root-path",
+            default=_DEFAULT.root_path,
+            show_default=False,
+            metavar="/PATH",
+            help="Where a proxy offers the service.",
+        ),
+    )
+    return in_one(command, "limits", options)
 
 
 def _at_least(least: int, flag: str, default: int, **how: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -105,8 +94,7 @@ def serve(
     host: str,
     port: int,
     model: Path | None,
-    threads: int,
-    device: str,
+    computing: dict[str, Any],
     limits: dict[str, Any],
     proxy: str | None,
     log: str | None,
@@ -121,7 +109,7 @@ def serve(
 
     settings = _settings(limits, host)
     form: logs.Form = "json" if log == "json" or (log is None and not sys.stderr.isatty()) else "text"
-    captioner = load(model, threads=threads, device=device)
+    captioner = load(model, **computing)
     try:
         listening = run.listen(host, port)
     except OSError as error:

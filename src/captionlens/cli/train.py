@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -32,10 +32,7 @@ if TYPE_CHECKING:
 @click.option("--precision", default="auto", show_default=True, help="auto, 32 or bf16.")
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
 def train(
-    dataset: str,
-    layout: str | None,
-    max_captions: int | None,
-    seed: int,
+    data: dict[str, Any],
     output: Path,
     name: str | None,
     preset: str | None,
@@ -66,10 +63,11 @@ def train(
         if backbone is not None:
             changes["backbone"] = backbone
         changes.update(parse_settings(settings))
-        data = DataSettings(
-            dataset=dataset,
-            layout=layout,
-            max_captions=max_captions,
+        seed = data["seed"]
+        chosen = DataSettings(
+            dataset=data["dataset"],
+            layout=data["layout"],
+            max_captions=data["max_captions"],
             split_seed=seed,
             features=str(features) if features else None,
             backbone_weights=str(backbone_weights) if backbone_weights else None,
@@ -78,16 +76,20 @@ def train(
         # Settings are refused before a data set is downloaded for them.
         if resume:
             run = resume_run(output, {"preset": preset, **changes} if preset else changes, name)
-            data = replace(run.data, dataset=dataset)
+            chosen = replace(run.data, dataset=data["dataset"])
         else:
             named = str(changes.pop("preset", None) or preset or "base")
             changes = {"seed": seed, **changes}
             if source is None:
-                run = start_run(output, data, make_config(named, changes), name)
+                run = start_run(output, chosen, make_config(named, changes), name)
             else:
-                run = start_run(output, *begin_from(open_run(source), data, named, changes), name)
+                run = start_run(output, *begin_from(open_run(source), chosen, named, changes), name)
         read = show_dataset(
-            dataset, layout=data.layout, max_captions=data.max_captions, seed=data.split_seed, quiet=quiet
+            chosen.dataset,
+            layout=chosen.layout,
+            max_captions=chosen.max_captions,
+            seed=chosen.split_seed,
+            quiet=quiet,
         )
         return run, read
 
