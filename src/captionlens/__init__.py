@@ -1,4 +1,4 @@
-"""Captions for photographs, and for every word the place the network looked at.
+"""Image captioning with visual attention: captions of photographs, with an attention map for every word.
 
 import captionlens
 

@@ -1,4 +1,4 @@
-"""`python -m captionlens` is the `captionlens` command."""
+"""Entry point of `python -m captionlens`, the same as the `captionlens` command."""
 
 from captionlens.cli import main
 

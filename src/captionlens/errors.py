@@ -1,6 +1,7 @@
-"""One tree of errors a user can cause and mend. The command line prints the message; nothing else is needed.
+"""Exceptions for errors that a user can cause and mend, all derived from `CaptionlensError`.
 
-Every class carries `type`, a stable slug for machine-readable output (JSON lines, problem+json).
+The command line prints the message alone. Every class carries `type`, a stable slug for machine-readable output (JSON
+lines, problem+json).
 """
 
 from os import PathLike
@@ -8,13 +9,13 @@ from typing import Any
 
 
 class CaptionlensError(Exception):
-    """Root of all errors that are about the user's input or surroundings, never about a bug."""
+    """Base of all errors in the user's input or environment; a bug never raises one."""
 
     type = "error"
 
 
 class FileError(CaptionlensError):
-    """An error about one file or folder: the message reads `path: cause`."""
+    """An error in one file or folder; the message reads `path: cause`."""
 
     type = "bad-file"
 
@@ -23,12 +24,12 @@ class FileError(CaptionlensError):
         self.path = str(path)
         self.cause = cause
 
-    def __reduce__(self) -> tuple[Any, tuple[str, str]]:  # to come out of a worker process whole
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:  # so that it can be pickled out of a worker process
         return self.__class__, (self.path, self.cause)
 
 
 class UnreadableImage(FileError):
-    """A photograph that cannot be decoded, is truncated, too large, or of a format that is not allowed."""
+    """A photograph that cannot be decoded, is truncated or too large, or has a format that is not allowed."""
 
     type = "unreadable-image"
 
@@ -82,7 +83,7 @@ class OptionError(CaptionlensError):
 
 
 class DeviceError(CaptionlensError):
-    """A device that was asked for and is not there or cannot be started."""
+    """A requested device that is missing or cannot be started."""
 
     type = "no-device"
 
@@ -96,7 +97,7 @@ class DeviceError(CaptionlensError):
 
 
 class MissingExtra(CaptionlensError):
-    """A part of captionlens was asked for whose packages are not installed."""
+    """A missing optional dependency: the packages of an extra are not installed."""
 
     type = "missing-extra"
 

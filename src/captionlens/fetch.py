@@ -1,6 +1,6 @@
-"""One file over HTTP, however often the connection breaks: resumed, checked, and there whole or not at all.
+"""Download of one file over HTTP: resumed after broken connections, verified, and renamed only when complete.
 
-While it is under way the file is called `NAME.part`; see `transfer`.
+An incomplete file is called `NAME.part`; see `transfer`.
 """
 
 import hashlib
@@ -32,15 +32,15 @@ from captionlens.transfer import (
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to try."""
+    """Limits of retrying a download."""
 
-    attempts: int = 6  # in a row that bring nothing new
+    attempts: int = 6  # in a row without a new byte
     backoff: float = 1.0  # seconds before the second attempt; doubled each time, one minute at most
     timeout: float = 30.0  # seconds without a byte until a connection counts as dead
 
 
 class _HttpOnly(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never to files, and never from https back to http."""
+    """Follow redirects, but never to local files and never from https back to http."""
 
     def redirect_request(
         self,
@@ -73,12 +73,12 @@ def fetch(
         size: the published size in bytes; another one is refused.
         checksum: the published "md5:HEX" or "sha256:HEX"; its first digits where the publisher states no more.
         patience: how long to try; the defaults of `Patience` if None.
-        free_bytes: how free disk is measured.
+        free_bytes: measures the free disk space of a folder.
         progress: show a bar on stderr, on a terminal only.
 
     Raises:
-        DownloadError: the file cannot be had, is not the published one, or does not fit on the disk; the
-            message names address and cause. What was downloaded stays for the next call, unless it is wrong.
+        DownloadError: the file cannot be downloaded, is not the published one, or does not fit on the disk; the
+            message names address and cause. The part is kept for the next call, unless it is wrong.
     """
     patience = patience or Patience()
     if urlsplit(url).scheme not in ("http", "https"):
@@ -109,7 +109,7 @@ def fetch(
 
 
 def fetch_text(url: str, *, timeout: float = 30.0, limit: int = 1 << 20) -> str | None:
-    """A small text file, or None where the server has none of that name (404).
+    """Download a small text file; None where the server has none of that name (404).
 
     Raises:
         DownloadError: anything else went wrong.
@@ -135,14 +135,14 @@ def check_sum(path: Path, checksum: str, *, progress: bool = False) -> bool:
 
 @contextmanager
 def alone_in(folder: Path, *, wait: bool) -> Iterator[None]:
-    """A block for one process at a time: two must not write to one `.part`.
+    """Hold a lock between processes for the length of a block: two must not write to one `.part`.
 
     Args:
-        folder: where the lock is kept, `.lock`. It goes with its process, even with a killed one.
-        wait: for another process to end its block.
+        folder: holds the lock, `.lock`. The system releases it when its process ends, even a killed one.
+        wait: wait for another process to release the lock.
 
     Raises:
-        BlockingIOError: another process is in such a block, and is not waited for.
+        BlockingIOError: another process holds the lock, and `wait` is False.
     """
     try:
         import fcntl
@@ -155,7 +155,7 @@ def alone_in(folder: Path, *, wait: bool) -> Iterator[None]:
 
 
 def _digest(path: Path, checksum: str, progress: bool) -> str:
-    """Of a file by the algorithm of `checksum`, in hexadecimal."""
+    """Digest of a file by the algorithm of `checksum`, in hexadecimal."""
     digest = hashlib.new(checksum.partition(":")[0], usedforsecurity=False)
     with path.open("rb") as file, byte_bar(f"checking {path.name}", size_of(path), 0, progress) as bar:
         while chunk := file.read(1 << 20):

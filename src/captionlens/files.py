@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: written beside their place, flushed to disk, then renamed."""
+"""Atomic writing of files: to a temporary file in the same folder, flushed to disk, then renamed."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ from typing import IO
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; on success it is flushed and renamed to `path`.
+    """Yield a temporary path beside `path` to write to; on success it is flushed and renamed to `path`.
 
     On an exception the temporary file is removed and `path` stays as it was. A link is followed; a pipe or a
     device, /dev/stdout say, is written to as it is.
@@ -36,19 +36,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_open(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A binary file to write to that becomes `path` when the block ends without an exception."""
+    """Yield a binary file to write to, which becomes `path` when the block ends without an exception."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         yield file
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write `content` to `path`, whole or not at all."""
+    """Write `content` to `path` atomically."""
     with atomic_open(path) as file:
         file.write(content)
 
 
 def write_text(path: str | os.PathLike[str], content: str) -> None:
-    """Write `content` to `path` as UTF-8, whole or not at all."""
+    """Write `content` to `path` as UTF-8, atomically."""
     write_bytes(path, content.encode())
 
 

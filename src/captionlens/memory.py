@@ -1,4 +1,4 @@
-"""How the process keeps its memory."""
+"""Memory allocation of the process: tuning of glibc's malloc for training."""
 
 import ctypes
 
@@ -7,13 +7,13 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_freed_memory() -> bool:
-    """Ask glibc to keep what is freed for the next batch, instead of giving it back and asking anew.
+    """Make glibc keep freed memory for the next batch instead of returning it to the system.
 
-    The tensors of a batch are freed after each step, and what is given back to the system costs a page fault for each
-    4 KiB when it is asked for again. Changes nothing where the C library is another.
+    The tensors of a batch are freed after each step. Memory returned to the system costs a page fault for each 4 KiB
+    when it is allocated again. With another C library nothing changes.
 
     Returns:
-        Whether the C library was asked.
+        Whether glibc was there to be set.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""How threads wait for each other."""
+"""Waiting of OpenMP's threads for each other: asleep instead of spinning."""
 
 import os
 
@@ -6,10 +6,10 @@ _ASLEEP = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 
 def wait_asleep() -> bool:
-    """Let OpenMP's threads sleep while they wait for each other, instead of asking over and over.
+    """Let OpenMP's threads sleep while they wait for each other, instead of spinning.
 
-    A thread that asks over and over takes its core from others: beside other work it keeps away the very thread that it
-    waits for. OpenMP reads this when PyTorch is loaded; call it before. What the user has set of it stays.
+    A spinning thread occupies its core. On a busy machine it keeps out the very thread that it waits for. OpenMP reads
+    the setting when PyTorch is loaded, so call this before. A setting of the user's own stays.
 
     Returns:
         Whether anything was set.

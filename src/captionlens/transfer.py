@@ -1,6 +1,6 @@
-"""One request for a file, and what it brings: `NAME.part` grows, or is started anew where the file is another.
+"""One HTTP request of a download: it extends `NAME.part`, or begins it anew where the file has changed.
 
-Beside the part, `NAME.part.json` keeps its address and the validator (ETag or date) that makes a continued request safe
+Beside the part, `NAME.part.json` keeps its address and the validator (ETag or date) that makes a range request safe
 (RFC 9110, sections 13.1.5 and 14).
 """
 
@@ -31,7 +31,7 @@ FreeBytes = Callable[[Path], int]
 
 @dataclass(frozen=True, slots=True)
 class _Resume:
-    """What `NAME.part.json` holds."""
+    """The content of `NAME.part.json`."""
 
     url: str
     etag: str | None
@@ -40,12 +40,12 @@ class _Resume:
 
     @property
     def validator(self) -> str | None:
-        """What If-Range takes: a strong ETag, else the date."""
+        """The value of If-Range: a strong ETag, else the date."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
 
 class PassingError(Exception):
-    """This request failed; another may not."""
+    """A failed request that is worth a retry."""
 
 
 def free_disk(folder: Path) -> int:
@@ -65,17 +65,17 @@ def try_once(
     free_bytes: FreeBytes,
     progress: bool,
 ) -> None:
-    """One request for what `part` lacks. Returns when it is complete as far as its length tells.
+    """Send one request for the rest of `part`; return when its length is that of the file.
 
     Args:
         opener: follows redirects, or refuses to.
         part: `NAME.part`, there or not.
-        size, checksum, free_bytes, progress: as of `fetch.fetch`.
+        size, checksum, free_bytes, progress: see `fetch.fetch`.
         timeout: seconds without a byte until the connection counts as dead.
 
     Raises:
-        PassingError: it did not succeed, and another request may.
-        DownloadError: no other will.
+        PassingError: it failed, and a retry may succeed.
+        DownloadError: it failed, and no retry will succeed.
     """
     known = _load(part)
     offset = size_of(part)
@@ -115,7 +115,7 @@ def try_once(
 def _agree(
     url: str, response: Any, part: Path, offset: int, known: _Resume | None, size: int | None
 ) -> tuple[int, int | None]:
-    """Where the answer goes on and how long the file is; refuses what is not the file that was begun."""
+    """Offset of the answer's first byte and length of the file; refuses a file other than the one begun."""
     headers = response.headers
     if response.status == 206:
         start, total = _content_range(headers.get("Content-Range"))
@@ -165,7 +165,7 @@ def _receive(response: Any, part: Path, offset: int, total: int | None, timeout:
 
 
 def _read(response: Any, timeout: float) -> bytes:
-    """The next bytes; none at the end, be it the file's or the connection's."""
+    """The next bytes; none at the end of the file or of the connection."""
     try:
         chunk: bytes = response.read1(_CHUNK)
     except http.client.IncompleteRead as error:
@@ -202,17 +202,17 @@ def _load(part: Path) -> _Resume | None:
 
 
 def notes_of(part: Path) -> Path:
-    """Where the notes about a part are: `NAME.part.json`."""
+    """Path of the notes about a part: `NAME.part.json`."""
     return part.with_name(part.name + ".json")
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, 0 where there is none."""
+    """Size of a file in bytes, 0 where there is none."""
     return path.stat().st_size if path.exists() else 0
 
 
 def cause_of(error: BaseException) -> str:
-    """Why a connection failed, in a few words."""
+    """The cause of a failed connection, in a few words."""
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, TimeoutError):
         return "no answer in time"
@@ -222,5 +222,5 @@ def cause_of(error: BaseException) -> str:
 
 
 def byte_bar(name: str, total: int | None, initial: int, progress: bool) -> "tqdm[Any]":
-    """A bar of bytes on stderr, on a terminal only."""
+    """A progress bar in bytes on stderr, on a terminal only."""
     return tqdm(desc=name, total=total, initial=initial, unit="B", unit_scale=True, disable=None if progress else True)

@@ -1,1 +1,1 @@
-"""Pictures of attention: maps over photographs, and figures."""
+"""Visualisation of attention: heat maps over photographs, and figures of whole captions."""

@@ -1,4 +1,4 @@
-"""The figure of where each word looked: the photograph, then once more for every word."""
+"""The attention figure: the photograph, then a copy per word under the word's attention map."""
 
 import math
 from collections.abc import Sequence
@@ -26,24 +26,24 @@ def attention_figure(
     style: Style = "heat",
     tile: int = 224,
 ) -> Image.Image:
-    """The photograph, and once per word with the word's map over it and the word above it.
+    """Draw the photograph, then a copy per word with the word's map over it and the word above it.
 
     Args:
         image: the photograph, of any mode.
         words: the caption's words, N of them; none gives the photograph alone.
         attention: maps (N, R, C) >= 0.
-        certainties: how sure the network is of each word, in [0, 1]; shown small beside the word.
-        columns: pictures in a row; without it as many as give even rows of a handy width.
-        title: a line or more above it all.
-        style: how maps are drawn, see `heatmap.overlay`.
-        tile: a picture has about the area of a square with this side, in pixels.
+        certainties: confidence or probability of each word, in [0, 1]; shown small beside the word.
+        columns: pictures in a row; by default as many as give even rows of moderate width.
+        title: one or more lines above the pictures.
+        style: of the maps, see `heatmap.overlay`.
+        tile: side, in pixels, of a square with about the area of one picture.
 
     Returns:
         A PIL image of mode RGB on white.
 
     Raises:
         OptionError: the style is not known, or `columns` or `tile` is too small.
-        ValueError: there are not as many maps or certainties as words, or a map is none.
+        ValueError: the numbers of maps or certainties and words differ, or a map is not valid.
     """
     heatmap.check_style(style)
     if columns is not None and columns < 1:
@@ -81,7 +81,7 @@ def attention_figure(
         if place == 0:
             canvas.paste(photo, (left, top))
             continue
-        # The photograph is already as small as its place: the overlay must not reduce it again.
+        # The photograph already has its final size: the overlay must not reduce it again.
         marked = heatmap.overlay(photo, attention[place - 1], style=style, max_side=max(photo.size))
         canvas.paste(marked, (left, top))
         certainty = None if certainties is None else certainties[place - 1]
@@ -98,7 +98,7 @@ def _picture_size(size: tuple[int, int], tile: int) -> tuple[int, int]:
 
 
 def _even_columns(count: int, cell_width: float) -> int:
-    """Pictures in a row, cells being `cell_width` tiles wide, such that the last row is nearly full."""
+    """Number of columns, each `cell_width` tiles wide, that leaves the last row nearly full."""
     most = min(_MOST_COLUMNS, max(1, int(_WIDEST_ROW / cell_width)))
     rows = math.ceil(count / most)
     return math.ceil(count / rows)
@@ -112,7 +112,7 @@ def _write_label(
     width: int,
     size: int,
 ) -> None:
-    """The word above its picture, whose upper left corner is `corner`, and the certainty at the right."""
+    """Write the word above its picture, whose upper left corner is `corner`, and the certainty at the right."""
     left, top = corner
     baseline = top - round(size * 0.45)
     room = float(width)
@@ -125,7 +125,7 @@ def _write_label(
 
 
 def _wrap(text: str, size: int, width: int) -> list[str]:
-    """`text` in lines of at most `width` pixels, broken at spaces and, if one is too long, in words."""
+    """Break `text` into lines of at most `width` pixels: at spaces, or inside words that are too long."""
     text = fonts.clean(text)
     font = fonts.font_for(text, size)
     lines: list[str] = []

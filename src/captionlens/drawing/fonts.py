@@ -1,4 +1,4 @@
-"""A font that has the letters: Pillow's own for ASCII, otherwise one that the system has."""
+"""Choice of a font by the glyphs it has: Pillow's own for ASCII, otherwise one of the system's."""
 
 from functools import lru_cache
 
@@ -34,9 +34,9 @@ _WIDEST_WORD = 200  # letters; more than this is no word, and measuring it would
 
 
 def font_for(text: str, size: int) -> Font:
-    """The first font with every letter of `text`, at `size` pixels; without one, the one that has most.
+    """The first font, at `size` pixels, with a glyph for every letter of `text`; else the one that has most.
 
-    Letters that no font has are drawn as boxes.
+    Letters without a glyph in any font are drawn as boxes.
     """
     best, fewest = _builtin(size), len(text) + 1
     for number in range(-1, len(SYSTEM_FONTS)):

@@ -1,4 +1,4 @@
-"""From a grid of attention weights to a picture: smoothed up to the photograph's size and laid over it.
+"""Heat maps: attention weights of a grid, upsampled to the photograph's size and laid over it.
 
 Cell (r, c) of a map of R rows and C columns stands for the rectangle [c W/C, (c+1) W/C) x [r H/R, (r+1) H/R)
 of a photograph W pixels wide and H high.
@@ -15,7 +15,7 @@ from captionlens.errors import OptionError
 Style = Literal["heat", "light"]
 
 # A map whose peak is below FLOOR times the uniform weight 1 / (R C) is not stretched to the full range:
-# otherwise a network that looks everywhere alike would seem to look at whatever the noise favours.
+# otherwise uniform attention would show whatever the noise favours.
 FLOOR = 3.0
 
 # Inferno, 17 evenly spaced colours, straight lines in between (within 7/255 of the original): perceptually
@@ -33,17 +33,17 @@ _SHADES = np.stack(
     axis=-1,
 ).astype(np.float32)  # (1024, 3)
 
-HEAT_OPACITY = (0.42, 0.7)  # of the colours over the photograph, where not looked and where looked at most
-HEAT_SATURATION = 0.25  # what the photograph keeps of its own colours under them
+HEAT_OPACITY = (0.42, 0.7)  # of the colours over the photograph, at the least and at the most attended pixels
+HEAT_SATURATION = 0.25  # of the photograph's own colours under them
 LIGHT_OPACITY = 0.6  # Xu et al. (2015), "Show, Attend and Tell", and the tutorials after it
 
 
 def smooth(map_: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Spread a map over every pixel of a photograph.
+    """Upsample a map to every pixel of a photograph.
 
     The weights are the control values of a uniform quadratic B-spline, mirrored at the edges (Unser,
     Aldroubi, Eden, "B-spline signal processing", 1993). It has no negative lobes, unlike bicubic
-    interpolation, so no place gets less than nothing; a uniform map stays uniform; and the mean over the
+    interpolation, so no pixel becomes negative; a uniform map stays uniform; and the mean over the
     pixels is the mean over the cells, up to the sampling at pixel centres.
 
     Args:
@@ -66,7 +66,7 @@ def smooth(map_: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float
 
 
 def strength(map_: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """How strongly to mark every pixel, float32 (height, width) in [0, 1]; see FLOOR for the scale.
+    """Strength of the marking at every pixel, float32 (height, width) in [0, 1]; see FLOOR for the scale.
 
     Raises:
         ValueError: as `smooth`.
@@ -80,17 +80,17 @@ def strength(map_: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.flo
 def overlay(
     image: Image.Image, map_: NDArray[np.float32], *, style: Style = "heat", max_side: int = 640
 ) -> Image.Image:
-    """The photograph with a map laid over it.
+    """Lay a map over the photograph.
 
-    `heat` greys the photograph and colours it from black (not looked at) to yellow (looked at most); it reads
+    `heat` greys the photograph and colours it from black (not attended) to yellow (attended most); it is readable
     on dark and on bright photographs alike. `light` is the style of the figures in Xu et al. (2015): the
-    photograph in its own colours, bright where the network looked.
+    photograph in its own colours, bright where it is attended.
 
     Args:
         image: the photograph, of any mode.
         map_: weights (R, C) >= 0.
         style: `heat` or `light`.
-        max_side: a larger photograph is first reduced until neither side is longer than this, in pixels.
+        max_side: longest side in pixels; a larger photograph is reduced to it first.
 
     Returns:
         A PIL image of mode RGB with the photograph's aspect ratio.
@@ -117,12 +117,12 @@ def overlay(
 
 
 def colours(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Inferno's colours for values in [0, 1]: (...) to float32 (..., 3) in [0, 255]."""
+    """Map values in [0, 1] to Inferno's colours: (...) to float32 (..., 3) in [0, 255]."""
     return _SHADES[np.rint(np.clip(values, 0, 1) * (len(_SHADES) - 1)).astype(np.intp)]
 
 
 def reduce(image: Image.Image, max_side: int) -> Image.Image:
-    """The photograph as RGB, made smaller (never larger) until neither side exceeds `max_side` pixels."""
+    """Reduce the photograph until neither side exceeds `max_side` pixels, and convert it to RGB; never enlarge it."""
     longest = max(image.size)
     if longest > max_side:
         width, height = (max(1, round(side * max_side / longest)) for side in image.size)
@@ -150,7 +150,7 @@ def _checked(map_: Any) -> NDArray[np.float64]:
 
 
 def _spline(cells: int, pixels: int) -> NDArray[np.float64]:
-    """Weight of every cell at every pixel centre along one side, (pixels, cells); rows sum to 1."""
+    """Weight of every cell at every pixel centre along one axis: (pixels, cells); rows sum to 1."""
     place = (np.arange(pixels) + 0.5) * (cells / pixels) - 0.5  # in cells; cell i has its centre at i
     nearest = np.floor(place + 0.5).astype(np.intp)
     offset = place - nearest  # in [-0.5, 0.5)

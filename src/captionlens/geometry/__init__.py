@@ -1,1 +1,1 @@
-"""Grids of attention and boxes of a photograph: what of a grid boxes cover, cells, regions."""
+"""Geometry of attention grids and bounding boxes: coverage, cells, regions."""

@@ -1,4 +1,4 @@
-"""A grid of attention and boxes of a photograph: what of each cell they cover, what they hold."""
+"""Bounding boxes on an attention grid: the share of each cell that they cover, and points inside them."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 
 def coverage(boxes: NDArray[np.floating[Any]], rows: int, columns: int) -> NDArray[np.float64]:
-    """How much of each cell of a grid the union of boxes covers, exactly, from 0 to 1.
+    """Share of each grid cell that the union of the boxes covers: exact, in [0, 1].
 
     Args:
         boxes: (n, 4) left, top, right, bottom as fractions of width and height.
-        rows: of the grid.
-        columns: of the grid.
+        rows: number of rows of the grid.
+        columns: number of columns of the grid.
 
     Returns:
         float64 (rows, columns).
@@ -29,7 +29,7 @@ def coverage(boxes: NDArray[np.floating[Any]], rows: int, columns: int) -> NDArr
     column, row = (x * columns).astype(int), (y * rows).astype(int)
     covered = np.zeros((rows, columns))
     np.add.at(covered, (row[:, None], column[None, :]), areas)
-    # Rounding of the edges may make it a hair more than a cell.
+    # Rounding of the edges may make it slightly more than a cell.
     return np.minimum(covered * (rows * columns), 1.0)
 
 

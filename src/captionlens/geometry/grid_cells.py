@@ -1,4 +1,4 @@
-"""Cells of a grid of attention: those a word looked at most and least, and a photograph with cells blanked out."""
+"""Cells of an attention grid: the most and least attended ones of a word, and their blanking in the photograph."""
 
 from typing import Any
 
@@ -13,15 +13,15 @@ SHARE = 0.9  # of a word's attention that is blanked out
 def attended_cells(
     map_: NDArray[np.floating[Any]], share: float = SHARE
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """The places a word looked at, and as many where it looked least.
+    """The most attended cells of a word, and as many of the least attended ones.
 
-    The first set are the fewest cells, strongest first, that hold at least `share` of the map; the second are as many
-    of the weakest. Among equals the first cell by rows comes first, in either set. No cell is in both: where the
-    first set would be more than half of the grid, it is cut to half of it.
+    The first set is the smallest one that holds at least `share` of the map; the second are as many of the weakest
+    cells. Ties go to the first cell in row-major order, in either set. The sets are disjoint: where the first would
+    be more than half of the grid, it is cut to half.
 
     Args:
         map_: weights (R, C) >= 0.
-        share: of the map's sum, above 0 and at most 1.
+        share: fraction of the map's sum, above 0 and at most 1.
 
     Returns:
         Two masks (R, C).
@@ -34,18 +34,18 @@ def attended_cells(
     weights = np.asarray(map_, np.float64).ravel()
     falling = np.argsort(-weights, kind="stable")
     held = np.cumsum(weights[falling])
-    # A hair less than the share: eight cells of 1/16 add up to half, whatever rounding says.
+    # A tolerance below the share: eight cells of 1/16 add up to half, whatever rounding says.
     count = min(int(np.searchsorted(held, share * held[-1] * (1 - 1e-6))) + 1, weights.size // 2)
     strongest, weakest = np.zeros((2, weights.size), bool)
     strongest[falling[:count]] = True
-    # Among equals both orders start at the same cells: what is taken already is passed over.
+    # Among equal weights both orders start at the same cells: those already taken are passed over.
     rising = np.argsort(weights, kind="stable")
     weakest[rising[~strongest[rising]][:count]] = True
     return strongest.reshape(map_.shape), weakest.reshape(map_.shape)
 
 
 def blank(pixels: NDArray[np.uint8], cells: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """A picture (H, W, 3) with the pixels of `cells` (R, C) in the picture's mean colour, and all others untouched.
+    """Fill the pixels of `cells` (R, C) with the mean colour of the picture (H, W, 3); the others stay.
 
     A pixel belongs to the cell in which its centre lies; see `drawing.heatmap` for the cells' rectangles.
     """

@@ -1,4 +1,4 @@
-"""A box in a photograph, and the places of a grid of attention that lie in it."""
+"""A region of a photograph, and the grid cells that lie in it."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class Region:
     """A box in a photograph, its sides as fractions of width and height, from the upper left corner.
 
     Raises:
-        OptionError: a side is outside [0, 1], or the box holds nothing.
+        OptionError: a side is outside [0, 1], or the box is empty.
     """
 
     left: float
@@ -33,10 +33,10 @@ class Region:
 
     @classmethod
     def parse(cls, text: str) -> "Region":
-        """A region from `left,top,right,bottom`.
+        """Parse `left,top,right,bottom`, as fractions of width and height.
 
         Raises:
-            OptionError: that is not what the text is.
+            OptionError: the text does not have that form.
         """
         try:
             left, top, right, bottom = map(float, text.split(","))
@@ -46,14 +46,14 @@ class Region:
 
     @classmethod
     def parse_box(cls, text: str) -> "Region":
-        """A region from `x,y,width,height`, its upper left corner and its size, as fractions of width and height.
+        """Parse `x,y,width,height`: upper left corner and size, as fractions of width and height.
 
         Raises:
-            OptionError: that is not what the text is, or the box reaches out of the photograph.
+            OptionError: the text does not have that form, or the box exceeds the photograph.
         """
         try:
             x, y, width, height = map(float, text.split(","))
-            # In floating point, 0.7 and 0.3 may add up to a hair more than 1.
+            # In floating point, 0.7 and 0.3 may add up to slightly more than 1.
             right, bottom = (1.0 if 1 < end < 1 + 1e-9 else end for end in (x + width, y + height))
             return cls(x, y, right, bottom)
         except (ValueError, OptionError):
@@ -61,8 +61,10 @@ class Region:
             raise OptionError(f"region must be {wanted}, got {text!r}") from None
 
     def places(self, rows: int, columns: int) -> NDArray[np.int64]:
-        """The cells of a grid, by rows, of which at least half lies in the box; where there is none, those it covers
-        most."""
+        """Numbers of the grid cells, in row-major order, that lie in the box by at least half.
+
+        Where there is none, they are the cells that the box covers most.
+        """
         box = np.array([[self.left, self.top, self.right, self.bottom]])
         covered = coverage(box, rows, columns).ravel()
         return np.flatnonzero(covered >= min(0.5, float(covered.max())))

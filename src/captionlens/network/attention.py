@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 
 class AdditiveAttention(nn.Module):
-    """The layers of an attention whose scores are v tanh(W memory + U query).
+    """The layers of additive attention, whose scores are v tanh(W memory + U query).
 
     Args:
         memory_size: M, the size of an encoded place.
         query_size: the size of the decoder's state.
-        size: A, units inside the tanh.
+        size: A, the number of hidden units, inside the tanh.
     """
 
     def __init__(self, memory_size: int, query_size: int, size: int) -> None:
@@ -24,34 +24,34 @@ class AdditiveAttention(nn.Module):
         self.score_layer = nn.Linear(size, 1, bias=False)  # a bias would cancel in the softmax
 
     def keys(self, memory: Tensor) -> Tensor:
-        """The part that does not change over time: memory (B, L, M) to keys (B, L, A)."""
+        """Project memory (B, L, M) to keys (B, L, A), which are the same at all time steps."""
         keys: Tensor = self.memory_layer(memory)
         return keys
 
 
 def attention_scores(queries: Tensor, keys: Tensor, score: Tensor, heads: int) -> Tensor:
-    """Scores of the places, before the softmax (B, K, heads, L), for K queries a photograph.
+    """Scores of the places before the softmax, (B, K, heads, L), for K queries per photograph.
 
     Args:
-        queries: the decoder's states through `query_layer` (B, K, A).
+        queries: the decoder's states, projected by `query_layer` (B, K, A).
         keys: of the memory (B, L, A).
         score: weights of the units (A,).
-        heads: each has A / heads of the units to itself.
+        heads: number of heads; each has A / heads of the units.
     """
-    # The K captions of a photograph share its keys by broadcasting; nothing is copied.
+    # The K captions of a photograph share its keys by broadcasting, without a copy.
     hidden = torch.tanh(keys[:, None] + queries[:, :, None])  # (B, K, L, A)
     score = score.to(hidden.dtype)
     if heads == 1:
-        # One product over all places, which ONNX Runtime computes far faster than one for each query.
+        # One product over all places, far faster in ONNX Runtime than one per query.
         return (score[None] @ hidden.flatten(0, 2).T).reshape(hidden.shape[:3])[:, :, None]
     return (hidden * score).reshape(*hidden.shape[:3], heads, -1).sum(-1).transpose(2, 3)
 
 
 def weighted_sum(alpha: Tensor, memory: Tensor) -> Tensor:
-    """Sums of the places, weighted by the attention (B, K, M): with soft attention the expected place.
+    """Context vectors (B, K, M): sums of the encoded places, weighted by the attention.
 
     Args:
-        alpha: attention of each head (B, K, heads, L), which weighs M / heads of each place's values.
+        alpha: attention of each head (B, K, heads, L), which weights M / heads of the values of each place.
         memory: encoded places (B, L, M).
     """
     heads = alpha.shape[2]
@@ -63,12 +63,12 @@ def weighted_sum(alpha: Tensor, memory: Tensor) -> Tensor:
 
 
 def select_places(alpha: Tensor, draws: Tensor | None) -> Tensor:
-    """The place that hard attention looks at (...), int64, or -1 where the expected place is wanted.
+    """Select the place of hard attention, int64 (...), or -1 for the expected context.
 
     Args:
-        alpha: weights of the places, which sum to 1 (..., L).
-        draws: (...), evenly drawn from [0, 1) where a place is to be drawn, below 0 where none is, and 1 or more, or
-            no tensor at all, where it is to be the strongest.
+        alpha: attention weights, which sum to 1 (..., L).
+        draws: (...); a uniform random number in [0, 1) samples a place, a number below 0 selects the expected context,
+            and a number from 1 on the argmax. None selects the argmax everywhere.
     """
     strongest = alpha.argmax(-1)
     if draws is None:
@@ -79,7 +79,7 @@ def select_places(alpha: Tensor, draws: Tensor | None) -> Tensor:
 
 
 def hard_weights(alpha: Tensor, chosen: Tensor) -> Tensor:
-    """All weight on the chosen place (..., L), without a gradient; `alpha` itself where `chosen` (...) is -1."""
+    """One-hot weights (..., L) of the chosen places, without gradient; `alpha` itself where `chosen` (...) is -1."""
     places = torch.arange(alpha.shape[-1], device=alpha.device)
     picked = (places == chosen[..., None]).to(alpha.dtype)
     return torch.where(chosen[..., None] < 0, alpha, picked)

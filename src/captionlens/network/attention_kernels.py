@@ -1,4 +1,4 @@
-"""Compiled loops of additive attention over places, soft and hard, and of the gate of its context."""
+"""Compiled loops of additive attention, soft and hard, and of the gate of its context vector."""
 
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ class Places(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """Arrays of the attention of N words: what `attend` fills and `attend_backward` reads.
+    """Arrays of the attention of N words, which `attend` fills and `attend_backward` reads.
 
     `queries`, exp(2 query) (N, A); `alphas`, the attention (N, L); `ungated`, contexts before the gate (N, M); `gates`
     (N, M), (N, 1) or, without a gate, (N, 0).
@@ -29,11 +29,11 @@ class Attention(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Arrays of the gradients that `attend_backward` makes.
+    """Arrays of the gradients that `attend_backward` computes.
 
-    `from_state` (N, A + G [+ 1 or M]), of which it sets the query's and the gate's part; `ungated` (N, M), of the
-    contexts before the gate; `keys` (P, L, A) and `score` (P, A), to which it adds, short of factors that do not depend
-    on the word, 4 score and -2.
+    It sets `ungated` (N, M), the gradients of the contexts before the gate, and the columns of query and gate in
+    `from_state` (N, A + G [+ 1 or M]). It adds to `keys` (P, L, A) and `score` (P, A), without their constant factors
+    4 score and -2.
     """
 
     from_state: Any
@@ -43,8 +43,8 @@ class Gradients(NamedTuple):
 
 
 def exponentials_of_keys(keys: Tensor) -> Tensor:
-    """The keys of places (P, L, A) as `attend` reads them: exp(2 key)."""
-    # Infinity times zero would be no number; beyond 40 a tanh is 1 whatever a sane other summand.
+    """Transform keys (P, L, A) to exp(2 key), the form that `attend` reads."""
+    # Clamped, as infinity times zero is NaN; beyond 40 the tanh is 1 for any reasonable other summand.
     return keys.clamp(-40, 40).mul_(2).exp_()
 
 
@@ -59,19 +59,20 @@ def attend(
     attention: Attention,
     contexts: Any,
 ) -> None:
-    """Additive attention of n words that follow `begin`, and their gated contexts.
+    """Compute the additive attention of n words from row `begin` on, and their gated contexts.
 
-    With r = 1 / (1 + exp(2 key) exp(2 query)) it is tanh(key + query) = 1 - 2 r: the exponentials are taken once for
-    each place and once for each word, and what is left for each pair of them is a product and a division. Where a
-    product overflows, r is 0 as it should be.
+    With r = 1 / (1 + exp(2 key) exp(2 query)), tanh(key + query) = 1 - 2 r. So the exponentials are computed once per
+    place and once per word, and a pair of them costs only a product and a division. Where a product overflows, r is
+    correctly 0.
 
     Args:
         begin: the first word's row in all arrays (N, ...).
-        photographs: of each word (N,).
+        photographs: index of each word's photograph (N,).
         places: of the P photographs.
         score: weights (A,).
-        from_state: query, cell and gate from the state (n, A + G [+ 1 or M]); G is 3H in a GRU, 4H in an LSTM.
-        from_words: what the words before give to the query, if they take part in it, and the cell (N, [A +] G).
+        from_state: the state's projection to query, cell and gate (n, A + G [+ 1 or M]); G is 3H in a GRU, 4H in an
+            LSTM.
+        from_words: the previous words' projection to the query, if it reads them, and the cell (N, [A +] G).
         attention: result (N, ...).
         contexts: result (N, M); without a gate the same array as `attention.ungated`.
     """
@@ -92,14 +93,14 @@ def attend(
             value = from_state[i, a]
             if word_query:
                 value += from_words[row, a]
-            query[a] = exp(two * min(max(value, -limit), limit))  # the limit: see `exponentials_of_keys`
+            query[a] = exp(two * min(max(value, -limit), limit))  # clamped as in `exponentials_of_keys`
         alpha = alphas[row]
         for place in range(count):
             key = keys[photograph, place]
             total = zero
             for a in range(size):
                 total += score[a] / (one + key[a] * query[a])
-            alpha[place] = -two * total  # short of what cancels in the softmax
+            alpha[place] = -two * total  # up to a constant that cancels in the softmax
         highest = alpha.max()
         total = zero
         for place in range(count):
@@ -134,14 +135,14 @@ def select_places(
     contexts: Any,
     chosen: Any,
 ) -> None:
-    """Hard attention, after `attend`: contexts of one place for words whose draw asks for it.
+    """Apply hard attention after `attend`: replace the contexts by single places, as the draws demand.
 
     Args:
         begin, end: the rows of the words in all arrays (N, ...).
         photographs, memory: as in `attend`.
-        draws: of each word (N,): in [0, 1) a place is drawn with it, from 1 on it is the strongest place, and below 0
-            the expected context stays.
-        attention, contexts: as `attend` made them; `ungated` and `contexts` are replaced.
+        draws: of each word (N,): a number in [0, 1) samples a place, one from 1 on selects the argmax, and one below 0
+            keeps the expected context.
+        attention, contexts: as `attend` left them; `ungated` and `contexts` are replaced.
         chosen: result (N,): the place, or -1.
     """
     _, alphas, ungated, gates = attention
@@ -183,14 +184,13 @@ def select_places(
 def scalar_gate_backward(
     begin: int, gates: Any, ungated: Any, d_context: Any, d_contexts: Any, d_from_state: Any
 ) -> None:
-    """The gradients of a gate that is one number for all of a context, of n words that follow `begin`.
+    """Backward pass of a scalar gate, for n words from row `begin` on.
 
     Args:
         begin: the first word's row.
         gates, ungated: of `Attention`, (N, 1) and (N, M).
-        d_context, d_contexts: as in `attend_backward`; from gradients of the contexts they become those before the
-            gate.
-        d_from_state: result (N, A + G + 1); this sets the gate's part.
+        d_context, d_contexts: as in `attend_backward`; replaced by the gradients of the contexts before the gate.
+        d_from_state: result (N, A + G + 1), of which the gate's column is set.
     """
     width = ungated.shape[1]
     number = gates.dtype.type
@@ -217,16 +217,16 @@ def attend_backward(
     d_alphas: Any,
     results: Gradients,
 ) -> None:
-    """The gradients of `attend`; photographs side by side, as their words share keys.
+    """Backward pass of `attend`, parallel over photographs, whose words share keys.
 
     Args:
         starts: the row where each photograph's words begin, and the end of the last (P + 1,).
-        places, score: as `attend` was given them.
-        attention: as `attend` made it. A gate that is one number is `scalar_gate_backward`'s, and `gates` (N, 0) here.
+        places, score: as in `attend`.
+        attention: as `attend` left it. With a scalar gate, `scalar_gate_backward` runs first and `gates` is (N, 0).
         chosen: of `select_places` (N,), or empty if all attention is soft.
-        d_context: gradients of the contexts (n, M) by way of the cell.
-        d_contexts, d_alphas: those of the contexts (N, M) and of the attention (N, L) from outside.
-        results: set in the rows of the words, and added to.
+        d_context: gradients of the contexts through the cell (n, M).
+        d_contexts, d_alphas: gradients of the contexts (N, M) and of the attention (N, L) from the loss.
+        results: set in the rows of the words, or accumulated, see `Gradients`.
     """
     keys, memory = places
     queries, alphas, ungated, gates = attention
@@ -245,7 +245,7 @@ def attend_backward(
                     gate = gates[row, m]
                     d_from_state[row, gate_begin + m] = d_seen[m] * ungated[row, m] * gate * (one - gate)
                     d_seen[m] *= gate
-            soft = len(chosen) == 0 or chosen[row] < 0  # a place that was selected tells the attention nothing
+            soft = len(chosen) == 0 or chosen[row] < 0  # a selected place passes no gradient to the attention
             d_scores = np.empty_like(alphas[row])
             mean = zero
             for place in range(count):
@@ -262,7 +262,7 @@ def attend_backward(
                 key = keys[photograph, place]
                 for a in range(size):
                     r = one / (one + key[a] * query[a])
-                    # The tanh has slope 4 r (1 - r). All d_place sum to zero: the 1 of 1 - 2 r gives nothing.
+                    # The tanh has slope 4 r (1 - r). All d_place sum to zero, so the 1 of 1 - 2 r contributes nothing.
                     weighted = d_place * r
                     d_inside = weighted - weighted * r
                     d_score[photograph, a] += weighted

@@ -1,4 +1,4 @@
-"""The captioning network: an encoder of the places, additive attention, a recurrent decoder, an output layer."""
+"""The captioning network: grid encoder, additive attention, recurrent decoder and output layer."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,18 @@ from captionlens.network.network_config import NetworkConfig
 from captionlens.network.unroll import unroll
 from captionlens.network.words import Words
 
-ROWS = 32  # the words of a batch are filled up to a multiple
+ROWS = 32  # the words of a batch are padded to a multiple of this
 
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """What teacher forcing yields for a batch of P photographs.
+    """Result of teacher forcing on a batch of P photographs.
 
-    `targets` (N,) and `attention` (N, L) are of the N words that are not padding, all captions together. `hidden`
-    (R, X) is what `output_words` makes the words' logits of; its rows from N to R only fill up. `attention_sums`
-    (P, C, L) is the attention of each caption's words summed over time, and `present` (P, C) tells the captions that
-    are there from those that only fill the batch. With hard attention, `chosen` (N,) is the place each word looked at,
-    or -1 where it saw the expected one; `words` says which words the N are.
+    `targets` (N,) and `attention` (N, L) are those of the N words that are not padding, of all captions together, in
+    the order of `words`. `hidden` (R, X) is the input of `output_words`; its rows from N to R are padding.
+    `attention_sums` (P, C, L) is the attention of each caption summed over its words, and `present` (P, C) masks the
+    captions that are not padding. With hard attention, `chosen` (N,) is the place that each word attended to, or -1
+    for the expected context.
     """
 
     hidden: Tensor
@@ -39,18 +39,18 @@ class Teacher:
 
     @property
     def logits(self) -> Tensor:
-        """(N, V), made when asked for: the loss does without."""
+        """Logits (N, V), computed on demand, since the loss does not need them."""
         logits: Tensor = self.output_words(self.hidden[: len(self.targets)])
         return logits
 
 
 class CaptioningNetwork(nn.Module):
-    """Grid features to captions, K of them at a time for each photograph, which share its encoded grid.
+    """The captioning network: from grid features to captions, K per photograph, which share its encoded grid.
 
     Args:
-        config: its sizes and choices.
-        tail: makes the grid features of what `start` and `teach` are given, if these come from earlier in the
-            backbone; trained with the rest.
+        config: sizes and options.
+        tail: the last blocks of the backbone, if they are trained too. Then `start` and `teach` take its input
+            instead of grid features.
     """
 
     def __init__(self, config: NetworkConfig, tail: nn.Module | None = None) -> None:
@@ -73,7 +73,7 @@ class CaptioningNetwork(nn.Module):
             if config.cell == "lstm":
                 self.initial_cell_layer = nn.Linear(config.memory, config.units)
         if config.sentinel:
-            # Lu et al., "Knowing When to Look", CVPR 2017, equation (9), and what makes a key and a value of it.
+            # Lu et al., "Knowing When to Look", CVPR 2017, equation (9), and the layers of its key and value.
             self.sentinel_word_layer = nn.Linear(config.embedding, config.units, bias=False)
             self.sentinel_state_layer = nn.Linear(config.units, config.units)
             self.sentinel_key_layer = nn.Linear(config.units, config.attention, bias=False)
@@ -90,16 +90,16 @@ class CaptioningNetwork(nn.Module):
         self.output_words = nn.Linear(hidden, config.vocabulary)
 
     def start(self, features: Tensor) -> tuple[Tensor, ...]:
-        """Encode photographs, once for all their captions.
+        """Encode photographs and make the initial state, once for all their captions.
 
         Args:
-            features: grid features (B, L, D), of any floating type; with a tail, what that takes.
+            features: grid features (B, L, D), of any floating type; with a tail, its input.
 
         Returns:
             memory (B, L, M), keys (B, L, A), and the initial state (B, 1, H); of an LSTM the initial memory cell
             (B, 1, H) too.
         """
-        if not torch.is_autocast_enabled(features.device.type):  # which casts from half precision in one go
+        if not torch.is_autocast_enabled(features.device.type):  # autocast casts from half precision itself
             features = features.to(self.encoder.weight.dtype)
         if self.tail is not None:
             features = self.tail(features)
@@ -110,7 +110,7 @@ class CaptioningNetwork(nn.Module):
         keys = self.attention.keys(memory)  # (B, L, A)
         lstm = self.config.cell == "lstm"
         if self.config.initial_state == "mean":
-            # "Show, Attend and Tell", section 3.1.2: layers of their own for the hidden state and the memory cell.
+            # "Show, Attend and Tell", section 3.1.2: a layer each for the hidden state and the memory cell.
             mean = memory.mean(1, keepdim=True)
             layers = [self.initial_layer, self.initial_cell_layer] if lstm else [self.initial_layer]
             state = [torch.tanh(layer(mean).float()) for layer in layers]
@@ -120,7 +120,7 @@ class CaptioningNetwork(nn.Module):
         return memory, keys, *state
 
     def decoder_weights(self) -> DecoderWeights:
-        """The weights as `step` reads them, for many words: made from the layers, cast under autocast."""
+        """The decoder's weights, stacked and cast (under autocast) once for many time steps."""
         word_weight, word_bias = self._word_layers()
         state_weight, state_bias = self._state_layers()
         sentinel = None
@@ -141,16 +141,18 @@ class CaptioningNetwork(nn.Module):
     def step(
         self, tokens: Tensor, memory: Tensor, keys: Tensor, *state: Tensor, weights: DecoderWeights | None = None
     ) -> tuple[Tensor, ...]:
-        """One word further, for K captions a photograph. With hard attention the strongest place is looked at.
+        """Decode one time step, for K captions per photograph. Hard attention takes the argmax.
 
         Args:
-            tokens: the words before (B, K).
-            memory: (B, L, M), keys: (B, L, A), both as `start` gave them.
+            tokens: the previous words (B, K).
+            memory: of `start` (B, L, M).
+            keys: of `start` (B, L, A).
             state: (B, K, H), and the memory cell of an LSTM (B, K, H).
-            weights: as `decoder_weights` gives them; by default they are made anew.
+            weights: of `decoder_weights`; by default they are made anew.
 
         Returns:
-            log-probabilities of the next word (B, K, V), the attention (B, K, L), the next state as it was given.
+            Log-probabilities of the next word (B, K, V), the attention (B, K, L), and the next state, in the form of
+            `state`.
         """
         weights = weights or self.decoder_weights()
         embedded = self.embedding(tokens)  # (B, K, E)
@@ -161,23 +163,23 @@ class CaptioningNetwork(nn.Module):
         return logits.float().log_softmax(-1), alpha, *state
 
     def teach(self, features: Tensor, captions: Tensor, inputs: Tensor | None = None) -> Teacher:
-        """Teacher forcing: every word predicted from the true words before it, or from those of `inputs`.
+        """Apply teacher forcing: every word is predicted from the true previous words, or from those of `inputs`.
 
         Args:
             features: grid features (P, L, D).
             captions: (P, C, T) from `<start>` to `<end>`, padded with 0. Photographs with fewer captions have
                 empty (all 0) rows. Fastest if a photograph's captions go from the longest to the shortest.
-            inputs: (P, C, T), read as the words before instead of `captions`.
+            inputs: (P, C, T), the previous words instead of those of `captions`.
         """
         memory, keys, *first = self.start(features)
         lengths = (captions[:, :, 1:] != 0).sum(-1)  # (P, C) words to predict
         words = Words.of(lengths)
         before = words.before(captions if inputs is None else inputs)  # (N,)
-        # Filled up, so that products have few sizes: the library compiles a product for each new size.
+        # Padded, so that products have few sizes: the library compiles a product for each new size.
         before = pad(before, (0, -len(before) % ROWS))  # (R,)
         embedded = self.dropout(self.embedding(before))  # (R, E)
         weights = self.decoder_weights()
-        # What does not depend on the state is computed for all words at once.
+        # Projections that do not depend on the state are computed for all words at once.
         from_words = linear(embedded, weights.word_weight, weights.word_bias)
         draws = self._draws(words) if weights.hard and self.training else None
         unrolled = unroll(words, torch.cat(first, -1), memory, keys, from_words, weights, draws)
@@ -193,12 +195,12 @@ class CaptioningNetwork(nn.Module):
         )
 
     def output_hidden(self, state: Tensor, context: Tensor, embedded: Tensor) -> Tensor:
-        """The hidden layer of the output (..., X), which `output_words` takes to the logits of the next word.
+        """Hidden layer of the output (..., X), from which `output_words` computes the logits of the next word.
 
         Args:
             state: the hidden state (..., H).
             context: (..., M).
-            embedded: the word before (..., E).
+            embedded: the previous word (..., E).
         """
         hidden = self.output_state(state)
         if self.config.deep_output:
@@ -209,10 +211,10 @@ class CaptioningNetwork(nn.Module):
 
     @staticmethod
     def _draws(words: Words) -> Tensor:
-        """Random numbers that decide for each word (N,) where hard attention looks; see `attention.select_places`.
+        """Random numbers by which hard attention selects the place of each word (N,); see `attention.select_places`.
 
-        Half of the captions see the expected places, which makes the gradient less random ("Show, Attend and Tell",
-        section 4.1).
+        Half of the captions get the expected context, which reduces the variance of the gradient ("Show, Attend and
+        Tell", section 4.1).
         """
         draws = torch.rand(len(words.flat), device=words.flat.device)
         slots = words.photographs * words.captions
@@ -220,7 +222,7 @@ class CaptioningNetwork(nn.Module):
         return torch.where(expected[words.flat % slots], -1.0, draws)
 
     def _word_layers(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of all layers that read the word before, stacked; the cell's alone has a bias."""
+        """Stacked weight and bias of all layers that read the previous word; the cell's alone has a bias."""
         weights = [self.cell.embedding_layer.weight]
         others = 0
         if self.config.sentinel:
@@ -233,7 +235,7 @@ class CaptioningNetwork(nn.Module):
         return weight, pad(self.cell.context_layer.bias, (others, 0))
 
     def _state_layers(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of all layers that read the state, stacked: one product a word instead of three."""
+        """Stacked weight and bias of all layers that read the state: one product per word instead of three."""
         layers = [self.attention.query_layer, self.cell.state_layer]
         if self.config.sentinel:
             layers.append(self.sentinel_state_layer)
@@ -242,7 +244,7 @@ class CaptioningNetwork(nn.Module):
         weight = torch.cat([layer.weight for layer in layers])
         bias = torch.cat([layer.bias for layer in layers])
         if torch.is_autocast_enabled(weight.device.type):
-            # Autocast remembers the cast of parameters only; this one would be cast anew each word.
+            # Autocast caches the casts of parameters only; this tensor would be cast anew at each time step.
             dtype = torch.get_autocast_dtype(weight.device.type)
             return weight.to(dtype), bias.to(dtype)
         return weight, bias

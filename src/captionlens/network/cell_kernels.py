@@ -1,4 +1,4 @@
-"""Compiled loops over words and units inside the recurrent cells, the GRU and the LSTM."""
+"""Compiled loops of the recurrent cells, GRU and LSTM, forward and backward."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from captionlens.network.compiled_loops import compiled, exp, prange
 def gru_step(
     begin: int, size: int, from_context: Any, from_state: Any, from_words: Any, before: Any, cell: Any, states: Any
 ) -> None:
-    """The GRU's next states of n words that follow `begin`.
+    """Compute the GRU's next states of n words from row `begin` on.
 
     Args:
         begin: the first word's row in all arrays (N, ...).
-        size: A, where the cell's part of `from_state` begins.
-        from_context: the context through its layer (n, 3H).
+        size: A, the column where the cell's part of `from_state` begins.
+        from_context: the context's projection (n, 3H).
         from_state, from_words: as in `attention_kernels.attend`.
-        before: the states before (N, H).
-        cell: result (N, 4H): reset, update, candidate and the state's part in the candidate.
+        before: the previous states (N, H).
+        cell: result (N, 4H): reset gate, update gate, candidate, and the state's part in the candidate.
         states: result (N, H).
     """
     units = states.shape[1]
@@ -45,14 +45,14 @@ def gru_step(
 def gru_backward(
     begin: int, end: int, size: int, before: Any, cell: Any, d_states: Any, d_inputs: Any, d_from_state: Any
 ) -> None:
-    """The gradients of `gru_step` for the words from `begin` to `end`.
+    """Backward pass of `gru_step` for the words from `begin` to `end`.
 
     Args:
         begin, end: rows.
         size, before, cell: as in `gru_step`.
         d_states: gradients of the states (N, H).
-        d_inputs: result (N, 3H), of what context and word give to the cell.
-        d_from_state: result (N, A + 3H [+ M]); this sets the cell's part.
+        d_inputs: result (N, 3H), of the projections of context and word.
+        d_from_state: result (N, A + 3H [+ M]), of which the cell's columns are set.
     """
     units = before.shape[1]
     number = before.dtype.type
@@ -75,14 +75,14 @@ def gru_backward(
 
 @compiled
 def gru_carry_backward(begin: int, previous: Any, cell: Any, carried: Any, d_states: Any) -> None:
-    """The gradients that n words that follow `begin` hand to the states before them, added to those of these states.
+    """Accumulate the gradients of the previous states of n words from row `begin` on.
 
     Args:
         begin: the first word's row.
-        previous: the row of the word that each follows (n,).
+        previous: the row of each word's predecessor (n,).
         cell: as in `gru_step`.
-        carried: gradients by way of the layers that read the state (n, H).
-        d_states: gradients of the states (N, H).
+        carried: gradients through the layers that read the state (n, H).
+        d_states: gradients of the states (N, H), added to.
     """
     units = d_states.shape[1]
     for i in prange(len(carried)):
@@ -103,12 +103,12 @@ def lstm_step(
     cells: Any,
     states: Any,
 ) -> None:
-    """The LSTM's next states of n words that follow `begin`.
+    """Compute the LSTM's next states of n words from row `begin` on.
 
     Args:
-        begin, size, from_state, from_words: as in `gru_step`, with 4H where that has 3H.
-        from_context: the context through its layer (n, 4H).
-        cells_before: the memory cells before (N, H).
+        begin, size, from_state, from_words: as in `gru_step`, with 4H for 3H.
+        from_context: the context's projection (n, 4H).
+        cells_before: the previous memory cells (N, H).
         cell: result (N, 4H): input gate, forget gate, candidate, output gate.
         cells, states: results (N, H).
     """
@@ -157,15 +157,15 @@ def lstm_backward(
     d_inputs: Any,
     d_from_state: Any,
 ) -> None:
-    """The gradients of `lstm_step` for the words from `begin` to `end`.
+    """Backward pass of `lstm_step` for the words from `begin` to `end`.
 
     Args:
         begin, end: rows.
         size, cells_before, cell, cells: as in `lstm_step`.
         d_states: gradients of the states (N, H).
-        d_cells: of the memory cells (N, H) by way of the words that follow; by way of the states is added to it.
-        d_inputs: result (N, 4H), of what context and word give to the cell.
-        d_from_state: result (N, A + 4H [+ 1 or M]); this sets the cell's part.
+        d_cells: gradients of the memory cells (N, H) from later words; those through the states are added.
+        d_inputs: result (N, 4H), of the projections of context and word.
+        d_from_state: result (N, A + 4H [+ 1 or M]), of which the cell's columns are set.
     """
     units = cells.shape[1]
     number = cells.dtype.type
@@ -194,7 +194,7 @@ def lstm_backward(
 
 @compiled
 def lstm_carry_backward(begin: int, previous: Any, cell: Any, carried: Any, d_states: Any, d_cells: Any) -> None:
-    """The gradients that n words after `begin` hand to the states and memory cells before; see `gru_carry_backward`."""
+    """Accumulate the gradients of the previous states and memory cells; see `gru_carry_backward`."""
     units = d_states.shape[1]
     for i in prange(len(carried)):
         row = begin + i

@@ -1,19 +1,19 @@
-"""The recurrent cells: a GRU and an LSTM, their layers and one step of each."""
+"""The recurrent cells, GRU and LSTM: their layers and one time step."""
 
 import torch
 from torch import Tensor, nn
 
-GATES = {"gru": 3, "lstm": 4}  # sums of a cell's inputs, for each unit
+GATES = {"gru": 3, "lstm": 4}  # pre-activations per unit, the candidate's included
 
 
 class Cell(nn.Module):
-    """The layers of a recurrent cell, which read the context, the word before and the state.
+    """The layers of a recurrent cell, which read the context vector, the previous word and the state.
 
     Args:
-        kind: "gru", or "lstm".
-        context_size: M, of what was looked at.
-        embedding_size: of the word before.
-        units: H.
+        kind: "gru" or "lstm".
+        context_size: M, of the context vector.
+        embedding_size: E, of the previous word.
+        units: H, of the hidden state.
     """
 
     def __init__(self, kind: str, context_size: int, embedding_size: int, units: int) -> None:
@@ -23,8 +23,9 @@ class Cell(nn.Module):
         self.embedding_layer = nn.Linear(embedding_size, gates * units, bias=False)
         self.state_layer = nn.Linear(units, gates * units)
         if kind == "lstm":
-            # A memory cell that forgets half of itself at each word learns little at first (Jozefowicz, Zaremba and
-            # Sutskever, "An Empirical Exploration of Recurrent Network Architectures", ICML 2015).
+            # With a bias of 0 the forget gate halves the memory cell at each word, which slows early learning
+            # (Jozefowicz, Zaremba and Sutskever, "An Empirical Exploration of Recurrent Network Architectures",
+            # ICML 2015).
             with torch.no_grad():
                 self.state_layer.bias[units : 2 * units] = 1
 
@@ -32,16 +33,16 @@ class Cell(nn.Module):
 def next_state(inputs: Tensor, from_state: Tensor, state: Tensor) -> Tensor:
     """The next state of a gated recurrent unit (..., H), or of an LSTM (..., 2H).
 
-    GRU: Cho et al., EMNLP 2014, in the form of cuDNN: reset after the product. LSTM: "Show, Attend and Tell",
-    equations (1) to (3); its state is the hidden state and, after it, the memory cell.
+    GRU: Cho et al., EMNLP 2014, in cuDNN's form, with the reset gate after the product. LSTM: "Show, Attend and Tell",
+    equations (1) to (3); its state is the hidden state followed by the memory cell.
 
     Args:
-        inputs: context and embedding through their layers, summed (..., 3H) or (..., 4H). The gates stand in the
-            order of `torch.nn.GRUCell` and `torch.nn.LSTMCell`.
-        from_state: the hidden state through its layer, of the same shape.
+        inputs: sum of the projections of context and embedding (..., 3H) or (..., 4H). The gates are in the order of
+            `torch.nn.GRUCell` and `torch.nn.LSTMCell`.
+        from_state: the projection of the hidden state, of the same shape.
         state: (..., H) or (..., 2H).
     """
-    # The state stays in single precision under autocast: rounding would add up over the words.
+    # The state stays in single precision under autocast: rounding errors would accumulate over time.
     if inputs.shape[-1] == 2 * state.shape[-1]:
         gates = (inputs + from_state).to(state.dtype)
         entry, forget, new, out = gates.chunk(4, -1)

@@ -1,8 +1,8 @@
-"""Loops compiled by Numba: what they have in common, and when they take the place of PyTorch's operations.
+"""Common parts of the loops compiled by Numba: compiler options, threads, and the inputs that they support.
 
-PyTorch would make of each of these loops a dozen passes over memory; here a value is read once, worked on and written.
-Arrays are float32 or float64, and constants have their type: to Numba, float32 times an integer is float64. A loop is
-compiled when it is first called, and kept on disk for the next process.
+In PyTorch each of these loops would be a dozen passes over memory; here each value is read and written once. Arrays are
+float32 or float64, and constants have the same type, since Numba promotes float32 times an integer to float64. A loop
+is compiled at its first call, and cached on disk for later processes.
 """
 
 import math
@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Both take OpenMP's threads, but Numba does not read OMP_NUM_THREADS; it reads this when it is imported. More threads
-# than a process is meant to have wait for each other most of the time. Once it is there, it refuses another number.
+# PyTorch and Numba both use OpenMP, but Numba ignores OMP_NUM_THREADS and reads this variable when it is imported. Too
+# many threads would mostly wait for each other, and the number cannot be raised after the import.
 if "numba" not in sys.modules:
     os.environ.setdefault("NUMBA_NUM_THREADS", str(torch.get_num_threads()))
 
@@ -24,19 +24,19 @@ import numpy as np
 from numba import prange as prange
 from numba.extending import overload as overload
 
-# Sums in any order, multiplications fused with additions. Infinity must stay infinity: see `attention_kernels.attend`.
+# Sums in any order, fused multiply-adds. Infinity must stay infinity: see `attention_kernels.attend`.
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 compiled: Callable[[Any], Any] = numba.njit(parallel=True, fastmath=_FAST, cache=True, nogil=True)
 
 
 def serve(values: Tensor, *, heads: int = 1, sentinel: bool = False) -> bool:
-    """Whether the compiled loops can compute with `values`; PyTorch's own operations do where they cannot.
+    """Whether the compiled loops support these inputs; if not, PyTorch's own operations are used.
 
     Args:
-        values: on a processor, whose products are in single or double precision or in bfloat16.
-        heads: of the attention; the loops know one.
-        sentinel: whether the attention has one; the loops know none.
+        values: supported on a processor, with products in single or double precision or in bfloat16.
+        heads: of the attention; the loops support one.
+        sentinel: whether the attention has one; the loops do not support it.
     """
     if values.device.type != "cpu" or heads > 1 or sentinel:
         return False
@@ -44,13 +44,13 @@ def serve(values: Tensor, *, heads: int = 1, sentinel: bool = False) -> bool:
 
 
 def product_type(values: Tensor) -> torch.dtype:
-    """The type in which matrix products with `values` are computed: autocast's where it is on, else their own."""
+    """Type of matrix products with `values`: autocast's where it is enabled, else their own."""
     kind = values.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else values.dtype
 
 
 def exp(x: Any) -> Any:
-    """The exponential of a number; only inside compiled loops."""
+    """Exponential of a number; only inside compiled loops."""
     raise NotImplementedError
 
 
@@ -64,8 +64,8 @@ def _overload_exp(x: Any) -> Any:
         return library_exp
 
     def single_exp(x: Any) -> Any:
-        # A library's exp is a call for each value; this is done for a whole register at a time. Range reduction by
-        # powers of two, as Cephes does it, then Taylor's polynomial: relative error 2e-7 (tests measure it).
+        # A library's exp is a call per value; this is vectorised. Range reduction by powers of two, as in Cephes, then
+        # a Taylor polynomial: relative error 2e-7 (tests measure it).
         x = min(max(x, np.float32(-87)), np.float32(88))
         power = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
         x = x - power * np.float32(0.693359375)  # ln 2 in two parts: the first has few bits, the product is exact

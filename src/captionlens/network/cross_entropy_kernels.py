@@ -1,16 +1,16 @@
-"""Compiled loops of the cross-entropy over a vocabulary and its gradient, in single precision or in bfloat16."""
+"""Compiled loops of the label-smoothed cross-entropy and its gradient, in single precision or bfloat16."""
 
 import math
 from typing import Any
 
 import numpy as np
 
-# Numba by way of there, where it learns of its threads before it is imported.
+# Numba is imported through `compiled_loops`, which sets its number of threads first.
 from captionlens.network.compiled_loops import compiled, exp, numba, overload, prange
 
 
 def _widen(x: Any) -> Any:
-    """A number from an array, 16 bits of a bfloat16 as float32; only inside compiled loops."""
+    """Load a number from an array, the 16 bits of a bfloat16 as float32; only inside compiled loops."""
     raise NotImplementedError
 
 
@@ -26,8 +26,10 @@ def _overload_widen(x: Any) -> Any:
 
 
 def _order(x: Any) -> Any:
-    """A number as an integer in the same order, NaN the highest: a maximum of integers is vectorised, one of floats
-    would have to look at NaN; only inside compiled loops."""
+    """Map a number to an integer in the same order, NaN the highest; only inside compiled loops.
+
+    A maximum of integers is vectorised; a maximum of floats is not, because of NaN.
+    """
     raise NotImplementedError
 
 
@@ -45,7 +47,7 @@ def _overload_order(x: Any) -> Any:
 
 
 def _from_order(x: Any) -> Any:
-    """The number that `_order` was given; only inside compiled loops."""
+    """Invert `_order`; only inside compiled loops."""
     raise NotImplementedError
 
 
@@ -61,7 +63,7 @@ def _overload_from_order(x: Any) -> Any:
 
 
 def _write(array: Any, row: int, column: int, value: Any) -> None:
-    """Put a number into an array, rounded to the bits of a bfloat16 where it holds such."""
+    """Store a number in an array, rounded to the bits of a bfloat16 if that is its type."""
     raise NotImplementedError
 
 
@@ -72,7 +74,7 @@ def _overload_write(array: Any, row: int, column: int, value: Any) -> Any:
 
     def write_bits(array: Any, row: int, column: int, value: Any) -> None:
         bits = np.float32(value).view(np.uint32)
-        even = (bits >> np.uint32(16)) & np.uint32(1)  # to the nearest, and to the even one of two
+        even = (bits >> np.uint32(16)) & np.uint32(1)  # round half to even
         array[row, column] = np.uint16(np.uint32(bits + np.uint32(0x7FFF) + even) >> np.uint32(16))
 
     return write if isinstance(array.dtype, numba.types.Float) else write_bits
@@ -80,16 +82,16 @@ def _overload_write(array: Any, row: int, column: int, value: Any) -> Any:
 
 @compiled
 def cross_entropy(logits: Any, bias: Any, targets: Any, importance: Any, smoothing: Any, losses: Any) -> None:
-    """Label-smoothed cross-entropy of N words and its gradient, each row of logits read from memory once.
+    """Compute the label-smoothed cross-entropy of N words and its gradient, reading each row of logits once.
 
     Args:
-        logits: (R, V), floats or the bits of bfloat16, short of the bias; replaced by the gradient of the mean over
-            words of the smoothed cross-entropy, zero in the rows from N to R.
+        logits: (R, V), floats or the bits of bfloat16, without the bias; replaced by the gradient of the mean
+            smoothed cross-entropy, zero in the rows from N to R.
         bias: (V,), in the type of `losses`.
         targets: (N,).
-        importance: of each word (N,), which its gradient is multiplied by, or (0,) where that is 1 for all.
+        importance: factor of each word's gradient (N,), or (0,) for a factor of 1.
         smoothing: in the type of `losses`.
-        losses: results (N, 2): the cross-entropy of the right word, and the mean of that of all words.
+        losses: results (N, 2): the cross-entropy of the target, and its mean over the vocabulary.
     """
     size = logits.shape[1]
     count = len(targets)

@@ -1,18 +1,18 @@
-"""Dropout whose random numbers are cheap on processors."""
+"""Dropout with cheap random numbers, for training on processors."""
 
 import torch
 from torch import Tensor, nn
 
 
 class CheapDropout(nn.Dropout):
-    """Dropout (Srivastava et al., JMLR 2014) with one random number for four values.
+    """Dropout (Srivastava et al., JMLR 2014) with one 64-bit random number for four values.
 
-    Processors draw random numbers one after the other, in PyTorch at the price of a dozen products each. Each
-    64-bit number is cut into four of 16 bits here, so the rate is rounded to a multiple of 1 / 65,536.
+    On processors PyTorch generates random numbers one by one, each at the cost of a dozen products. Here each 64-bit
+    number is split into four of 16 bits, so the rate is rounded to a multiple of 1 / 65,536.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Values of any shape, some of them zero and the others scaled up, in training only."""
+        """Drop values of a tensor of any shape and scale up the others, in training only."""
         if not self.training or input.device.type != "cpu" or not 0 < self.p < 1:
             return super().forward(input)
         dropped = min(max(round(self.p * 65536), 1), 65535)

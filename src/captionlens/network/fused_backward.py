@@ -1,4 +1,4 @@
-"""The backward pass of the decoder through time in compiled loops; see `fused_unroll`."""
+"""Backpropagation through time of the decoder in compiled loops; see `fused_unroll`."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from captionlens.network.words import Words
 
 
 class BackwardPass:
-    """The way back in time for what must flow from word to word; then each weight's gradient in one product.
+    """The backward pass: through time for the gradients of the states, then one product for each weight's gradient.
 
     Args:
         words, product: as in `ForwardPass`.
@@ -38,7 +38,7 @@ class BackwardPass:
         self.narrow = product != self.wide
         self.scalar_gate = saved.gates.shape[1] == 1
 
-        self.d_states = d_states.clone(memory_format=torch.contiguous_format)  # grows by what later words give back
+        self.d_states = d_states.clone(memory_format=torch.contiguous_format)  # accumulates
         self.d_cells = torch.zeros_like(saved.memory_cells[0])
         self.d_inputs = filled(before, total, count, saved.context_weight.shape[0])
         self.d_from_state = filled(before, total, count, saved.state_weight.shape[0])
@@ -59,7 +59,7 @@ class BackwardPass:
         )
 
     def run(self, word_query: bool) -> Tensors:
-        """Gradients of all tensors; `word_query`: the word before takes part in the attention's query."""
+        """Compute the gradients of all tensors; `word_query`: the attention's query reads the previous word."""
         saved, end = self.saved, len(self.words.flat)
         for time in reversed(range(len(self.words.slots))):
             begin = end - len(self.words.slots[time])
@@ -90,7 +90,7 @@ class BackwardPass:
         )
 
     def _cell_backward(self, rows: slice) -> None:
-        """Gradients of the states of words to those of the inputs of their cells."""
+        """Backpropagate through the cells, from the states of words to the cells' inputs."""
         cell, d_states = self.saved.cell.numpy(), self.d_states.numpy()
         results = self.d_inputs.numpy(), self.gradients.from_state
         if self.lstm:
@@ -103,7 +103,7 @@ class BackwardPass:
             cell_kernels.gru_backward(rows.start, rows.stop, self.size, before, cell, d_states, *results)
 
     def _attend_backward(self, time: int, begin: int, d_context: Any) -> None:
-        """Gradients of the contexts of the words of a time to those of their queries and gates, and of the keys."""
+        """Backpropagate through the attention of a time step, from contexts to queries, gates and keys."""
         attention, words = self.attention, self.words
         if self.scalar_gate:
             attention_kernels.scalar_gate_backward(
@@ -117,7 +117,7 @@ class BackwardPass:
         )  # fmt: skip
 
     def _carry_backward(self, time: int, begin: int, carried: Tensor) -> None:
-        """Add the gradients of the states that the words of a time start from to those of the words before."""
+        """Add the gradients of the previous states of a time step to those of the words before."""
         kept = (self.words.kept[time] + (begin - len(self.words.slots[time - 1]))).numpy()
         arrays = self.saved.cell.numpy(), carried.numpy(), self.d_states.numpy()
         if self.lstm:
@@ -126,9 +126,9 @@ class BackwardPass:
             cell_kernels.gru_carry_backward(begin, kept, *arrays)
 
     def _first_gradient(self, carried: Tensor) -> Tensor:
-        """Gradient of the initial states (P, 1, S), of which a photograph's captions share one."""
+        """Gradient of the initial states (P, 1, S), each shared by a photograph's captions."""
         words, count = self.words, len(carried)
-        gate = self.saved.cell[:count, self.units : 2 * self.units]  # of update or forgetting
+        gate = self.saved.cell[:count, self.units : 2 * self.units]  # update gate or forget gate
         if self.lstm:
             d_starts = torch.cat([carried, self.d_cells[:count] * gate], -1)
         else:

@@ -1,4 +1,4 @@
-"""The forward pass of the decoder through time in compiled loops; see `fused_unroll`."""
+"""Forward pass of the decoder over all time steps in compiled loops; see `fused_unroll`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from captionlens.network.words import Words
 
 
 class Tensors(NamedTuple):
-    """The tensors that have a gradient, flat as autograd wants them; their gradients in the same order."""
+    """The tensors with a gradient, as the flat arguments that autograd requires; their gradients in the same order."""
 
     first: Tensor
     memory: Tensor
@@ -25,40 +25,40 @@ class Tensors(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """The tensors that the backward pass needs of the forward pass; in those of words, a row is a word."""
+    """The tensors that the forward pass saves for the backward pass; those of words have a row per word."""
 
     memory: Tensor
     keys: Tensor  # exp(2 key) (P, L, A)
     score: Tensor
-    state_weight: Tensor  # in the type of the products, as all that is narrow
-    context_weight: Tensor  # likewise
-    before: Tensor  # states that the words start from (R, H)
+    state_weight: Tensor  # in the type of the products
+    context_weight: Tensor  # in the type of the products, too
+    before: Tensor  # previous states (R, H)
     narrow_before: Tensor
     queries: Tensor  # these four as in `Attention`
     alphas: Tensor
     ungated: Tensor
     gates: Tensor
     narrow_contexts: Tensor  # (R, M)
-    cell: Tensor  # what is inside the cell (N, 4H), as `cell_kernels` leaves it
+    cell: Tensor  # activations inside the cell (N, 4H), see `cell_kernels`
     memory_cells: Tensor  # of an LSTM before and after each word (2, N, H), of a GRU (2, 0, H)
     chosen: Tensor  # (N,), or (0,) if attention is soft
 
     def places(self) -> Places:
-        """As the loops read them."""
+        """The encoded places, in the form of the loops."""
         return Places(self.keys.detach().numpy(), self.memory.detach().numpy())
 
     def attention(self) -> Attention:
-        """As the loops read and fill it."""
+        """The attention, in the form of the loops."""
         return Attention(*(tensor.numpy() for tensor in (self.queries, self.alphas, self.ungated, self.gates)))
 
 
 class ForwardPass:
-    """The way forward in time, all words of a time at once; fills `states` (R, H), `contexts` (R, M) and `saved`.
+    """The forward pass, all words of a time step at once; fills `states` (R, H), `contexts` (R, M) and `saved`.
 
     Args:
         words, draws: as in `fused_unroll`.
-        product: type of the large products; all the rest is in that of `tensors.first`.
-        tensors: as autograd was given them.
+        product: type of the large products; everything else has the type of `tensors.first`.
+        tensors: the arguments of the autograd function.
     """
 
     def __init__(self, words: Words, product: torch.dtype, draws: Tensor | None, tensors: Tensors) -> None:
@@ -102,7 +102,7 @@ class ForwardPass:
         self.cell_step, self.cell_arrays = self._cell()
 
     def run(self) -> None:
-        """Go through all times."""
+        """Compute all time steps."""
         saved, contexts = self.saved, self.contexts.numpy()
         begin = 0
         for time, slots in enumerate(self.words.slots):
@@ -125,7 +125,7 @@ class ForwardPass:
             begin = rows.stop
 
     def _set_states_before(self, time: int, rows: slice) -> None:
-        """Write down the states from which the words of a time start."""
+        """Save the previous states of the words of a time step."""
         words, saved = self.words, self.saved
         if time:
             rows_before = slice(rows.start - len(words.slots[time - 1]), rows.start)
@@ -140,7 +140,7 @@ class ForwardPass:
             saved.memory_cells[0, rows] = memory_cell[0]
 
     def _cell(self) -> tuple[Callable[..., None], tuple[Any, ...]]:
-        """The loop that updates the state, and the arrays that it reads and fills."""
+        """The loop that updates the state, and the arrays that it reads and writes."""
         cell, states = self.saved.cell.numpy(), self.states.numpy()
         if self.lstm:
             before, after = self.saved.memory_cells.numpy()
@@ -149,7 +149,7 @@ class ForwardPass:
 
 
 def filled(like: Tensor, rows: int, count: int, width: int, dtype: torch.dtype | None = None) -> Tensor:
-    """Memory for (rows, width) numbers, zero after the first `count` rows."""
+    """Allocate a tensor (rows, width) that is zero after the first `count` rows."""
     result = like.new_empty(rows, width, dtype=dtype)
     result[count:] = 0
     return result

@@ -1,9 +1,9 @@
-"""The decoder through time on processors: compiled loops, and a backward pass by hand.
+"""Teacher forcing on processors: compiled loops over time, with a hand-written backward pass.
 
-Automatic differentiation keeps the tanh of every word, place and attention unit for the backward pass, and makes each
-weight's gradient in as many small products as there are words in a caption. This keeps only what is small, computes the
-attention's inside a second time on the way back, and makes each weight's gradient in one product over all words.
-`unroll_by_autograd` says the same in PyTorch's operations; tests hold one to the other.
+Automatic differentiation saves the tanh of every word, place and attention unit for the backward pass, and computes
+each weight's gradient as one small product per time step. This saves only the small tensors, recomputes the inside of
+the attention in the backward pass, and computes each weight's gradient as one product over all words.
+`unroll_by_autograd` is the same in PyTorch's operations; tests compare the two.
 """
 
 from typing import Any
@@ -31,8 +31,8 @@ def fused_unroll(
     """Hidden states (R, H), contexts (R, M), attention (N, L) and, with `draws`, chosen places (N,), else (0,).
 
     Args:
-        words, first, memory, keys, from_words, weights: as in `unroll`; one head, no sentinel.
-        draws: of each word (N,) if attention is hard, as in `attention_kernels.select_places`.
+        words, first, memory, keys, from_words, weights: as in `unroll`; with one head and no sentinel.
+        draws: of each word (N,) with hard attention, as in `attention_kernels.select_places`.
     """
     product = compiled_loops.product_type(first)
     tensors = Tensors(
@@ -45,7 +45,7 @@ def fused_unroll(
 
 
 class _Unroll(torch.autograd.Function):
-    """See `fused_unroll`."""
+    """The autograd function of `fused_unroll`."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""The sizes and choices that make a captioning network, and the presets."""
+"""Configuration of the captioning network: sizes, options and presets."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +11,7 @@ _CHOICES = {"initial_state": ("zero", "mean"), "cell": ("gru", "lstm"), "attenti
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """Everything `CaptioningNetwork` needs to be built. The defaults are the tutorial's."""
+    """The hyperparameters of `CaptioningNetwork`. The defaults are the tutorial's."""
 
     vocabulary: int  # words, specials included
     rows: int  # of the grid
@@ -22,16 +22,16 @@ class NetworkConfig:
     units: int = 512  # of the recurrent state
     attention: int = 512  # units inside the additive attention
     initial_state: str = "zero"  # or "mean": from the mean of the encoded places
-    positions: bool = False  # add learned row and column embeddings to the places, so that "left of" can be known
-    word_query: bool = False  # look with the word before in mind too, not with the state alone
+    positions: bool = False  # add learned row and column embeddings to the places, so that "left of" can be learnt
+    word_query: bool = False  # the attention's query reads the previous word too, not the state alone
     gated_context: bool = False  # scale the context by a gate of the state ("Show, Attend and Tell", 4.2.1)
-    deep_output: bool = False  # words from state, context and previous word together, not from the state alone
+    deep_output: bool = False  # logits from state, context and previous word together, not from the state alone
     dropout: float = 0.0
     cell: str = "gru"  # or "lstm"
-    scalar_gate: bool = False  # the gate is one number, as the paper has it, not one for each value of the context
+    scalar_gate: bool = False  # one gate for the whole context, as in the paper, not one per value
     attention_kind: str = "soft"  # or "hard": one place a word ("Show, Attend and Tell", 4.1)
-    sentinel: bool = False  # may look at nothing: adaptive attention (Lu et al., "Knowing When to Look", CVPR 2017)
-    heads: int = 1  # of the attention, which share its units and the values of the places among them
+    sentinel: bool = False  # adaptive attention, with a visual sentinel (Lu et al., "Knowing When to Look", CVPR 2017)
+    heads: int = 1  # of the attention; its units and the values of the places are divided among them
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():
@@ -54,7 +54,7 @@ class NetworkConfig:
 
     @property
     def places(self) -> int:
-        """L, the places of the grid."""
+        """L, the number of places of the grid."""
         return self.rows * self.columns
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class NetworkConfig:
         return asdict(self)
 
 
-# What each preset changes of the defaults above.
+# The changes of each preset to the defaults above.
 PRESETS: dict[str, dict[str, Any]] = {
     "tutorial": {},
     "base": {
@@ -73,7 +73,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "deep_output": True,
         "dropout": 0.5,
     },
-    # Xu et al., "Show, Attend and Tell", ICML 2015; the sizes of the layers are not in the paper.
+    # Xu et al., "Show, Attend and Tell", ICML 2015; the paper does not give the sizes of the layers.
     "show-attend-tell": {
         "memory": 512,
         "embedding": 512,

@@ -1,4 +1,4 @@
-"""Captions drawn from the network word by word, many for each photograph: what self-critical training reads."""
+"""Sampling of captions from the network, many per photograph, for self-critical training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from captionlens.network import attention_kernels, cell_kernels, compiled_loops
 from captionlens.network.attention_kernels import Attention, Places, exponentials_of_keys
 from captionlens.network.captioning_network import CaptioningNetwork
 
-_UNLIKELY = -1e4  # added to a logit: a probability of 0, without the infinity that times 0 is no number
+_UNLIKELY = -1e4  # added to a logit for a probability of 0, finite because infinity times 0 is NaN
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """K captions for each of P photographs.
+    """K sampled captions of each of P photographs.
 
     `captions` (P, K, T) go from `start` to `end`, padded with 0; one that was cut has no end. `log_probs` (P, K, T - 1)
-    are those of the words after the first, zero where there is padding.
+    are those of the tokens after `start`, zero for padding.
     """
 
     captions: Tensor
@@ -27,7 +27,7 @@ class Samples:
 
 
 def without(layer: nn.Linear, forbidden: Sequence[int]) -> Tensor:
-    """The bias of the layer that makes logits (V,), so that these words have no chance."""
+    """Bias (V,) of the layer that computes the logits, changed so that these words get probability 0."""
     chances = torch.zeros_like(layer.bias)
     chances[list(forbidden)] = _UNLIKELY
     return layer.bias + chances
@@ -44,19 +44,19 @@ def sample(
     start: int,
     end: int,
 ) -> Samples:
-    """Draw `count` captions for each photograph, each word from the network's distribution of it.
+    """Sample `count` captions of each photograph, word by word from the network's distribution.
 
     Args:
         network: in evaluation mode.
         features: grid features (P, L, D).
         count: K.
-        max_words: captions that did not end after so many words are cut.
-        forbidden: words that are never drawn, the number of the padding, 0, among them.
-        start: the number that captions start with.
-        end: the number that ends them.
+        max_words: captions without an end after so many words are cut.
+        forbidden: indices of words that are never sampled, among them that of the padding, 0.
+        start: index of `<start>`.
+        end: index of `<end>`.
     """
     kind = features.device.type
-    # Autocast would remember the casts it makes of weights, and they have no gradient here.
+    # Autocast would cache its casts of the weights, which have no gradient here.
     with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind), cache_enabled=False):
         memory, keys, *states = network.start(features)
         step = (_FusedStep if _can_be_fused(network, keys) else _PlainStep)(network, memory, keys, forbidden)
@@ -65,15 +65,15 @@ def sample(
         drawn: Tensor = torch.full((len(rows),), start, device=features.device)
         captions = [drawn]
         log_probs: list[Tensor] = []
-        for time in range(max_words + 1):  # the end is a word too
+        for time in range(max_words + 1):  # one more step for <end>
             if time:
                 logits, states = step(drawn, rows // count, states)
-            else:  # the same for all captions of a photograph
+            else:  # the initial state is the same for all captions of a photograph
                 logits, states = step(drawn[::count], rows[:photographs], [state[:, 0] for state in states])
                 logits, *states = (tensor.repeat_interleave(count, 0) for tensor in (logits, *states))
             drawn, log_prob = draw_words(logits)
             if time == max_words:
-                drawn = torch.where(drawn == end, drawn, 0)  # no room for another word
+                drawn = torch.where(drawn == end, drawn, 0)  # the length limit is reached
                 log_prob = torch.where(drawn == end, log_prob, 0)
             captions.append(drawn.new_zeros(photographs * count).index_copy(0, rows, drawn))
             log_probs.append(log_prob.new_zeros(photographs * count).index_copy(0, rows, log_prob))
@@ -86,29 +86,29 @@ def sample(
 
 
 def draw_words(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """A word of each distribution (n, V), by the inverse of its cumulative sum: one random number a word.
+    """Sample a word from each row of logits (n, V) by inverting the cumulative distribution, with one random number.
 
     Returns:
-        the words (n,) and their log-probabilities (n,).
+        The words (n,) and their log-probabilities (n,).
     """
     weights = (logits - logits.amax(-1, keepdim=True)).exp()
     sums = weights.cumsum(-1, dtype=torch.float64)
     places = torch.rand(len(sums), 1, dtype=torch.float64, device=sums.device) * sums[:, -1:]
-    # The first whose sum is above: never one that adds nothing.
+    # The first word whose cumulative sum is above the random number, which is never one of probability 0.
     words = torch.searchsorted(sums, places, right=True).clamp(max=sums.shape[-1] - 1)
     log_probs = weights.gather(-1, words).log() - sums[:, -1:].log().to(weights.dtype)
     return words.squeeze(-1), log_probs.squeeze(-1)
 
 
 def _can_be_fused(network: CaptioningNetwork, keys: Tensor) -> bool:
-    """Whether `_FusedStep` can draw from this network."""
+    """Whether `_FusedStep` supports this network."""
     config = network.config
     known = config.cell == "gru" and config.attention_kind == "soft" and not config.scalar_gate
     return known and compiled_loops.serve(keys, heads=config.heads, sentinel=config.sentinel)
 
 
 class _PlainStep:
-    """One word further for any captions of any photographs, by `CaptioningNetwork.step`."""
+    """One time step of any captions of any photographs, by `CaptioningNetwork.step`."""
 
     def __init__(self, network: CaptioningNetwork, memory: Tensor, keys: Tensor, forbidden: Sequence[int]) -> None:
         self.network, self.memory, self.keys = network, memory, keys
@@ -119,8 +119,8 @@ class _PlainStep:
         """Logits (n, V), in single precision at least, and the next states.
 
         Args:
-            tokens: the words before (n,).
-            photographs: of each caption (n,).
+            tokens: the previous words (n,).
+            photographs: index of each caption's photograph (n,).
             states: each (n, H).
         """
         before = [state[:, None] for state in states]
@@ -131,7 +131,7 @@ class _PlainStep:
 
 
 class _FusedStep:
-    """The same as `_PlainStep` on a processor: the attention of all captions in one pass, without copies of grids."""
+    """The same as `_PlainStep` in compiled loops on a processor: no grid is copied for its captions."""
 
     def __init__(self, network: CaptioningNetwork, memory: Tensor, keys: Tensor, forbidden: Sequence[int]) -> None:
         self.network = network
@@ -164,7 +164,7 @@ class _FusedStep:
         return logits, [after]
 
     def _decode(self, embedded: Tensor, photographs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The contexts (n, M) and the next states (n, H), of the words before (n, E) and the states (n, H)."""
+        """Contexts (n, M) and next states (n, H), from the previous words (n, E) and the states (n, H)."""
         weights, config, wide = self.weights, self.network.config, self.wide
         from_words = linear(embedded.to(self.product), weights.word_weight, weights.word_bias).to(wide).numpy()
         from_state = linear(state.to(self.product), weights.state_weight, weights.state_bias).to(wide).numpy()

@@ -1,4 +1,4 @@
-"""Cross-entropy over a vocabulary, with label smoothing, and its gradient in one pass."""
+"""Label-smoothed cross-entropy over the vocabulary, with its gradient in the same pass."""
 
 from typing import Any, NamedTuple
 
@@ -11,8 +11,8 @@ from captionlens.network import compiled_loops, cross_entropy_kernels
 
 
 class CrossEntropies(NamedTuple):
-    """Cross-entropies of N words, in nats: the label-smoothed mean, and without gradient the plain mean and each
-    word's plain one (N,)."""
+    """Cross-entropies of N words, in nats: the label-smoothed mean, and without gradient the unsmoothed mean and each
+    word's unsmoothed value (N,)."""
 
     smoothed: Tensor
     plain: Tensor
@@ -27,19 +27,19 @@ def smoothed_cross_entropy(
     smoothing: float,
     importance: Tensor | None = None,
 ) -> CrossEntropies:
-    """Cross-entropies of N words under a linear layer's logits.
+    """Compute a linear layer's logits and the cross-entropies of N words.
 
     Equal to the layer and two calls of `torch.nn.functional.cross_entropy`, which take several passes over (N, V)
-    each; here the gradient takes the place of the logits while they are read.
+    each; here the gradient overwrites the logits as they are read.
     Label smoothing: Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7.
 
     Args:
-        hidden: what the layer reads (R, X); rows from N to R have no target and no part in the loss.
+        hidden: input of the layer (R, X); rows from N to R are padding without a target.
         weight: of the layer (V, X).
         bias: of the layer (V,).
-        targets: (N,) numbers of the right words.
-        smoothing: share of a target spread evenly over all V words, from 0 to 1.
-        importance: of each word (N,), of any sign: multiplies its part in the smoothed mean, which still divides by N.
+        targets: (N,) indices of the true words.
+        smoothing: probability mass of a target that is spread evenly over all V words, from 0 to 1.
+        importance: factor of each word's term in the smoothed mean (N,), of any sign; the mean still divides by N.
             None: 1 for all.
     """
     kind = hidden.device.type
@@ -63,7 +63,7 @@ def smoothed_cross_entropy(
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """See `smoothed_cross_entropy`. Type `product` is that of the products, sums are in single precision at least."""
+    """Autograd function of `smoothed_cross_entropy`: products in type `product`, sums in single precision or more."""
 
     @staticmethod
     def forward(
@@ -87,7 +87,7 @@ class _CrossEntropy(torch.autograd.Function):
         cross_entropy_kernels.cross_entropy(
             numbers.numpy(), bias_, targets.numpy(), factors.numpy(), bias_.dtype.type(smoothing), losses.numpy()
         )
-        ctx.save_for_backward(hidden, weight, logits)  # the gradient by now
+        ctx.save_for_backward(hidden, weight, logits)  # by now the gradient
         right, even = losses.mean(0)
         of_words = losses[:, 0]
         ctx.mark_non_differentiable(right, of_words)
@@ -100,11 +100,11 @@ class _CrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, gradient = ctx.saved_tensors
-        if d_loss != 1:  # nearly always 1: a pass over (R, V) saved
+        if d_loss != 1:  # it is nearly always 1, which saves a pass over (R, V)
             gradient = gradient * d_loss.to(gradient.dtype)
         gradients = (
             torch.mm(gradient, weight),
             torch.mm(gradient.t(), hidden),
-            torch.mm(gradient.new_ones(8, len(gradient)), gradient)[0],  # a sum over rows, several times faster
+            torch.mm(gradient.new_ones(8, len(gradient)), gradient)[0],  # a sum of rows, several times faster
         )
         return None, *(value.to(kind) for value, kind in zip(gradients, ctx.types, strict=True)), None, None, None

@@ -1,4 +1,4 @@
-"""The decoder unrolled through time over the words of a batch: teacher forcing."""
+"""The decoder unrolled through time over the words of a batch, for teacher forcing."""
 
 from collections.abc import Callable
 from functools import cache
@@ -12,14 +12,14 @@ from captionlens.network.decoder import DecoderWeights, decoder_step
 from captionlens.network.fused_unroll import fused_unroll
 from captionlens.network.words import Words
 
-_Step = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor | None]]  # as `decoder_step`
+_Step = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor | None]]  # the signature of `decoder_step`
 
 
 class Unrolled(NamedTuple):
-    """Results of the decoder for N words; rows from N to R only fill up, with zeros.
+    """Results of the decoder for N words; rows from N to R are padded with zeros.
 
-    Hidden states (R, H), contexts (R, M), attention (N, L), and with hard attention the chosen places (N,), -1 where
-    the expected one was seen.
+    Hidden states (R, H), contexts (R, M), attention (N, L), and with hard attention the chosen places (N,), -1 for the
+    expected context.
     """
 
     states: Tensor
@@ -37,24 +37,23 @@ def unroll(
     weights: DecoderWeights,
     draws: Tensor | None = None,
 ) -> Unrolled:
-    """The decoder over all words, by the fused backward pass where that can be (`compiled_loops.serve`), else by
-    automatic differentiation. Cannot be differentiated twice where it is fused.
+    """Run the decoder over all words, fused where supported (`compiled_loops.serve`), else by autograd.
 
-    Under autocast the products are in its type; the states, the inside of the attention and all sums over time are in
-    the type of `first`.
+    The fused form cannot be differentiated twice. Under autocast the products are in its type; the states, the inside
+    of the attention and all sums over time are in the type of `first`.
 
     Args:
-        words: which N words there are.
+        words: the N words of the batch.
         first: the initial states (P, 1, S).
         memory, keys: as in `decoder_step`, of P photographs.
-        from_words: the words before through `weights.word_weight` and `word_bias` (R, ...).
+        from_words: the previous words, projected by `weights.word_weight` and `word_bias` (R, ...).
         weights: of the decoder.
         draws: of each word (N,), as in `decoder_step`.
     """
     if not compiled_loops.serve(first, heads=weights.heads, sentinel=weights.sentinel is not None):
         return unroll_by_autograd(words, first, memory, keys, from_words, weights, draws)
     if weights.hard and draws is None:
-        draws = first.new_ones(len(words.flat))  # the strongest place of each
+        draws = first.new_ones(len(words.flat))  # selects the argmax
     states, contexts, alphas, chosen = fused_unroll(words, first, memory, keys, from_words, weights, draws)
     return Unrolled(states, contexts, alphas, chosen if weights.hard else None)
 
@@ -68,9 +67,9 @@ def unroll_by_autograd(
     weights: DecoderWeights,
     draws: Tensor | None = None,
 ) -> Unrolled:
-    """The same as `unroll`, one `decoder_step` after the other, differentiated by PyTorch.
+    """Run the same as `unroll`, one `decoder_step` after the other, differentiated by PyTorch.
 
-    On a card, PyTorch's compiler joins what computes a word; `TORCHDYNAMO_DISABLE=1` in the environment leaves it out.
+    On a GPU, PyTorch's compiler fuses each step; `TORCHDYNAMO_DISABLE=1` in the environment turns it off.
     """
     step = _compiled_step() if first.device.type == "cuda" else decoder_step
     state = first.expand(-1, words.captions, -1).flatten(0, 1)[words.slots[0]]
@@ -81,7 +80,7 @@ def unroll_by_autograd(
             state = state[words.kept[time]]
         rows = slice(begin, begin + len(slots))
         photograph = slots // words.captions
-        # Each word is a photograph's only one here.
+        # Each word is treated as the only caption of a photograph.
         *moved, chosen = step(
             state[:, None],
             from_words[rows, None],
@@ -101,7 +100,7 @@ def unroll_by_autograd(
 
 @cache
 def _compiled_step() -> _Step:
-    """`decoder_step` in fewer and larger pieces by PyTorch's compiler, or as it is where that cannot work."""
+    """`decoder_step` compiled by PyTorch, or as it is where that is not possible."""
     torch._dynamo.config.suppress_errors = True  # no Triton, say
     compiled: _Step = torch.compile(decoder_step, dynamic=True)
     return compiled

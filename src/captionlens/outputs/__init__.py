@@ -1,4 +1,4 @@
-"""Captions in the forms that people and programs read: formats, sidecars, figures, the HTML report."""
+"""Output of captions: text and JSON formats, sidecar files, figures, the HTML report."""
 
 from typing import Literal, get_args
 

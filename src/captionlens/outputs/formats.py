@@ -1,4 +1,4 @@
-"""Captions as text, JSON, JSON lines, CSV or COCO results, written one by one as they come.
+"""Writers of captions as text, JSON, JSON lines, CSV or COCO results, one by one as they come.
 
 | format | a caption | a photograph that failed |
 | --- | --- | --- |
@@ -8,8 +8,8 @@
 | `csv` | a row `path,caption,log_prob,error,confidence` | a row with only path and error |
 | `coco` | `{"image_id": ..., "caption": ...}` in one array | nothing: the format has no place for it |
 
-Of a caption that is withheld for its low confidence, `text` shows NOT_SURE, `json` and `jsonl` null for the caption and
-the caption under `withheld`, `csv` no caption, and `coco` nothing.
+A caption can be withheld for its low confidence. Then `text` shows NOT_SURE, `json` and `jsonl` give null for the
+caption and the caption itself under `withheld`, `csv` leaves it empty, and `coco` writes nothing.
 """
 
 import csv
@@ -30,7 +30,7 @@ NOT_SURE = "[not sure: this captioner does not know this kind of photograph]"
 
 @contextmanager
 def open_writer(format: str, stream: TextIO, *, many: bool, attention: bool = False) -> Iterator[Sink]:
-    """A writer of captions in one of FORMATS; the end of the block finishes what it writes.
+    """Open a writer of captions in one of FORMATS; the end of the block completes the output.
 
     `text`, `jsonl` and `csv` flush after every caption, so that a pipe sees each at once. When the block ends
     with an exception, an array of `json` or `coco` stays open: half a result does not pass for a whole one.
@@ -38,8 +38,8 @@ def open_writer(format: str, stream: TextIO, *, many: bool, attention: bool = Fa
 
     Args:
         format: one of FORMATS.
-        stream: where to write; it stays open.
-        many: whether more than one photograph may come; then `text` names each.
+        stream: to write to; it stays open.
+        many: whether more than one photograph may come; then `text` gives the path of each.
         attention: whether `json` and `jsonl` include the maps.
 
     Raises:
@@ -64,10 +64,10 @@ def open_writer(format: str, stream: TextIO, *, many: bool, attention: bool = Fa
 
 
 def coco_image_id(path: str | None) -> int | str:
-    """The image id that COCO's results format wants, from the photograph's name.
+    """Image id for COCO's results format, from the photograph's name.
 
-    COCO names its files by their id, in 2017 `000000000139.jpg`, in 2014 `COCO_val2014_000000000139.jpg`:
-    of a stem that is a number, or ends in `_` and twelve digits, that number; of any other the stem itself.
+    COCO names its files by their id, in 2017 `000000000139.jpg`, in 2014 `COCO_val2014_000000000139.jpg`. So a stem
+    that is a number, or ends in `_` and twelve digits, gives that number. Any other stem is the id itself.
     """
     stem = PurePath(path or STDIN).stem
     named = re.fullmatch(r"(?:.*_(?=\d{12}$))?(\d+)", stem, re.ASCII)
@@ -75,7 +75,7 @@ def coco_image_id(path: str | None) -> int | str:
 
 
 class _Text:
-    """Control characters in a path are escaped, so that a line is a caption whatever files are called."""
+    """A line per caption; control characters in a path are escaped so that it stays one line."""
 
     def __init__(self, stream: TextIO, many: bool) -> None:
         self._stream, self._many = stream, many
@@ -101,7 +101,7 @@ class _Lines:
 
 
 class _Array:
-    """One JSON array, an element a line."""
+    """One JSON array, an element per line."""
 
     def __init__(self, stream: TextIO, coco: bool, attention: bool) -> None:
         self._stream, self._coco, self._attention = stream, coco, attention
@@ -122,8 +122,11 @@ class _Array:
 
 
 class _Csv:
-    """Values are exact, for programs to read back. A path that begins with `=`, `+`, `-` or `@` is a
-    formula to spreadsheet programs: where names are not your own, import the columns as text."""
+    """A row per caption, with exact values for programs to read back.
+
+    Spreadsheet programs take a path that begins with `=`, `+`, `-` or `@` for a formula: import the columns of
+    untrusted names as text.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -146,13 +149,13 @@ def _encoding(stream: TextIO) -> str:
 
 
 def _encodable(text: str, stream: TextIO) -> str:
-    """`text` with escapes for what the stream cannot encode, such as file names that are not UTF-8."""
+    """Escape the characters that the stream cannot encode, such as file names that are not UTF-8."""
     encoding = _encoding(stream)
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _json(value: dict[str, Any], stream: TextIO) -> str:
-    """One line of JSON, readable where the stream's encoding allows, else in ASCII; both read back alike."""
+    """One line of JSON, unescaped where the stream's encoding allows, else in ASCII; both parse alike."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
         text.encode(_encoding(stream))

@@ -1,9 +1,8 @@
-"""One HTML file for many photographs: point at a word and see where the network looked for it.
+"""The HTML report: one file for many photographs that shows the attention map of each word pointed at.
 
-The file needs no other file and no network, and it allows itself none: its Content-Security-Policy names
-the hash of its one script and its one style sheet, and pictures only from within. Everything that comes from
-outside (file names, words, messages) is escaped and stands in text or in quoted attributes, never in the
-script.
+The file needs no other file and no network, and its Content-Security-Policy forbids both: it allows the one script and
+the one style sheet by their hashes, and embedded pictures only. All input (file names, words, messages) is escaped and
+stands in text or in quoted attributes, never in the script.
 """
 
 import base64
@@ -28,19 +27,19 @@ from captionlens.outputs.formats import NOT_SURE
 from captionlens.runtime.caption import Caption, Word
 
 _JPEG_QUALITY = 82
-_MAX_SIDE = 480  # pixels that a photograph is reduced to
-_MODULES = ("heatmap.mjs", "sentence.mjs", "words.mjs")  # each after those that it imports from
+_MAX_SIDE = 480  # pixels that the longer side of a photograph is reduced to
+_MODULES = ("heatmap.mjs", "sentence.mjs", "words.mjs")  # each after its imports
 
 
 class Report:
-    """A report in the making: photographs are written one by one, so that only one is in memory.
+    """A report being written, one photograph at a time, so that only one is in memory.
 
     Args:
-        file: of the report, to write to.
+        file: to write to.
         title: the heading.
         model: the model's name, for the head.
-        decoding: how captions were searched (`beam 3`, say), for the head.
-        examined: whether words have `faithfulness`; the head then says how words are marked that did not depend on
+        decoding: the decoding strategy (`beam 3`, say), for the head.
+        examined: whether words have `faithfulness`; the head then explains the mark of words that did not depend on
             the picture.
     """
 
@@ -53,11 +52,10 @@ class Report:
     def write(self, caption: Caption) -> None:
         """Add a photograph with its caption.
 
-        In the place of one that has an error, is withheld, or whose photograph has gone since, stands a sentence that
-        says so.
+        A sentence replaces it where the caption has an error or is withheld, or the photograph has been removed since.
 
         Raises:
-            ValueError: the caption has not as many maps as words.
+            ValueError: the caption's numbers of maps and words differ.
         """
         photograph = _photograph(caption)
         if isinstance(photograph, str):
@@ -90,7 +88,7 @@ def open_report(
     decoding: str = "",
     examined: bool = False,
 ) -> Iterator[Report]:
-    """A report to write captions to; the file appears, whole, at the end of the block.
+    """Open a report to write captions to; the file appears, complete, at the end of the block.
 
     Args:
         path: of the file.
@@ -132,7 +130,7 @@ def _name(caption: Caption) -> str:
 
 
 def _photograph(caption: Caption) -> Image.Image | str:
-    """The photograph, or why its caption is not shown."""
+    """The photograph, or the reason why its caption is not shown."""
     if caption.withheld:
         return NOT_SURE
     try:
@@ -160,7 +158,7 @@ def _shown(caption: Caption, image: Image.Image, identity: str) -> str:
 
 
 def _words(caption: Caption) -> str:
-    """The parts that words.mjs brings to life, and for which parts.mjs is on the pages."""
+    """The elements that words.mjs makes interactive; on the pages, parts.mjs creates the same ones."""
     if not caption.words:
         return '<p class="told">The caption has no words.</p>\n'
     rows, columns = caption.attention.shape[1:]
@@ -175,7 +173,7 @@ def _words(caption: Caption) -> str:
 
 
 def _word(word: Word, map_: NDArray[np.float32]) -> str:
-    """A word as a button that carries what html_report.mjs tells of it."""
+    """A word as a button whose attributes hold the data that html_report.mjs shows."""
     cells, peak = _bytes(map_)
     mark = examined = ""
     if (found := word.faithfulness) is not None:
@@ -191,9 +189,9 @@ def _word(word: Word, map_: NDArray[np.float32]) -> str:
 
 
 def _bytes(map_: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float]:
-    """A map (R, C) as a byte a cell, and its peak as a multiple of the uniform weight.
+    """Quantise a map (R, C) to a byte per cell; also its peak as a multiple of the uniform weight.
 
-    Only the strongest cell gets 255: where the word looked most is still known.
+    Only the strongest cell gets 255, so that the argmax survives.
     """
     top = float(map_.max())
     if top == 0:
@@ -209,8 +207,10 @@ def _data_uri(image: Image.Image) -> str:
 
 
 def _text(text: str) -> str:
-    """Escaped for element content and for double-quoted attributes; bytes of a file name that are no UTF-8
-    become question marks."""
+    """Escape text for element content and double-quoted attributes.
+
+    Bytes of a file name that are not UTF-8 become question marks.
+    """
     return html.escape(text.encode("utf-8", "replace").decode())
 
 

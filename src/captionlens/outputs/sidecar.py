@@ -1,4 +1,4 @@
-"""A caption in a file of its own beside its photograph."""
+"""Sidecar files: the caption of a photograph in a text or XMP file beside it."""
 
 import os
 from pathlib import Path
@@ -10,10 +10,10 @@ from captionlens.runtime.caption import Caption
 
 
 def sidecar_path(photo_path: str | os.PathLike[str], kind: Sidecar) -> Path:
-    """Where the sidecar of a photograph is or belongs: `photo.txt` or `photo.xmp` beside `photo.jpg`.
+    """Path of a photograph's sidecar: `photo.txt` or `photo.xmp` beside `photo.jpg`.
 
-    That is how Adobe's programs name XMP files. darktable and digiKam name them `photo.jpg.xmp`; where such a
-    file exists already, it is the one. Two photographs whose names differ only in the extension share one.
+    Adobe's programs name XMP files so. darktable and digiKam name them `photo.jpg.xmp`; where such a file exists
+    already, that is the path. Two photographs whose names differ only in the extension share one.
 
     Raises:
         OptionError: the kind is not known.
@@ -31,7 +31,7 @@ def sidecar_path(photo_path: str | os.PathLike[str], kind: Sidecar) -> Path:
 def write_sidecar(
     photo_path: str | os.PathLike[str], caption: Caption, kind: Sidecar, on_existing: OnExisting = "error"
 ) -> Path | None:
-    """Write a caption beside its photograph, whole or not at all.
+    """Write a caption beside its photograph, atomically.
 
     Args:
         photo_path: the photograph.
@@ -57,7 +57,7 @@ def write_sidecar(
     if caption.withheld:
         return None
     try:
-        # A link that leads nowhere is something there, too.
+        # A broken link exists, too.
         exists = path.exists() or path.is_symlink()
         if exists and on_existing == "skip":
             return None

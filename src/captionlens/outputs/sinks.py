@@ -1,4 +1,4 @@
-"""Sinks of captions: each takes them one by one, and may fail for one photograph without stopping the others."""
+"""Sinks of captions, which take them one by one; a failure for one photograph does not stop the others."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +14,10 @@ STDIN = "-"  # the path of a photograph that has none
 
 
 class Sink(Protocol):
-    """A place that captions go to."""
+    """A destination of captions."""
 
     def write(self, caption: Caption) -> None:
-        """Take one caption, or what stands for its error.
+        """Take one caption, or one with an error.
 
         Raises:
             CaptionlensError: it cannot be written for this photograph.
@@ -26,7 +26,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sidecars:
-    """A file beside each photograph, see `outputs.sidecar`."""
+    """Sidecar files beside the photographs, see `outputs.sidecar`."""
 
     kind: Sidecar
     on_existing: OnExisting = "error"
@@ -46,7 +46,7 @@ class Sidecars:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The figure of where each word looked, as PNG named after the photograph; further ones of a name get a number."""
+    """Attention figures as PNG files named after the photographs; a name taken already gets a number."""
 
     folder: Path
     _taken: set[str] = field(default_factory=set)
@@ -55,7 +55,7 @@ class Figures:
         """Draw the figure of a photograph that has a caption to show.
 
         Raises:
-            CaptionlensError: the photograph has gone since, or the file cannot be written.
+            CaptionlensError: the photograph has been removed since, or the file cannot be written.
         """
         if caption.error is not None or caption.withheld:
             return

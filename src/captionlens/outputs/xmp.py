@@ -1,8 +1,8 @@
-"""Captions in XMP, the metadata that photo programs keep beside a photograph.
+"""Captions in XMP, the metadata format of photo programs.
 
-Two properties carry the caption: `dc:description` (XMP specification part 1, ISO 16684-1, Dublin Core) and
-`Iptc4xmpCore:AltTextAccessibility` (IPTC Photo Metadata Standard 2021.1, "Alt Text (Accessibility)"). Both
-are alternatives by language, of which only `x-default` is ours.
+Two properties hold the caption: `dc:description` (XMP specification part 1, ISO 16684-1, Dublin Core) and
+`Iptc4xmpCore:AltTextAccessibility` (IPTC Photo Metadata Standard 2021.1, "Alt Text (Accessibility)"). Both are
+language alternatives, of which only `x-default` is written.
 """
 
 import io
@@ -20,7 +20,7 @@ _NAMESPACES = {
 _XML, _XMLNS = "http://www.w3.org/XML/1998/namespace", "http://www.w3.org/2000/xmlns/"
 _OURS = (("dc", "description"), ("Iptc4xmpCore", "AltTextAccessibility"))
 
-# The marks around a packet, as ISO 16684-1 section 7.3.2 fixes them.
+# The packet wrapper of ISO 16684-1, section 7.3.2.
 _EMPTY = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="captionlens">
  <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -34,17 +34,17 @@ _EMPTY = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 
 def packet(text: str) -> bytes:
-    """A new XMP packet, UTF-8, that says nothing but the caption."""
+    """A new XMP packet, in UTF-8, with the caption alone."""
     return describe(_EMPTY.encode(), text)
 
 
 def describe(existing: bytes, text: str) -> bytes:
-    """`existing` with the caption in place of the one it had; everything else in it is kept.
+    """Replace the caption in an existing XMP packet and keep everything else.
 
     Descriptions in named languages stay as they are.
 
     Raises:
-        ValueError: `existing` is not XMP that can safely be changed; the message says why.
+        ValueError: `existing` is not XMP that can be changed safely; the message gives the cause.
     """
     try:
         document = minidom.parse(io.BytesIO(existing), forbid_dtd=True)
@@ -64,7 +64,7 @@ def describe(existing: bytes, text: str) -> bytes:
 
 
 def _set(document: Document, rdf: Element, prefix: str, name: str, text: str) -> None:
-    """Make `text` the default language of one property."""
+    """Set the default language of one property to `text`."""
     namespace = _NAMESPACES[prefix]
     descriptions = [child for child in _elements(rdf) if _is(child, "rdf", "Description")]
     there = None
@@ -96,7 +96,7 @@ def _set(document: Document, rdf: Element, prefix: str, name: str, text: str) ->
 
 
 def _append(document: Document, parent: Element, prefix: str, name: str) -> Element:
-    """A new last child; its prefix is declared on it where `parent` knows none for the namespace."""
+    """Append a child; its prefix is declared on it where `parent` has none for the namespace."""
     namespace = _NAMESPACES[prefix]
     qualified = _name(parent, prefix, name)
     child = document.createElementNS(namespace, qualified)
@@ -107,7 +107,7 @@ def _append(document: Document, parent: Element, prefix: str, name: str) -> Elem
 
 
 def _name(element: Element, prefix: str, name: str) -> str:
-    """`name` with the prefix that stands for our namespace at `element`, by preference ours."""
+    """`name` with the prefix bound to our namespace at `element`, preferably our own."""
     namespace = _NAMESPACES[prefix]
     if _uri(element, prefix) == namespace:
         return f"{prefix}:{name}"
@@ -122,7 +122,7 @@ def _name(element: Element, prefix: str, name: str) -> str:
 
 
 def _uri(element: Element, prefix: str) -> str | None:
-    """What a prefix means at `element`."""
+    """Namespace bound to a prefix at `element`."""
     scope: Node | None = element
     while isinstance(scope, Element):
         if scope.hasAttribute(f"xmlns:{prefix}"):
@@ -140,7 +140,7 @@ def _is(element: Element, prefix: str, name: str) -> bool:
 
 
 def _serialise(node: Node) -> str:
-    """As `toxml`, which however loses line breaks in attributes before Python 3.13, and returns in text."""
+    """Serialise as `toxml` does, but keep line breaks in attributes (lost before Python 3.13) and returns in text."""
     if isinstance(node, Document):
         declaration = '<?xml version="1.0" encoding="UTF-8"?>\n' if node.version else ""
         return declaration + "\n".join(_serialise(child) for child in node.childNodes) + "\n"
@@ -156,7 +156,7 @@ def _serialise(node: Node) -> str:
 
 
 def _xml_characters(text: str) -> str:
-    """`text` without what XML 1.0 has no way to write: control characters and lone surrogates."""
+    """Remove the characters that XML 1.0 cannot represent: control characters and lone surrogates."""
     return "".join(
         letter
         for letter in text

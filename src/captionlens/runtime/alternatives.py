@@ -1,4 +1,4 @@
-"""The likeliest other words in the place of each word of a caption."""
+"""Alternatives to the words of a caption: the most probable other words at each time step."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,17 +13,17 @@ from captionlens.runtime.vocabulary import PAD, SPECIALS, START, Vocabulary
 def likeliest_others(
     network: Network, features: Any, hypotheses: Sequence[Hypothesis], vocabulary: Vocabulary, count: int
 ) -> list[list[tuple[Alternative, ...]]]:
-    """Other words for every word of captions, with their probability after the same words before.
+    """Most probable other words at every step of the captions, with their probability after the same prefix.
 
     Args:
-        network: that made the captions.
+        network: the one that generated the captions.
         features: grid features (B, L, D).
         hypotheses: the captions of the B photographs.
-        vocabulary: the network's words.
-        count: how many words at most.
+        vocabulary: of the network.
+        count: largest number of alternatives of a word.
 
     Returns:
-        Of each caption, of each of its words, the alternatives, likeliest first.
+        Alternatives of each word of each caption, most probable first.
     """
     longest = max((len(hypothesis.tokens) for hypothesis in hypotheses), default=0)
     if count == 0 or longest == 0:
@@ -35,7 +35,7 @@ def likeliest_others(
         said[row, 0, 1 : len(hypothesis.tokens) + 1] = hypothesis.tokens
     for time, (log_probs, _) in enumerate(teacher_force(network, features, said[:, :, :-1])):
         scores = log_probs[:, 0].copy()  # (B, V)
-        scores[:, : len(SPECIALS)] = -np.inf  # the end included: only words can stand for words
+        scores[:, : len(SPECIALS)] = -np.inf  # <end> included: only words are alternatives to words
         scores[np.arange(len(scores)), said[:, 0, time + 1]] = -np.inf
         best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
         for row, numbers in enumerate(best):

@@ -1,4 +1,4 @@
-"""The result type: a caption with its words, their probabilities, and where the network looked for each."""
+"""Result types: a caption with its words, their probabilities and their attention maps."""
 
 import base64
 import html
@@ -19,10 +19,10 @@ from captionlens.runtime.photograph import Photograph
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A word that could stand in the place of another."""
+    """Another word at the time step of one in the caption."""
 
     text: str
-    probability: float  # after the same words before it, in [0, 1]
+    probability: float  # given the same previous words, in [0, 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,14 @@ class Word:
     """One word of a caption."""
 
     text: str
-    probability: float  # the network's probability of this word after the words before it, in [0, 1]
-    confidence: float | None = None  # calibrated probability that people would say it of this photograph
-    faithfulness: Faithfulness | None = None  # whether it depended on the picture, see `Captioner.examine`
-    alternatives: tuple[Alternative, ...] = ()  # the likeliest other words, where they were asked for
+    probability: float  # the network's probability of this word given the previous words, in [0, 1]
+    confidence: float | None = None  # calibrated probability that a reference caption has it
+    faithfulness: Faithfulness | None = None  # effect of blanking what it attended to, see `Captioner.examine`
+    alternatives: tuple[Alternative, ...] = ()  # the most probable other words, where requested
 
     @property
     def certainty(self) -> float:
-        """What figures and reports show: the confidence, or the probability where the model is not calibrated."""
+        """The value that figures and reports show: the confidence, else (not calibrated) the probability."""
         return self.probability if self.confidence is None else self.confidence
 
 
@@ -47,22 +47,22 @@ def _no_attention() -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Caption:
-    """One photograph's caption, or the error that kept it from having one.
+    """The caption of one photograph, or the error that prevented it.
 
     `attention` is float32 (words, rows, columns); every map sums to 1.
     """
 
     text: str
-    log_prob: float = 0.0  # natural logarithm of the caption's probability, its end included
+    log_prob: float = 0.0  # natural logarithm of the caption's probability, <end> included
     words: tuple[Word, ...] = ()
     attention: NDArray[np.float32] = field(default_factory=_no_attention)
     path: str | None = None
     model: str = ""
     error: CaptionlensError | None = None
     confidence: float | None = None  # expected idf-weighted share of right words; None: the model is not calibrated
-    withheld: bool = False  # its confidence is below what the caller asked for: outputs do not show the caption
-    region: Region | None = None  # that attention was kept to; None: the whole photograph
-    photograph: Photograph | None = None  # overlay() and figure() draw upon it
+    withheld: bool = False  # the confidence is below the requested minimum: outputs do not show the caption
+    region: Region | None = None  # that attention was restricted to; None: the whole photograph
+    photograph: Photograph | None = None  # the one that overlay() and figure() draw on
 
     def __repr__(self) -> str:
         if self.error is not None:
@@ -85,8 +85,8 @@ class Caption:
         """The photograph, upright and RGB.
 
         Raises:
-            CaptionlensError: this caption stands for a photograph that could not be read.
-            UnreadableImage: the photograph has gone since.
+            CaptionlensError: the photograph could not be read in the first place.
+            UnreadableImage: the photograph has been removed since.
         """
         if self.error is not None:
             raise self.error
@@ -96,14 +96,14 @@ class Caption:
         """The photograph.
 
         Raises:
-            CaptionlensError: this caption was made of grid features and does not know it.
+            CaptionlensError: the caption was generated from grid features, without a photograph.
         """
         if self.photograph is None:
             raise CaptionlensError("this caption does not know its photograph")
         return self.photograph
 
     def overlay(self, word: int) -> Image.Image:
-        """The photograph with the map of word number `word` (from 0) laid over it.
+        """Lay the attention map of word number `word` (from 0) over the photograph.
 
         Raises:
             IndexError: there is no such word.
@@ -111,7 +111,7 @@ class Caption:
         return heatmap.overlay(self.image(), self.attention[word])
 
     def figure(self) -> Image.Image:
-        """The photograph once per word, with the word's map over it and the word as title."""
+        """Draw the photograph, then a copy per word under the word's attention map."""
         return figure.attention_figure(
             self.image(),
             [word.text for word in self.words],
@@ -120,7 +120,7 @@ class Caption:
         )
 
     def to_dict(self, *, attention: bool = False) -> dict[str, Any]:
-        """Plain values for JSON, in the form the README documents; maps only where asked for."""
+        """Plain values for JSON, in the form the README documents; attention maps only on request."""
         if self.error is not None:
             return {"path": self.path, "error": {"type": self.error.type, "message": str(self.error)}}
         words: list[dict[str, Any]] = []
@@ -139,7 +139,7 @@ class Caption:
                 entry["attention"] = [[round(float(cell), 6) for cell in row] for row in map_]
             words.append(entry)
         result: dict[str, Any] = {"path": self.path, "caption": self.text}
-        if self.withheld:  # whoever takes "caption" without a look at the rest must not get a wrong one
+        if self.withheld:  # programs that read "caption" alone must not get a doubtful one
             result |= {"caption": None, "withheld": self.text}
         if self.confidence is not None:
             result["confidence"] = round(self.confidence, 4)

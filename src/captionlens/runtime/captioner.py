@@ -1,4 +1,4 @@
-"""The captioner people use: photographs in, captions with words, probabilities and attention out."""
+"""The `Captioner`: photographs to captions with words, probabilities and attention maps."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -30,33 +30,33 @@ _DECODERS = 4  # threads that read photographs ahead
 
 
 def load(path: str | Path | None = None, *, threads: int = 0, device: str = "cpu") -> "Captioner":
-    """A captioner, ready to run.
+    """Load a captioner.
 
     Args:
-        path: a model directory; by default the one that comes with the package.
-        threads: of the network; 0 lets ONNX Runtime choose one a core.
-        device: "cpu", or where ONNX Runtime has a provider for it, "cuda", "openvino" or "coreml".
+        path: a model directory; by default the one in the package.
+        threads: of the network; 0 lets ONNX Runtime choose one per core.
+        device: "cpu", or "cuda", "openvino" or "coreml" where ONNX Runtime has a provider for it.
 
     Raises:
-        OptionError: the device is not known, or the number of threads negative.
-        DeviceError: the device is not there.
-        ModelError: the directory is missing, incomplete, damaged, or its parts disagree.
+        OptionError: the device is unknown, or the number of threads negative.
+        DeviceError: the device is not available.
+        ModelError: the directory is missing, incomplete or damaged, or its parts disagree.
     """
     model = ModelDirectory.open(PACKAGED_MODEL if path is None else path)
     return Captioner.of(model, OnnxNetwork(model, threads=threads, device=device))
 
 
 class Captioner:
-    """Captions photographs with any network that offers the seam.
+    """Captions photographs with any network that implements `runtime.decoding.Network`.
 
     Args:
-        network: encodes photographs and steps from word to word.
-        vocabulary: its words.
-        preprocessing: how it wants its pictures.
-        grid: rows and columns of its attention.
-        name: of the model, given with every caption.
-        options: how captions are searched for unless a call says otherwise.
-        calibration: of its confidence; without one, captions have none.
+        network: encodes photographs and predicts word after word.
+        vocabulary: of the network.
+        preprocessing: of its input.
+        grid: rows and columns of its attention maps.
+        name: of the model, part of every caption.
+        options: default decoding options of all calls.
+        calibration: of the confidence; without one, captions have no confidence.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Captioner:
 
     @classmethod
     def of(cls, model: ModelDirectory, network: Network) -> "Captioner":
-        """The captioner of a model directory, with a network that computes what its graphs do."""
+        """Make the captioner of a model directory, with a network equivalent to its graphs."""
         return cls(
             network,
             vocabulary=model.vocabulary,
@@ -105,17 +105,17 @@ class Captioner:
         min_confidence: float | None = None,
         **decoding: Any,
     ) -> CaptionRequest:
-        """A request: the model's own way to search, with the user's changes.
+        """Make a request: the model's default decoding options, with the user's changes.
 
         Args:
             prefix, region, alternatives, faithfulness, min_confidence: see `CaptionRequest`.
-            decoding: fields of `DecodingOptions`; None stands for the model's own.
+            decoding: fields of `DecodingOptions`; None stands for the model's default.
 
         Raises:
-            OptionError: a value makes no sense, or the model does not know a word of the prefix.
+            OptionError: a value makes no sense, or a word of the prefix is not in the vocabulary.
             TypeError: there is no such field.
         """
-        self._numbers(prefix)  # an unknown word is told before the work
+        self._numbers(prefix)  # refuses an unknown word before any work
         changes = {name: value for name, value in decoding.items() if value is not None}
         options = replace(self.options, **changes)
         return CaptionRequest(options, prefix, region, alternatives, faithfulness, min_confidence)
@@ -123,11 +123,11 @@ class Captioner:
     def caption(
         self, source: ImageSource | Photograph, options: CaptionRequest | DecodingOptions | None = None
     ) -> Caption:
-        """The caption of one photograph.
+        """Caption one photograph.
 
         Args:
             source: path, bytes, file object, PIL image, uint8 array (H, W, 3), or a `Photograph`.
-            options: how to search, or a whole request as `request` makes it; by default the model's own.
+            options: decoding options, or a whole request as `request` makes it; by default the model's options.
 
         Raises:
             UnreadableImage: the photograph cannot be read.
@@ -145,14 +145,14 @@ class Captioner:
         batch_size: int = 16,
         options: CaptionRequest | DecodingOptions | None = None,
     ) -> Iterator[Caption]:
-        """Captions of many photographs, lazily and in order; a bad photograph yields a Caption with `.error`.
+        """Caption many photographs, lazily and in order; an unreadable photograph yields a Caption with `.error`.
 
-        At most two batches of photographs are read ahead of the caption that is asked for.
+        At most two batches of photographs are read ahead of the next caption.
 
         Args:
-            sources: each as `caption` takes it.
-            batch_size: photographs that are searched together.
-            options: as `caption` takes them.
+            sources: each as in `caption`.
+            batch_size: photographs that are decoded together.
+            options: as in `caption`.
 
         Raises:
             OptionError: the batch size is not positive, `sources` is a single photograph, or see `caption_features`.
@@ -164,13 +164,13 @@ class Captioner:
         return self._caption_stream(sources, batch_size, self._request(options))
 
     def encode(self, pixels: Pixels) -> Any:
-        """Grid features (B, L, D) of photographs (B, size, size, 3), as `Photograph.pixels` gives them."""
+        """Encode photographs (B, size, size, 3), see `Photograph.pixels`, as grid features (B, L, D)."""
         return self.network.encode(self.preprocessing.normalise(pixels))
 
     def encode_many(
         self, sources: Iterable[ImageSource | Photograph], *, batch_size: int = 16
     ) -> Iterator[NDArray[np.float32] | UnreadableImage]:
-        """Grid features (L, D) of many photographs, lazily and in order, or the error that kept one from being read."""
+        """Encode many photographs, lazily and in order: each as grid features (L, D), or the error of reading it."""
         for batch in self._batches(sources, batch_size):
             good = [pixels for _, pixels in batch if not isinstance(pixels, UnreadableImage)]
             features = iter(self.encode(np.stack(good)) if good else ())
@@ -184,18 +184,18 @@ class Captioner:
         options: CaptionRequest | DecodingOptions | None = None,
         first: int = 0,
     ) -> list[Caption]:
-        """Captions of grid features (B, L, D), as `encode` gives them and a feature store keeps them.
+        """Caption grid features (B, L, D), as `encode` or a feature store gives them.
 
-        They know no photograph, and are not examined: `finish` does both.
+        The captions have no photograph and no faithfulness yet; `finish` adds both.
 
         Args:
             features: of the photographs.
-            options: as `caption` takes them.
-            first: number of the first photograph among all, see `decode`.
+            options: as in `caption`.
+            first: index of the first photograph in the whole sequence, see `decode`.
 
         Raises:
-            OptionError: the prefix is too long or has a word that the model does not know.
-            RegionError: the model cannot keep its attention to a region.
+            OptionError: the prefix is too long, or one of its words is not in the vocabulary.
+            RegionError: the model cannot restrict its attention to a region.
         """
         request = self._request(options)
         network = self._network_of(request.region)
@@ -210,10 +210,10 @@ class Captioner:
         ]
 
     def finish(self, caption: Caption, photograph: Photograph, request: CaptionRequest) -> Caption:
-        """A caption of `caption_features` as that of its photograph, examined where the request asks for it.
+        """Add its photograph to a caption of `caption_features`, and the faithfulness if requested.
 
         Raises:
-            UnreadableImage: the photograph is to be examined and has gone since.
+            UnreadableImage: faithfulness is requested, and the photograph has been removed since.
         """
         caption = replace(caption, path=photograph.name, photograph=photograph)
         try:
@@ -222,12 +222,11 @@ class Captioner:
             photograph.release()
 
     def force(self, source: ImageSource | Photograph, captions: Sequence[str]) -> list[Caption]:
-        """Captions that are given: the network's probability of each word, and where it looked for it.
+        """Apply teacher forcing to given captions, for the probability and the attention map of each word.
 
         Args:
-            source: the photograph, as `caption` takes it.
-            captions: texts, cut into words as the vocabulary does it. The probability of an unknown word is that of
-                `<unk>`.
+            source: the photograph, as in `caption`.
+            captions: texts, tokenised by `split_words`. The probability of an unknown word is that of `<unk>`.
 
         Raises:
             UnreadableImage: the photograph cannot be read.
@@ -252,7 +251,7 @@ class Captioner:
             results.append(
                 Caption(
                     self.vocabulary.text(said),
-                    log_prob=float(log_probs[row, : len(said) + 1].sum()),  # its end included
+                    log_prob=float(log_probs[row, : len(said) + 1].sum()),  # <end> included
                     words=tuple(Word(word, float(p)) for word, p in zip(said, probabilities, strict=True)),
                     attention=attention[row, : len(said)].reshape(len(said), *self.grid),
                     path=photograph.name,
@@ -263,18 +262,18 @@ class Captioner:
         return results
 
     def examine(self, caption: Caption) -> Caption:
-        """The same caption, its words with what blanking parts of the photograph does to them.
+        """Add to each word of a caption its faithfulness: the effect of blanking what it attended to.
 
-        For every word the part of the photograph that it looked at most is blanked out, and for comparison as large a
-        part that it looked at least, see `runtime.faithfulness`; each time the network is asked for the word's
-        probability after the same words. That is two passes through the whole network for every word.
+        For every word, the cells it attended to most are blanked out in the photograph, and as a control as many of
+        those it attended to least, see `runtime.faithfulness`. Each time the network recomputes the word's probability
+        given the same previous words. That takes two passes through the whole network per word.
 
         Args:
-            caption: one of this captioner's, of a photograph. One with `.error` comes back as it is.
+            caption: one of this captioner's, of a photograph. One with `.error` is returned unchanged.
 
         Raises:
-            CaptionlensError: the caption does not know its photograph.
-            UnreadableImage: the photograph has gone since.
+            CaptionlensError: the caption has no photograph.
+            UnreadableImage: the photograph has been removed since.
         """
         if caption.error is not None or not caption.words:
             return caption
@@ -298,7 +297,7 @@ class Captioner:
         return numbers
 
     def _network_of(self, region: Region | None) -> Network:
-        """The network, its attention kept to a region."""
+        """The network, with its attention restricted to a region."""
         if region is None:
             return self.network
         rows, columns = self.grid
@@ -318,14 +317,14 @@ class Captioner:
                     continue
                 try:
                     yield self.finish(next(captions), photograph, request)
-                except UnreadableImage as error:  # it was to be examined and has gone since
+                except UnreadableImage as error:  # to be examined, but removed since
                     yield self._failed(photograph, error)
             first += len(good)
 
     def _batches(
         self, sources: Iterable[ImageSource | Photograph], batch_size: int
     ) -> Iterator[list[tuple[Photograph, Pixels | UnreadableImage]]]:
-        """Photographs batch by batch, each with its pixels or its error; the next batch is read meanwhile."""
+        """Batches of photographs, each with its pixels or its error; the next batch is read meanwhile."""
         photographs = map(Photograph.of, sources)
         read = read_ahead(photographs, self.preprocessing, ahead=batch_size, threads=_DECODERS)
         while batch := list(islice(read, batch_size)):

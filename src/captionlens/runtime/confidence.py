@@ -1,13 +1,13 @@
-"""How sure a captioner may be of its words: its probabilities calibrated, and lower the stranger the photograph is.
+"""Confidence: calibrated probabilities of words and captions, lowered for out-of-distribution photographs.
 
-A word is right if one of the photograph's reference captions says it. The confidence of a word is the probability
-that it is right; that of a caption the expected share of its words that are right, weighted by inverse document
-frequency (idf), so that "a" and "in" say little. Both come from logistic regressions that `scoring.calibrate` fits to
-photographs the network has not seen (Platt, 1999; Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural
-Networks", ICML 2017).
+A word is right if one of the photograph's reference captions contains it. The confidence of a word is the probability
+that it is right. The confidence of a caption is the expected share of its words that are right, weighted by inverse
+document frequency (idf), so that "a" and "in" count little. Both come from logistic regressions that
+`scoring.confidence_fit` fits to held-out photographs (Platt, 1999; Guo, Pleiss, Sun and Weinberger, "On Calibration of
+Modern Neural Networks", ICML 2017).
 
-A photograph unlike those the network was trained on makes both fall: its novelty is how much further it is from the
-nearest centre of the training photographs than photographs of their kind are.
+Both fall with the novelty of a photograph. Novelty compares the photograph's distance from the nearest centre of the
+training photographs with the distances that held-out photographs of the same data set have.
 """
 
 import base64
@@ -26,17 +26,17 @@ FORMAT = 1
 NAME = "confidence.json"
 WORD_INPUTS = ("log_odds", "base_log_odds", "mean_log_prob", "idf_log_prob", "squared_novelty")
 CAPTION_INPUTS = ("mean_log_prob", "idf_log_prob", "squared_novelty")
-_SMALLEST = 1e-6  # probabilities are kept so far from 0 and 1
+_SMALLEST = 1e-6  # probabilities are clipped to this distance from 0 and 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Familiarity:
-    """What the training photographs look like: centres of the means over places of their grid features.
+    """The distribution of the training photographs: cluster centres of their mean-pooled grid features.
 
     Args:
         centres: (k, D) of unit length.
-        median: of the distance of photographs of the same kind that the network has not seen.
-        limit: 95th percentile of the same.
+        median: of the distances of held-out photographs of the same data set.
+        limit: 95th percentile of these distances.
     """
 
     centres: NDArray[np.float32]
@@ -44,10 +44,10 @@ class Familiarity:
     limit: float
 
     def novelty(self, means: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """How strange photographs are: 0 for the more familiar half of their kind, 1 at its 95th percentile, then more.
+        """Novelty of photographs: 0 up to the median distance, 1 at the 95th percentile, and linear beyond.
 
         Args:
-            means: (B, D) grid features, averaged over the places.
+            means: (B, D) mean-pooled grid features.
 
         Returns:
             (B,)
@@ -58,20 +58,20 @@ class Familiarity:
 
 
 def distance(means: NDArray[np.floating[Any]], centres: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Cosine distance of photographs (B, D) from the nearest of `centres` (k, D), of unit length; (B,), in [0, 2]."""
+    """Cosine distance (B,), in [0, 2], of photographs (B, D) from the nearest of `centres` (k, D) of unit length."""
     nearest: NDArray[np.float64] = (unit(means) @ centres.T).max(1)
     return 1 - nearest
 
 
 def unit(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Rows (B, D) made of length 1; a row of zeros stays."""
+    """Normalise rows (B, D) to unit length; a row of zeros stays."""
     wide = vectors.astype(np.float64)
     lengths: NDArray[np.float64] = np.linalg.norm(wide, axis=1, keepdims=True)
     return wide / np.maximum(lengths, _SMALLEST)
 
 
 def word_inputs(log_probs: NDArray[Any], idf: NDArray[Any], novelty: float) -> NDArray[np.float64]:
-    """What the confidence of a caption's words is told from.
+    """Regressors of the confidence of a caption's words.
 
     Args:
         log_probs: (n,) of its words.
@@ -86,9 +86,9 @@ def word_inputs(log_probs: NDArray[Any], idf: NDArray[Any], novelty: float) -> N
 
 
 def caption_inputs(log_probs: NDArray[Any], idf: NDArray[Any], novelty: float) -> NDArray[np.float64]:
-    """What the confidence of a caption is told from, see `word_inputs`.
+    """Regressors of the confidence of a caption, see `word_inputs`.
 
-    Novelty is squared: a little is nothing unusual, and much of it must outweigh whatever the network believes.
+    Novelty is squared: a little is common, and much of it must outweigh the network's own probabilities.
 
     Returns:
         (CAPTION_INPUTS,)
@@ -97,7 +97,7 @@ def caption_inputs(log_probs: NDArray[Any], idf: NDArray[Any], novelty: float) -
 
 
 def logistic(coefficients: NDArray[np.float64], inputs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logistic regression: coefficients (1 + k,), the intercept first, applied to inputs (n, k); (n,)."""
+    """Probabilities (n,) of a logistic regression with coefficients (1 + k,), intercept first, for inputs (n, k)."""
     # tanh does not overflow.
     probabilities: NDArray[np.float64] = (1 + np.tanh((coefficients[0] + inputs @ coefficients[1:]) / 2)) / 2
     return probabilities
@@ -105,14 +105,14 @@ def logistic(coefficients: NDArray[np.float64], inputs: NDArray[np.float64]) -> 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """All that turns a caption's log-probabilities into confidence.
+    """The fitted map from a caption's log-probabilities to confidence.
 
     Args:
         word: (1 + WORD_INPUTS,) coefficients, the intercept first.
         caption: (1 + CAPTION_INPUTS,)
         idf: (V,) of every word of the vocabulary.
-        familiarity: of photographs.
-        record: what it was fitted on and how well it does, plain values.
+        familiarity: gives the novelty of photographs.
+        record: the data it was fitted to and its quality, as plain values.
     """
 
     word: NDArray[np.float64]
@@ -122,16 +122,16 @@ class Calibration:
     record: dict[str, Any]
 
     def novelty(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """How strange photographs are, from their grid features (B, L, D); (B,), see `Familiarity.novelty`."""
+        """Novelty (B,) of photographs from their grid features (B, L, D), see `Familiarity.novelty`."""
         return self.familiarity.novelty(features.mean(1, dtype=np.float32))
 
     def confidence(
         self, tokens: tuple[int, ...], log_probs: NDArray[np.float32], novelty: float
     ) -> tuple[list[float], float]:
-        """Confidence of each word, and of the caption. A caption without words has 0.
+        """Confidence of each word, and of the caption; 0 for a caption without words.
 
         Args:
-            tokens: the n words' numbers.
+            tokens: indices of the n words.
             log_probs: (n,) of the words.
             novelty: of the photograph.
         """
@@ -147,7 +147,7 @@ class Calibration:
 
         Args:
             path: of the file.
-            weights: SHA-256 of the model's weights; with others the calibration does not count.
+            weights: SHA-256 of the model's weights; the calibration is valid for these only.
         """
         familiarity = self.familiarity
         content = {
@@ -174,11 +174,11 @@ class Calibration:
         Args:
             path: of the file.
             weights: SHA-256 of the model's weights.
-            vocabulary: how many words the model has.
-            channels: of its grid features.
+            vocabulary: size V of the model's vocabulary.
+            channels: D of its grid features.
 
         Raises:
-            ModelError: the file cannot be read, lacks or garbles something, or was fitted to another model.
+            ModelError: the file cannot be read, is incomplete or malformed, or was fitted to another model.
         """
         try:
             content = json.loads(path.read_text("utf-8"))
@@ -224,7 +224,7 @@ class Calibration:
 
 
 def _record(record: dict[str, Any]) -> dict[str, Any]:
-    """The record, which must hold what model cards and `model show` tell of it."""
+    """The record, checked for the entries that model cards and `model show` print."""
     for part in ("words", "captions"):
         for when in ("before", "after"):
             float(record["ece"][part][when])
@@ -241,12 +241,12 @@ def _log_odds(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
 
 def _pack(array: NDArray[np.floating[Any]]) -> str:
-    """Rows as text: whole numbers of a byte, the largest of each row 127, in base64. Only directions are kept."""
+    """Encode rows as base64 of int8, each scaled to a maximum of 127; only directions are kept."""
     largest = np.maximum(np.abs(array).max(1, keepdims=True), _SMALLEST)
     return base64.b64encode(np.rint(array / largest * 127).astype(np.int8).tobytes()).decode("ascii")
 
 
 def _unpack(text: str, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Rows of length 1."""
+    """Decode rows, normalised to unit length."""
     rows = np.frombuffer(base64.b64decode(text, validate=True), np.int8).reshape(shape)
     return unit(rows.astype(np.float32)).astype(np.float32)

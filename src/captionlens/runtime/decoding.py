@@ -1,4 +1,4 @@
-"""Greedy decoding, sampling and beam search: one search over `step`, for every network that offers it."""
+"""Decoding: greedy, sampling, beam search and teacher forcing, over any network with a `step`."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,18 +11,17 @@ from numpy.typing import NDArray
 from captionlens.errors import OptionError
 from captionlens.runtime.vocabulary import END, PAD, START, UNK
 
-FORBIDDEN = (PAD, START, UNK)  # never said, whatever the network thinks of them
-_BLOCK = 64  # scores whose maximum is taken before they are sorted
+FORBIDDEN = (PAD, START, UNK)  # never generated, whatever their probability
+_BLOCK = 64  # scores per block of `_best`
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The state of a network between two words, of B photographs with K hypotheses each.
+    """The decoder's state between two time steps, for B photographs with K hypotheses each.
 
-    `memory` holds arrays (B, L, ...), a row a place of the grid, that a photograph's hypotheses share: who keeps
-    attention to some places (`runtime.region_network`) selects rows of all of them. `recurrent` holds arrays
-    (B, K, ...).
-    The arrays may be NumPy's or torch's; the search only selects rows of them.
+    `memory` holds arrays (B, L, ...) that a photograph's hypotheses share, with a row per place of the grid, so that
+    selecting rows restricts attention (`runtime.region_network`). `recurrent` holds arrays (B, K, ...). The arrays may
+    be NumPy's or torch's; the search only selects rows of them.
     """
 
     memory: tuple[Any, ...]
@@ -36,33 +35,33 @@ class State:
 
 
 class Network(Protocol):
-    """The seam: all that search, figures and servers know of a network."""
+    """The interface between networks and everything that uses one: decoding, figures, the server."""
 
     def encode(self, images: NDArray[np.float32]) -> Any:
-        """Prepared photographs (B, 3, H, W) to grid features (B, L, D)."""
+        """Encode preprocessed photographs (B, 3, H, W) as grid features (B, L, D)."""
 
     def start(self, features: Any) -> State:
-        """Grid features (B, L, D) to the state before the first word, with one hypothesis a photograph."""
+        """Make the initial state from grid features (B, L, D), with one hypothesis per photograph."""
 
     def step(self, tokens: NDArray[np.int64], state: State) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:
-        """One word further.
+        """Decode one time step.
 
         Args:
-            tokens: the words before (B, K).
+            tokens: the previous words (B, K).
             state: of the same B and K.
 
         Returns:
-            log-probabilities (B, K, V), attention (B, K, L), and the next state.
+            Log-probabilities (B, K, V), attention (B, K, L), and the next state.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
-    """How a caption is searched for.
+    """Options of decoding.
 
-    With `temperature` set, words are drawn at random (after `top_k` and `top_p`) instead of searched for.
-    Hypotheses are compared by log-probability / words ** length_penalty, their end counted as a word: 1 is
-    the mean log-probability of a word, 0 the plain sum, which favours short captions.
+    With `temperature` set, words are sampled (after `top_k` and `top_p`) instead of found by beam search.
+    Hypotheses are ranked by log-probability / words ** length_penalty, with `<end>` counted as a word: 1 gives the
+    mean log-probability of a word, 0 the plain sum, which favours short captions.
 
     Raises:
         OptionError: a value makes no sense; the message names it.
@@ -100,9 +99,9 @@ def _is_whole(value: object) -> bool:
 class Hypothesis:
     """One decoded caption.
 
-    `tokens` are its n words without start and end; `log_probs` (n,) the network's log-probability of each;
-    `attention` float32 (n, L). `log_prob` is the sum over the words and the end; `complete` is False where
-    the caption was cut at `max_words`.
+    `tokens` are its n words without `<start>` and `<end>`; `log_probs` (n,) the network's log-probability of each;
+    `attention` float32 (n, L). `log_prob` is the sum over the words and `<end>`; `complete` is False where the
+    caption was cut at `max_words`.
     """
 
     tokens: tuple[int, ...]
@@ -116,13 +115,13 @@ class Hypothesis:
 def decode(
     network: Network, features: Any, options: DecodingOptions, *, first: int = 0, prefix: Sequence[int] = ()
 ) -> list[Hypothesis]:
-    """The best caption of each photograph.
+    """Decode the best caption of each photograph.
 
     Args:
         network: anything with `start` and `step`.
         features: grid features (B, L, D).
-        options: beam 1 is greedy.
-        first: number of the first photograph among all, so that random captions do not depend on batches.
+        options: a beam of 1 is greedy decoding.
+        first: index of the first photograph in the whole sequence, so that samples do not depend on batching.
         prefix: words that every caption begins with.
 
     Raises:
@@ -140,15 +139,15 @@ def decode(
 def teacher_force(
     network: Network, features: Any, tokens: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Teacher forcing of captions that are given, one word after the other.
+    """Apply teacher forcing to given captions, one time step after the other.
 
     Args:
         network: anything with `start` and `step`.
         features: grid features (B, L, D).
-        tokens: K captions of each photograph (B, K, T), from `<start>` on; padding is fed as it stands.
+        tokens: K captions of each photograph (B, K, T), from `<start>` on; padding is fed like any token.
 
     Yields:
-        T times: log-probabilities (B, K, V) of the word that comes next, and the attention (B, K, L) they came from.
+        At each of T steps, log-probabilities (B, K, V) of the next word and the attention (B, K, L) behind them.
     """
     count, width, length = tokens.shape
     state = network.start(features).select(np.arange(count), np.zeros((count, width), np.int64))
@@ -160,7 +159,7 @@ def teacher_force(
 def forced_words(
     network: Network, features: Any, tokens: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Log-probabilities (B, K, T - 1) and attention (B, K, T - 1, L) of captions (B, K, T), of all but `<start>`."""
+    """Log-probabilities (B, K, T - 1) and attention (B, K, T - 1, L) of captions (B, K, T), without `<start>`."""
     predicted, maps = zip(*teacher_force(network, features, tokens[:, :, :-1]), strict=True)
     log_probs = np.take_along_axis(np.stack(predicted, 2), tokens[:, :, 1:, None], -1)[..., 0]
     return log_probs, np.stack(maps, 2)
@@ -168,7 +167,7 @@ def forced_words(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Path:
-    """A hypothesis in the making, as a linked list: extending it copies nothing."""
+    """An open hypothesis as a linked list, so that extending it copies nothing."""
 
     token: int
     log_prob: float  # of this token
@@ -201,7 +200,7 @@ _NOTHING = _Path(PAD, 0.0, None, -np.inf, 1, None)  # fills a beam where there a
 
 
 def _begin(network: Network, features: Any, prefix: Sequence[int]) -> tuple[list[_Path], State]:
-    """The one path of each photograph that says the prefix, and the state before what comes next."""
+    """The path of each photograph through the prefix, and the state after it."""
     state = network.start(features)
     paths = [_ROOT] * len(state.recurrent[0])
     for token in prefix:
@@ -215,21 +214,21 @@ def _begin(network: Network, features: Any, prefix: Sequence[int]) -> tuple[list
 def beam_search(
     network: Network, features: Any, options: DecodingOptions, *, prefix: Sequence[int] = ()
 ) -> list[list[Hypothesis]]:
-    """Up to `beam` finished captions of each photograph, best first, all of which begin with the words of `prefix`.
+    """Search up to `beam` finished captions of each photograph, best first, that begin with `prefix`.
 
-    A caption ends where the end is among the `beam` best ways to go on with the photograph's hypotheses. A
-    photograph leaves the batch once it has `beam` finished captions and no open one promises more at its
-    present length. Captions that do not end after `max_words` words are cut there and returned.
+    A hypothesis is finished where `<end>` is among the `beam` best extensions of the photograph's hypotheses. A
+    photograph leaves the batch once it has `beam` finished captions and no open hypothesis scores higher at its
+    present length. Captions without an end after `max_words` words are cut there and returned.
     """
     begun, state = _begin(network, features, prefix)
     count = len(begun)
     width = options.beam
-    active = np.arange(count)  # photographs still searched
-    beams: list[list[_Path]] = [[path] for path in begun]  # open hypotheses of the active ones
+    active = np.arange(count)  # photographs whose search goes on
+    beams: list[list[_Path]] = [[path] for path in begun]  # open hypotheses of the active photographs
     finished: list[list[_Path]] = [[] for _ in range(count)]
     places = 0
 
-    for _ in range(len(prefix), options.max_words + 1):  # the end is a word too
+    for _ in range(len(prefix), options.max_words + 1):  # one more step for <end>
         tokens = np.array([[path.token for path in paths] for paths in beams], np.int64)  # (b, K)
         log_probs, attention, state = network.step(tokens, state)
         places = attention.shape[-1]
@@ -258,7 +257,7 @@ def beam_search(
                     opened.append(path)
                     origins.append(origin)
             if last:
-                # No room for another word: what did not end by itself is cut where it stands.
+                # The length limit is reached: hypotheses without <end> are cut here.
                 cut = (path for origin, path in enumerate(beams[row]) if origin not in ended)
                 finished[photograph].extend(path for path in cut if path is not _NOTHING)
             elif opened and not _settled(finished[photograph], opened, options):
@@ -286,17 +285,17 @@ def _settled(finished: Sequence[_Path], opened: Sequence[_Path], options: Decodi
 
 
 def _best(scores: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:
-    """Indices (b, count) of the highest scores (b, n) in each row, best first; ties among them by index."""
+    """Indices (b, count) of the highest scores in each row of (b, n), best first; ties by index."""
     size = scores.shape[1]
     count = min(count, size)
     places = np.broadcast_to(np.arange(size), scores.shape)
     candidates = scores
     if size > count * _BLOCK:
-        # The highest lie in the blocks with the highest maxima, so that few numbers are left to sort.
+        # The highest scores lie in the blocks with the highest maxima, which leaves few to sort.
         maxima = np.maximum.reduceat(scores, np.arange(0, size, _BLOCK), axis=1)
         blocks = np.sort(np.argpartition(maxima, -count, axis=1)[:, -count:], axis=1)  # (b, count)
         places = (blocks[..., None] * _BLOCK + np.arange(_BLOCK)).reshape(len(scores), -1)
-        within = np.minimum(places, size - 1)  # the last block may be a part of one
+        within = np.minimum(places, size - 1)  # the last block may be incomplete
         candidates = np.where(places < size, np.take_along_axis(scores, within, 1), -np.inf)
     order = np.argsort(-candidates, axis=1, kind="stable")[:, :count]
     return np.take_along_axis(places, order, 1)
@@ -310,7 +309,7 @@ def _sample(
     random = [np.random.default_rng([options.seed, first + index]) for index in range(count)]
     active = np.arange(count)
     places = 0
-    for words in range(len(prefix), options.max_words + 1):  # the end is a word too
+    for words in range(len(prefix), options.max_words + 1):  # one more step for <end>
         tokens = np.array([[paths[photograph].token] for photograph in active], np.int64)
         log_probs, attention, state = network.step(tokens, state)
         places = attention.shape[-1]
@@ -318,7 +317,7 @@ def _sample(
             weights = _truncated(log_probs[row, 0], options)
             token = int(random[photograph].choice(len(weights), p=weights))
             if token != END and words == options.max_words:
-                continue  # no room for another word: the caption is cut where it stands
+                continue  # the length limit is reached: the caption is cut here
             paths[photograph] = paths[photograph].extend(token, float(log_probs[row, 0, token]), attention[row, 0])
         kept = np.array([row for row, photograph in enumerate(active) if paths[photograph].token != END], int)
         if not len(kept):
@@ -329,7 +328,7 @@ def _sample(
 
 
 def _truncated(log_probs: NDArray[np.float32], options: DecodingOptions) -> NDArray[np.float64]:
-    """The distribution (V,) words are drawn from: temperature, then the top k, then the nucleus of mass p.
+    """Sampling distribution (V,): temperature, then the top k, then the nucleus of mass p.
 
     Nucleus: Holtzman et al., "The Curious Case of Neural Text Degeneration", ICLR 2020.
     """
@@ -337,7 +336,7 @@ def _truncated(log_probs: NDArray[np.float32], options: DecodingOptions) -> NDAr
     scores = log_probs.astype(np.float64)
     scores[list(FORBIDDEN)] = -np.inf
     order = np.argsort(-scores, kind="stable")
-    with np.errstate(over="ignore"):  # a temperature of nearly nothing leaves the likeliest word alone
+    with np.errstate(over="ignore"):  # with a temperature near 0 only the most probable word is left
         weights: NDArray[np.float64] = np.exp((scores[order] - scores[order[0]]) / options.temperature)
     if options.top_k:
         weights[options.top_k :] = 0

@@ -1,4 +1,4 @@
-"""Where ONNX Runtime computes: on the processor, or on an accelerator through one of its execution providers."""
+"""Devices of ONNX Runtime: the processor, or an accelerator through one of its execution providers."""
 
 from typing import TYPE_CHECKING
 
@@ -18,18 +18,18 @@ DEVICES = tuple(_PROVIDERS)
 
 
 def provider_of(device: str) -> str:
-    """The execution provider of a device, which this installation of ONNX Runtime has.
+    """The execution provider of a device, checked to be part of this ONNX Runtime.
 
     Args:
-        device: of DEVICES.
+        device: one of DEVICES.
 
     Raises:
-        OptionError: the device is not known.
-        DeviceError: this ONNX Runtime lacks its provider; the message says how to get it.
+        OptionError: the device is unknown.
+        DeviceError: this ONNX Runtime lacks its provider; the message says how to install it.
     """
     if device not in _PROVIDERS:
         raise OptionError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
-    from onnxruntime import get_available_providers  # not for those who only ask which devices there may be
+    from onnxruntime import get_available_providers  # here, since listing DEVICES must not load it
 
     provider, remedy = _PROVIDERS[device]
     there = get_available_providers()
@@ -40,10 +40,10 @@ def provider_of(device: str) -> str:
 
 
 def check_provider(session: "InferenceSession", device: str) -> None:
-    """That a session computes where it should: ONNX Runtime goes back to the processor without an error.
+    """Check that a session runs on its device: ONNX Runtime falls back to the processor without an error.
 
     Raises:
-        DeviceError: it does not.
+        DeviceError: the session fell back.
     """
     provider, _ = _PROVIDERS[device]
     if provider not in session.get_providers():

@@ -1,4 +1,4 @@
-"""The faithfulness of a caption's words, asked of the network: see `runtime.faithfulness`."""
+"""Measurement of the faithfulness of a caption's words, by running the network on blanked photographs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,16 +23,16 @@ def examine(
     encode: Callable[[NDArray[np.uint8]], Any],
     network: Network,
 ) -> Caption:
-    """The caption, its words with what blanking parts of the photograph does to them.
+    """Add its faithfulness to each word of a caption, see `runtime.faithfulness`.
 
     Args:
         caption: with at least one word.
         pixels: of its photograph (size, size, 3).
-        tokens: its words' numbers, from `<start>` to the last word.
+        tokens: indices of its words, from `<start>` to the last word.
         encode: pictures (B, size, size, 3) to grid features (B, L, D).
-        network: that made the caption.
+        network: the one that generated the caption.
     """
-    # Words that looked alike blank the same cells: every picture is encoded once.
+    # Words with like attention blank the same cells: every picture is encoded once.
     pairs = [attended_cells(map_) for map_ in caption.attention]
     blanks = {cells.tobytes(): cells for pair in pairs for cells in pair}
     parts = []

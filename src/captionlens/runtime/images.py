@@ -1,4 +1,4 @@
-"""One way to read photographs for everybody: extraction, training, captioning and the server."""
+"""Reading and preprocessing of photographs, shared by extraction, training, captioning and the server."""
 
 import io
 import os
@@ -23,14 +23,14 @@ MAX_PIXELS = 100_000_000  # a 100-megapixel photograph decodes to 300 MB
 
 ImageSource = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]
 
-# warnings.catch_warnings changes the whole process: two threads in it at once would leave its changes behind.
+# warnings.catch_warnings changes the whole process: two threads inside it at once would make its changes permanent.
 _OPENING = threading.Lock()
 
 _INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 def describe_source(source: ImageSource) -> str:
-    """The name a message gives a photograph: its path, or what kind of object it was."""
+    """Name of a photograph in messages: its path, or the kind of object it is."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     name = getattr(source, "name", None) or getattr(source, "filename", None)
@@ -44,15 +44,15 @@ def read_image(
 ) -> Image.Image:
     """Read a photograph as upright RGB.
 
-    EXIF orientation is applied, transparency is laid over white, grey, palette, CMYK and 16-bit pictures
-    are converted, and of an animation the first frame is taken.
+    EXIF orientation is applied. Transparency is laid over white. Grey, palette, CMYK and 16-bit pictures are
+    converted. The first frame of an animation is taken.
 
     Args:
         source: a path, the bytes of a file, a file object, a PIL image, or a uint8 array (H, W, 3) or (H, W).
-        name: of the photograph in errors; by default its path, or what kind of object it is.
+        name: of the photograph in errors; by default its path, or the kind of object it is.
         max_pixels: larger pictures are refused before they are decoded.
-        draft_size: where only a small picture is wanted, its side in pixels: a JPEG is then decoded at the
-            smallest of its built-in scales that is at least this large.
+        draft_size: side in pixels where a small picture will do: a JPEG is then decoded at the smallest of its
+            built-in scales that is at least this large.
 
     Returns:
         A PIL image of mode RGB.
@@ -72,7 +72,7 @@ def read_image(
         return _to_rgb(ImageOps.exif_transpose(image))
     except UnreadableImage:
         raise
-    except Exception as error:  # damaged files reach Pillow's decoders, which raise nearly anything
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise UnreadableImage(name, _reason(error)) from error
 
 
@@ -84,7 +84,7 @@ def _open(
     if source == b"" or (isinstance(source, str | os.PathLike) and _is_empty_file(source)):
         raise UnreadableImage(name, "is empty")
     file = io.BytesIO(source) if isinstance(source, bytes) else source
-    # Pillow warns of what MAX_PIXELS refuses, and of odd but harmless metadata.
+    # Pillow warns of sizes that MAX_PIXELS refuses anyway, and of odd but harmless metadata.
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = Image.open(file, formats=FORMATS)
@@ -99,7 +99,7 @@ def _open(
 def _is_empty_file(path: str | os.PathLike[str]) -> bool:
     try:
         return Path(path).is_file() and Path(path).stat().st_size == 0
-    except OSError:  # told when it is opened
+    except OSError:  # reported when it is opened
         return False
 
 
@@ -148,7 +148,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    """Grey pictures deeper than 8 bits, by their range: 16-bit integers by 1/257, floats in [0, 1] by 255."""
+    """Scale a grey picture deeper than 8 bits: 16-bit integers by 1/257, floats in [0, 1] by 255."""
     values = np.asarray(image, dtype=np.float64)
     if image.mode == "F":
         scale = 255.0 if values.max(initial=0.0, where=np.isfinite(values)) <= 1.0 else 1.0
@@ -160,13 +160,13 @@ def _to_eight_bits(image: Image.Image) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How a backbone wants its pictures: resized to a square, then `(value / 255 - mean) / std` a channel.
+    """Preprocessing for a backbone: resize to a square, then `(value / 255 - mean) / std` per channel.
 
-    The whole photograph is squeezed into the square, as the tutorial does, so that the grid covers all of it
-    and a cell of the attention map is a rectangle of the photograph.
+    The whole photograph is resized without cropping, as the tutorial does, so that the grid covers all of it and a
+    cell of the attention map is a rectangle of the photograph.
     """
 
-    size: int  # pixels a side
+    size: int  # of a side, in pixels
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str = "bilinear"  # or "bicubic"
@@ -181,27 +181,27 @@ class Preprocessing:
             raise OptionError(f"std must be above 0, got {self.std}")
 
     def read(self, source: ImageSource, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-        """A photograph as uint8 (size, size, 3); large JPEGs are decoded at a fraction of their size.
+        """Read a photograph as uint8 (size, size, 3); large JPEGs are decoded at a fraction of their size.
 
         Raises:
             UnreadableImage: see `read_image`.
         """
-        # Twice the wanted size: a picture shrunk by the JPEG decoder alone would be a little blurred.
+        # Twice the final size: a picture reduced by the JPEG decoder alone would be slightly blurred.
         return self.resize(read_image(source, name=name, max_pixels=max_pixels, draft_size=2 * self.size))
 
     def resize(self, image: Image.Image) -> NDArray[np.uint8]:
-        """A picture of mode RGB as uint8 (size, size, 3)."""
+        """Resize a picture of mode RGB to uint8 (size, size, 3)."""
         if image.size != (self.size, self.size):
             image = image.resize((self.size, self.size), _INTERPOLATIONS[self.interpolation])
         return np.asarray(image)
 
     def scale_and_shift(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What a channel's values are multiplied by, and what is added then: float32 (3,) each."""
+        """Factor and summand of each channel that amount to the normalisation: float32 (3,) each."""
         mean, std = np.asarray(self.mean), np.asarray(self.std)
         return (1.0 / (255.0 * std)).astype(np.float32), (-mean / std).astype(np.float32)
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (..., H, W, 3) to float32 (..., 3, H, W), normalised."""
+        """Normalise uint8 (..., H, W, 3) to float32 (..., 3, H, W)."""
         scale, shift = self.scale_and_shift()
         values = np.moveaxis(pixels, -1, -3).astype(np.float32, order="C")  # (..., 3, H, W)
         values *= scale[:, None, None]
@@ -209,7 +209,7 @@ class Preprocessing:
         return values
 
     def apply(self, image: Image.Image) -> NDArray[np.float32]:
-        """A picture of mode RGB as float32 (3, size, size), as the backbone wants it."""
+        """Resize and normalise a picture of mode RGB to float32 (3, size, size)."""
         return self.normalise(self.resize(image))
 
     def to_dict(self) -> dict[str, Any]:
@@ -224,4 +224,4 @@ class Preprocessing:
         return cls(int(values["size"]), (r, g, b), (sr, sg, sb), values.get("interpolation", "bilinear"))
 
 
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a photograph is an error, whatever another library set
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # a truncated photograph is an error, whatever another library has set

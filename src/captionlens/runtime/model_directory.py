@@ -1,15 +1,15 @@
-"""A model directory: all that captioning needs, checked against its manifest before anything is used.
+"""Model directories: all files of a trained captioner, checked against a manifest before use.
 
-    config.json                what the model is: name, grid, sizes, decoding, how it was trained
-    preprocessor_config.json   how the backbone wants its pictures
-    tokenizer.json             its words
-    model.safetensors          its weights, half precision
-    onnx/*.onnx                backbone, start and step; their weights are those of model.safetensors
+    config.json                name, grid, sizes, decoding options and training settings
+    preprocessor_config.json   preprocessing for the backbone
+    tokenizer.json             the vocabulary
+    model.safetensors          the weights, in half precision or eight bits
+    onnx/*.onnx                the graphs backbone, start and step, with their weights in model.safetensors
     README.md                  the model card
-    confidence.json            where it was calibrated: how sure it may be
+    confidence.json            the calibration of the confidence, if there is one
     manifest.json              SHA-256 of each of the files above
 
-Nothing in it is ever unpickled or executed.
+Nothing in it is unpickled or executed.
 """
 
 import json
@@ -44,7 +44,7 @@ OPTIONAL = (confidence.NAME,)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ModelDirectory:
-    """A whole and consistent model directory."""
+    """A complete and consistent model directory."""
 
     folder: Path
     name: str
@@ -53,17 +53,17 @@ class ModelDirectory:
     decoding: DecodingOptions
     preprocessing: Preprocessing
     vocabulary: Vocabulary
-    calibration: Calibration | None  # of its confidence, where it was calibrated
+    calibration: Calibration | None  # of the confidence, if the model is calibrated
 
     def __repr__(self) -> str:
         return f"ModelDirectory({str(self.folder)!r}, name={self.name!r}, {len(self.vocabulary):,} words)"
 
     @classmethod
     def open(cls, folder: str | Path) -> "ModelDirectory":
-        """Read a model directory and check that it is whole and that its parts agree.
+        """Read a model directory, and check that it is complete and that its parts agree.
 
         Raises:
-            ModelError: it is not; the message names the file and what is wrong with it.
+            ModelError: a check failed; the message names the file and the fault.
         """
         folder = Path(folder)
         digests = check_manifest(folder)
@@ -105,23 +105,23 @@ class ModelDirectory:
 
 
 def write_manifest(folder: Path) -> None:
-    """Record the SHA-256 of every file; written last, it makes a directory whole."""
+    """Record the SHA-256 of every file; written last, it completes a directory."""
     there = (*FILES, *(name for name in OPTIONAL if (folder / name).exists()))
     digests = {name: sha256(folder / name) for name in there}
     write_text(folder / "manifest.json", json.dumps({"sha256": digests}, indent=2) + "\n")
 
 
 def add_calibration(model: Path, calibration: Calibration, card: str) -> None:
-    """Give a model directory its calibration; it is changed whole or not at all.
+    """Add a calibration to a model directory, atomically.
 
     Args:
-        model: a whole model directory; an earlier calibration is replaced.
+        model: a complete model directory; an earlier calibration is replaced.
         calibration: of this model.
         card: the new content of its README.md.
 
     Raises:
         ModelError: the calibration does not fit the model.
-        OSError: the folder beside it or its content cannot be written.
+        OSError: the draft beside it cannot be written.
     """
     with drafted(model.resolve()) as draft:
         shutil.copytree(model, draft)
@@ -133,12 +133,12 @@ def add_calibration(model: Path, calibration: Calibration, card: str) -> None:
 
 @contextmanager
 def drafted(model: Path) -> Iterator[Path]:
-    """A place beside the one of a model directory where it is made; at the end it takes its place, whole.
+    """Yield a draft folder beside a model directory; at the end of the block it is renamed to the directory's path.
 
-    An earlier model there is replaced. If something goes wrong, it stays and the draft is removed.
+    An earlier model there is replaced. On an exception it stays, and the draft is removed.
 
     Raises:
-        ModelError: the model's place is taken by something else.
+        ModelError: something other than a model has that path.
     """
     if model.exists() and not (model / "manifest.json").exists() and any(model.iterdir()):
         raise ModelError(model, "is there already and is not a model directory")
@@ -153,7 +153,7 @@ def drafted(model: Path) -> Iterator[Path]:
 
 
 def _put_in_place(draft: Path, model: Path) -> None:
-    """Rename the finished draft of a model directory to the model's place; an earlier model there is removed."""
+    """Rename the finished draft to the model's path; an earlier model there is removed."""
     sync_folder(draft)
     old = model.with_name(f".{model.name}.old")
     shutil.rmtree(old, ignore_errors=True)
@@ -171,7 +171,7 @@ def check_manifest(folder: Path) -> dict[str, str]:
         The SHA-256 of each file.
 
     Raises:
-        ModelError: the first file that is missing or was changed.
+        ModelError: a file is missing or was changed; the message names the first one.
     """
     if not folder.is_dir():
         raise ModelError(folder, "no such model directory")

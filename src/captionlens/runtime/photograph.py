@@ -1,4 +1,4 @@
-"""A photograph on its way to its caption: its name, the most pixels it may have, and its pixels, decoded once."""
+"""Input photographs: their source, name and size limit, and their pixels, decoded once."""
 
 from contextlib import suppress
 from typing import Any
@@ -12,13 +12,13 @@ from captionlens.runtime.images import MAX_PIXELS, ImageSource, Preprocessing, d
 
 
 class Photograph:
-    """A photograph and what it is called, in captions and in errors.
+    """A photograph with its name in captions and errors.
 
-    A file object is read into bytes at once: figures read them again.
+    A file object is read into bytes at once, since figures read the photograph again.
 
     Args:
         source: path, bytes, file object, PIL image, or uint8 array (H, W, 3).
-        name: by default its path, or what kind of object it is.
+        name: by default its path, or the kind of object it is.
         max_pixels: larger pictures are refused before they are decoded.
     """
 
@@ -36,14 +36,14 @@ class Photograph:
 
     @classmethod
     def of(cls, source: "ImageSource | Photograph") -> "Photograph":
-        """`source` as a photograph; one that is a photograph already stays what it is."""
+        """Wrap `source` as a photograph; a `Photograph` is returned unchanged."""
         return source if isinstance(source, Photograph) else cls(source)
 
     def __repr__(self) -> str:
         return f"Photograph({self.name!r})"
 
     def pixels(self, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-        """The pixels as a network takes them, uint8 (size, size, 3): decoded at the first call, kept until `release`.
+        """The pixels resized for a network, uint8 (size, size, 3); decoded at the first call, kept until `release`.
 
         Raises:
             UnreadableImage: the photograph cannot be read.
@@ -57,12 +57,12 @@ class Photograph:
         """The whole photograph, upright and RGB, read anew.
 
         Raises:
-            UnreadableImage: the photograph cannot be read, or has gone since.
+            UnreadableImage: the photograph cannot be read, or has been removed since.
         """
         return read_image(self._readable(), name=self.name, max_pixels=self.max_pixels)
 
     def release(self) -> None:
-        """Forget the pixels: captions of thousands of photographs must not hold them all."""
+        """Free the pixels: captions of thousands of photographs must not hold them all."""
         self._pixels = None
 
     def _readable(self) -> ImageSource:
@@ -72,7 +72,7 @@ class Photograph:
 
 
 def _content(file: Any) -> bytes:
-    """Bytes of a file object, from its beginning where it can be rewound, as Pillow reads it."""
+    """Bytes of a file object, from its beginning if it is seekable, as Pillow reads it."""
     with suppress(AttributeError, OSError):
         file.seek(0)
     content = file.read()

@@ -1,7 +1,7 @@
-"""Photographs read and resized by threads for a network that takes them in order, for captioning and extraction alike.
+"""Multithreaded reading and resizing of photographs, in order, for captioning and extraction.
 
-Where the network leaves the processor to the threads, or works on few photographs, they decode ahead of it. In a long
-run of a network on the processor, threads and network would slow each other down: they take turns.
+Where the network runs on an accelerator, or on few photographs, the threads decode ahead of it. In a long run on the
+processor, threads and network would slow each other down, so they take turns.
 """
 
 from collections import deque
@@ -25,15 +25,15 @@ Pixels = NDArray[np.uint8]
 def read_ahead(
     photographs: Iterable[Photograph], preprocessing: Preprocessing, *, ahead: int, threads: int
 ) -> Iterator[tuple[Photograph, Pixels | UnreadableImage]]:
-    """Photographs in order, each with its pixels (size, size, 3) or the error that kept it from being read.
+    """Yield photographs in order, each with its pixels (size, size, 3) or the error of reading it.
 
-    Threads decode the next ones while the caller works: Pillow lets other threads run.
+    Threads decode the next ones while the caller works, since Pillow releases the interpreter's lock.
 
     Args:
-        photographs: taken as they are needed.
-        preprocessing: the size that the network takes.
-        ahead: photographs that are decoded or wait at a time.
-        threads: that decode.
+        photographs: consumed as they are needed.
+        preprocessing: gives the network's input size.
+        ahead: largest number of photographs being decoded or waiting.
+        threads: number of decoding threads.
     """
     waiting = iter(photographs)
     begun: deque[tuple[Photograph, Future[Pixels | UnreadableImage]]] = deque()
@@ -50,7 +50,10 @@ def read_ahead(
 def read_by_turns(
     photographs: Iterable[Photograph], preprocessing: Preprocessing, *, ahead: int, threads: int
 ) -> Iterator[tuple[Photograph, Pixels | UnreadableImage]]:
-    """The same as `read_ahead`, decoded `ahead` at a time while the network waits; beside it, files are only read."""
+    """Yield the same as `read_ahead`, but decode `ahead` at a time while the network waits.
+
+    Beside the network, files are only read into the system's cache.
+    """
     waiting = iter(photographs)
     some = list(islice(waiting, ahead))
     with (
@@ -72,7 +75,7 @@ def _decode(preprocessing: Preprocessing, photograph: Photograph) -> Pixels | Un
 
 
 def _cache_files(paths: Iterable[str]) -> None:
-    """Bring files into the system's cache."""
+    """Read files into the system's cache."""
     for path in paths:
-        with suppress(OSError):  # told when it is decoded
+        with suppress(OSError):  # reported when it is decoded
             Path(path).read_bytes()

@@ -1,9 +1,9 @@
-"""A captioner made to look at a part of the photograph: attention kept to the cells of a box.
+"""Attention restricted to a region of the photograph, as a wrapper around a network.
 
-Attention is a softmax over places (Bahdanau et al., 2015). Without the places outside the box it is one over those
-inside, so the words are said of what lies there. Two things still know the rest of the photograph: the network's first
-state, which is made of all places (made of those inside alone it gives fragments of sentences, and names less:
-docs/results.md), and the grid, because the backbone saw what is around a place.
+Attention is a softmax over the places of the grid (Bahdanau et al., 2015). Without the places outside the box it is a
+softmax over those inside, so the words describe what lies there. Two things still depend on the rest of the photograph.
+The initial state is computed from all places: computed from those inside alone, it gives fragments of sentences and
+names fewer things (docs/results.md). And the receptive fields of the backbone reach beyond the box.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ from captionlens.runtime.decoding import Network, State
 
 
 class RegionNetwork:
-    """A network that has only some places of its grid to look at; it offers the same seam.
+    """A network that attends to some places of its grid only, with the same interface.
 
     Args:
-        network: the whole one.
-        places: numbers of the places it keeps, ascending.
-        count: of all places, L.
+        network: the unrestricted one.
+        places: numbers of the places to keep, ascending.
+        count: number of all places, L.
     """
 
     def __init__(self, network: Network, places: NDArray[np.int64], count: int) -> None:
@@ -29,14 +29,14 @@ class RegionNetwork:
         self.count = count
 
     def encode(self, images: NDArray[np.float32]) -> Any:
-        """Prepared photographs (B, 3, H, W) to grid features (B, L, D) of all places."""
+        """Encode preprocessed photographs (B, 3, H, W) as grid features (B, L, D) of all places."""
         return self.network.encode(images)
 
     def start(self, features: Any) -> State:
-        """Grid features (B, L, D) of all places to the state before the first word.
+        """Make the initial state from grid features (B, L, D) of all places.
 
         Raises:
-            ValueError: the network's memory has no row a place.
+            ValueError: the network's memory does not have a row per place.
         """
         state = self.network.start(features)
         for array in state.memory:
@@ -45,7 +45,7 @@ class RegionNetwork:
         return State(tuple(array[:, self.places] for array in state.memory), state.recurrent)
 
     def step(self, tokens: NDArray[np.int64], state: State) -> tuple[NDArray[np.float32], NDArray[np.float32], State]:
-        """One word further; the attention (B, K, L) has zeros outside."""
+        """Decode one time step; the attention (B, K, L) is zero outside the region."""
         log_probs, attention, state = self.network.step(tokens, state)
         whole = np.zeros((*attention.shape[:2], self.count), np.float32)
         whole[..., self.places] = attention

@@ -1,4 +1,4 @@
-"""A caption request: how to search, and what is wished of the caption, from the command line, Python or HTTP alike."""
+"""Caption requests: decoding options, prefix, region and extras, from the command line, Python or HTTP alike."""
 
 from dataclasses import dataclass, field
 
@@ -9,15 +9,15 @@ from captionlens.runtime.decoding import DecodingOptions
 
 @dataclass(frozen=True, slots=True)
 class CaptionRequest:
-    """All that is asked of a captioner for a photograph. `Captioner.request` makes one from the model's defaults.
+    """All options of captioning a photograph. `Captioner.request` makes one from the model's defaults.
 
     Args:
-        decoding: how to search.
+        decoding: options of decoding.
         prefix: words that the caption begins with.
-        region: the part of the photograph that attention is kept to; None: all of it.
-        alternatives: how many other words to give for every word.
-        faithfulness: whether to blank out what each word looked at, see `Captioner.examine`.
-        min_confidence: less confident captions are `withheld`; None: none is.
+        region: the part of the photograph that attention is restricted to; None: all of it.
+        alternatives: number of alternatives to give for every word.
+        faithfulness: whether to measure the faithfulness of every word, see `Captioner.examine`.
+        min_confidence: captions of lower confidence are `withheld`; None: none is.
 
     Raises:
         OptionError: `alternatives` is negative.

@@ -1,4 +1,4 @@
-"""Words and their numbers, kept as a `tokenizer.json` that the `tokenizers` library opens."""
+"""The vocabulary: words and their indices, stored as a `tokenizer.json` that the `tokenizers` library opens."""
 
 import json
 from collections import Counter
@@ -13,21 +13,21 @@ from captionlens.files import write_text
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
 PAD, START, END, UNK = range(4)
 
-# The characters TensorFlow's tutorial filters; each becomes a space. The apostrophe stays: "don't" is a word.
+# The characters that TensorFlow's tutorial filters: each becomes a space. The apostrophe stays: "don't" is a word.
 FILTERED = '!"#$%&()*+.,-/:;=?@[\\]^_`{|}~'
 _SEPARATORS = "\x1c\x1d\x1e\x1f"  # white space to Python, but not to the `tokenizers` library
 _TO_SPACE = str.maketrans(dict.fromkeys(FILTERED + _SEPARATORS, " "))
 
 
 def split_words(text: str) -> list[str]:
-    """A caption's words: lower case, punctuation filtered, split at white space."""
-    # Python alone has a lower-case sigma for the ends of words.
+    """Tokenise a caption: lower-case it, filter punctuation, split at white space."""
+    # Python alone lower-cases a sigma at the end of a word to the final form.
     return text.replace("Σ", "σ").lower().translate(_TO_SPACE).split()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Vocabulary:
-    """The words a captioner knows. Numbers 0 to 3 are SPECIALS, in that order."""
+    """The vocabulary of a captioner. Indices 0 to 3 are SPECIALS, in that order."""
 
     tokens: tuple[str, ...]
     _numbers: dict[str, int] = field(init=False, repr=False, compare=False)
@@ -41,7 +41,7 @@ class Vocabulary:
 
     @classmethod
     def build(cls, captions: Iterable[str], *, size: int = 5000, min_count: int = 1) -> "Vocabulary":
-        """The `size` commonest words that occur at least `min_count` times; ties in order of appearance.
+        """Take the `size` most frequent words that occur at least `min_count` times; ties in order of appearance.
 
         Raises:
             OptionError: `size` is not positive, or no word is left.
@@ -67,13 +67,13 @@ class Vocabulary:
         return word in self._numbers
 
     def encode(self, caption: str) -> list[int]:
-        """`<start>`, the words' numbers (unknown ones as `<unk>`), `<end>`."""
+        """Indices of `<start>`, the words (unknown ones as `<unk>`) and `<end>`."""
         # A caption that spells out a special token must not be able to end itself.
         numbers = (self._numbers.get(word, UNK) for word in split_words(caption))
         return [START, *(UNK if number < UNK else number for number in numbers), END]
 
     def decode(self, numbers: Iterable[int]) -> list[str]:
-        """The words of `numbers`, up to the first `<end>`, without `<start>` and `<pad>`."""
+        """Words of `numbers` up to the first `<end>`, without `<start>` and `<pad>`."""
         text = []
         for number in numbers:
             if number == END:
@@ -83,7 +83,7 @@ class Vocabulary:
         return text
 
     def text(self, tokens: Sequence[str]) -> str:
-        """Words as a sentence."""
+        """Join words into a sentence."""
         return " ".join(tokens)
 
     def save(self, path: str | Path) -> None:
@@ -95,7 +95,7 @@ class Vocabulary:
         """Read a `tokenizer.json` written by `save`.
 
         Raises:
-            ModelError: the file is missing or not of that form.
+            ModelError: the file is missing or malformed.
         """
         try:
             numbers: dict[str, int] = json.loads(Path(path).read_text("utf-8"))["model"]["vocab"]
@@ -110,8 +110,8 @@ class Vocabulary:
     def _to_tokenizer(self) -> dict[str, Any]:
         """The form of the `tokenizers` library's WordLevel tokenizer.
 
-        The specials are not among its `added_tokens`: those are found in the text before anything else, and a
-        caption that spells out `<end>` would end there.
+        The specials are not among its `added_tokens`, which are matched in the text before anything else: a caption
+        that spells out `<end>` would end there.
         """
         punctuation = "[" + "".join("\\" + character for character in FILTERED) + _SEPARATORS + "]"
         return {

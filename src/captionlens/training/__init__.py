@@ -1,1 +1,1 @@
-"""Training: batches, the Lightning module, the whole job, and the export of a model directory."""
+"""Training of the captioning network with Lightning: batches, objectives, run folders, and export."""

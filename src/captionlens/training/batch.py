@@ -1,4 +1,4 @@
-"""A batch of photographs with all their captions, as teacher forcing and the objectives read it."""
+"""The batch type: photographs with all their captions, the input of teacher forcing and the objectives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -13,8 +13,11 @@ from captionlens.runtime.vocabulary import PAD
 
 @dataclass(frozen=True, slots=True)
 class BlankedBatch:
-    """B photographs with something blanked out, `features` (B, L, D) float16, and as they are, `whole`, likewise;
-    `captions` (B, C, T) int64, padded with 0, and `wanted` (B, C, T) int64, HIDDEN, SEEN or 0 of each token."""
+    """B photographs with a phrase blanked out.
+
+    `features` (B, L, D) float16 are their grid features, `whole` (B, L, D) float16 those of the unchanged photographs.
+    `captions` (B, C, T) int64 are padded with 0; `wanted` (B, C, T) int64 is HIDDEN, SEEN or 0 for each token.
+    """
 
     features: Tensor
     whole: Tensor
@@ -22,7 +25,7 @@ class BlankedBatch:
     wanted: Tensor
 
     def to(self, device: torch.device) -> "BlankedBatch":
-        """The same on a device."""
+        """Move to a device."""
         return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
@@ -30,18 +33,18 @@ class BlankedBatch:
 class Batch:
     """P photographs: `features` (P, L, D) float16 and `captions` (P, C, T) int64, padded with 0.
 
-    Where several processes train together, these are one process's part of a batch. With the shares as factors, the
-    mean over all processes of what each computes of its part is that of the whole batch.
+    In distributed training these are one process's part of a batch. With the shares as factors of each process's loss,
+    the mean over all processes is the loss of the whole batch.
 
     Attributes:
         caption_count: captions of the whole batch.
-        word_count: words to predict in the whole batch, `<end>` among them.
-        caption_share: captions here, as a part of the mean of all processes; 1 where there is one process.
-        word_share: likewise words.
+        word_count: words to predict in the whole batch, `<end>` included.
+        caption_share: captions here over the mean per process; 1 with a single process.
+        word_share: words here over the mean per process.
         keys: of the photographs here.
-        phrases: of each token the row of `coverages` that is its phrase's, or -1 (P, C, T); with boxes only.
-        coverages: how much of each place the boxes of a phrase cover, from 0 to 1 (n, L) float32; with boxes only.
-        blanked: those photographs that have something blanked out; None: there are none.
+        phrases: row of `coverages` for the phrase of each token, or -1 (P, C, T); with boxes only.
+        coverages: share of each place that the boxes of a phrase cover (n, L) float32; with boxes only.
+        blanked: the photographs with a phrase blanked out; None: there are none.
     """
 
     features: Tensor
@@ -56,14 +59,14 @@ class Batch:
     blanked: BlankedBatch | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        """The same with its tensors on a device."""
+        """Move the tensors to a device."""
         names = ("features", "captions", "phrases", "coverages", "blanked")
         parts = {name: getattr(self, name) for name in names}
         return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})
 
 
 def pad_captions(captions: Sequence[Sequence[Sequence[int]]]) -> NDArray[np.int64]:
-    """Captions of P photographs in one array (P, C, T)."""
+    """Pad captions of P photographs to one array (P, C, T)."""
     slots = max(map(len, captions))
     longest = max(len(caption) for numbers in captions for caption in numbers)
     padded = np.full((len(captions), slots, longest), PAD, np.int64)

@@ -1,4 +1,4 @@
-"""Batches for teacher forcing: photographs with all their captions, so that a grid is read and encoded once."""
+"""Data set, sampler and loader of training: batches of photographs, each with all its captions."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -20,25 +20,24 @@ from captionlens.training.grids import Grids, ResidentGrids
 from captionlens.training.objectives.attention_supervision import phrases_and_coverages
 from captionlens.training.objectives.blanking import BlankedPhotograph, blanked_batch, wanted_of_words
 
-POOL = 32  # batches' worth of photographs that are shuffled together before sorting by length
+POOL = 32  # in batches: so many photographs are shuffled together before they are sorted by length
 
-Item = tuple[str, list[list[int]]]  # the key of a photograph's grid, and its captions as numbers, longest first
+Item = tuple[str, list[list[int]]]  # the key of a photograph's grid, and its captions as indices, longest first
 
 
 class CaptionedPhotographs(Dataset[Item]):
-    """Photographs in the store with their captions as numbers, longest first.
+    """Photographs in the store with their captions as indices, longest first.
 
-    Item number n + i of n photographs is photograph i seen in a mirror, where that was asked for.
+    With mirroring, item n + i of n photographs is photograph i mirrored.
 
     Args:
         records: the photographs; those without a grid in the store are left out and counted in `missing`.
         store: of the grids.
         vocabulary: of the captions.
         max_words: longer captions are cut.
-        mirror: words that trade places in a mirror, see `datasets.mirroring`; None: no photograph is mirrored.
-        targets: of a photograph, one for each of its captions, or None for a caption of which nothing is known.
-        blanked: of a photograph, what is blanked out in the grid that the store has of it without something. Wants
-            `targets`.
+        mirror: words that are swapped in mirrored photographs, see `datasets.mirroring`; None: no mirroring.
+        targets: gives the attention targets of a photograph's captions, None for a caption without any.
+        blanked: gives the phrase that is blanked out in the photograph's second grid in the store. Requires `targets`.
 
     Raises:
         OptionError: no photograph has a grid.
@@ -85,7 +84,7 @@ class CaptionedPhotographs(Dataset[Item]):
             raise OptionError("no photograph of the training split has features")
 
     def _mirror(self, key: str, mirrored: str, captions: list[list[int]]) -> None:
-        """Add the photograph `key` as it is seen in a mirror, with these captions."""
+        """Add the mirrored view of the photograph `key`, with these captions."""
         self.mirrored.append((mirrored, captions))
         if key in self.targets:
             self.targets[mirrored] = [target and target.mirrored() for target in self.targets[key]]
@@ -94,11 +93,11 @@ class CaptionedPhotographs(Dataset[Item]):
 
     @property
     def caption_count(self) -> int:
-        """Captions of all photographs."""
+        """Number of captions of all photographs."""
         return sum(len(captions) for _, captions in self.items)
 
     def keep_on(self, card: torch.device) -> None:
-        """Carry all grids to a card once, if a quarter of its free memory holds them: twice, while they are joined."""
+        """Copy all grids to a GPU once, if they fit into a quarter of its free memory; joining them takes twice that."""
         blanked = sorted({photograph.key for photograph in self.blanked.values()})
         keys = [key for key, _ in (*self.items, *self.mirrored)] + blanked
         size = torch.as_tensor(self.store.read(keys[:1])).nbytes * len(keys)
@@ -112,11 +111,11 @@ class CaptionedPhotographs(Dataset[Item]):
         return self.items[index] if index < len(self.items) else self.mirrored[index - len(self.items)]
 
     def collate(self, items: Sequence[Item], processes: Processes = ALONE) -> Batch:
-        """Photographs to one batch, or to the part of it that falls to this process."""
+        """Collate photographs to one batch, or to this process's part of it."""
         caption_count, word_count = _count(items)
         own = items[processes.rank :: processes.count]
         own_captions, own_words = _count(own)
-        if not own:  # fewer photographs than processes: this one takes part with a photograph that counts nothing
+        if not own:  # fewer photographs than processes: this one takes part with a photograph of weight 0
             own = items[:1]
         keys, captions = zip(*own, strict=True)
         padded = pad_captions(captions)
@@ -145,23 +144,23 @@ def _key(record: Record) -> str:
 
 
 def _cut(numbers: list[int], max_words: int) -> list[int]:
-    """A caption from `<start>` to `<end>` with at most so many words between them."""
+    """Cut a caption from `<start>` to `<end>` to at most `max_words` words between them."""
     return numbers if len(numbers) <= max_words + 2 else numbers[: max_words + 1] + numbers[-1:]
 
 
 def _count(items: Sequence[Item]) -> tuple[int, int]:
-    """Captions of photographs, and their words to predict: all but `<start>`."""
+    """Numbers of captions and of words to predict, all but `<start>`."""
     lengths = [len(caption) for _, captions in items for caption in captions]
     return len(lengths), sum(lengths) - len(lengths)
 
 
 class LengthBatches(Sampler[list[int]]):
-    """Batches of photographs with captions of like number and length, in an order drawn anew each epoch.
+    """Batches of photographs whose captions are of similar number and length, reshuffled every epoch.
 
-    Photographs are shuffled, sorted by length within pools of POOL batches, cut into batches of about
-    `captions` captions, and the batches of a pool are shuffled: little padding, and still random.
-    Where photographs may be mirrored, one in two is. All depends on seed and epoch only, so that a resumed run sees
-    what it would have seen.
+    Photographs are shuffled, sorted by length within pools of POOL batches and cut into batches of about `captions`
+    captions; then the batches of a pool are shuffled. That keeps padding low and the order random. With mirroring, one
+    photograph in two is mirrored. Everything depends on seed and epoch alone, so that a resumed run continues with the
+    same batches.
     """
 
     def __init__(self, data: CaptionedPhotographs, captions: int, seed: int, epoch: int) -> None:
@@ -193,7 +192,7 @@ class LengthBatches(Sampler[list[int]]):
         return batches
 
     def _cut(self, chunk: list[int]) -> list[list[int]]:
-        """Sorted photographs into batches of at most `captions` caption rows."""
+        """Cut sorted photographs into batches of at most `captions` caption rows."""
         batches: list[list[int]] = [[]]
         for index in chunk:
             rows = (len(batches[-1]) + 1) * self.shapes[index][0]
@@ -206,13 +205,13 @@ class LengthBatches(Sampler[list[int]]):
 def training_loader(
     data: CaptionedPhotographs, *, captions: int, seed: int, epoch: int, processes: Processes = ALONE
 ) -> DataLoader[Batch]:
-    """Batches of about `captions` captions in the order of this epoch, see `LengthBatches`.
+    """Make a loader of batches of about `captions` captions in the order of this epoch, see `LengthBatches`.
 
-    Several processes go through the same batches; each gets its own part of every batch.
+    All processes iterate over the same batches; each gets its own part of every batch.
     """
     return DataLoader(
         data,  # type: ignore[arg-type]  # collate makes batches of the items
         batch_sampler=LengthBatches(data, captions, seed, epoch),
         collate_fn=partial(data.collate, processes=processes),
-        generator=torch.Generator(),  # its own, so that making a loader draws nothing from dropout's numbers
+        generator=torch.Generator(),  # its own, so that making a loader does not advance the random state of dropout
     )

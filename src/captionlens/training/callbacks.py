@@ -1,4 +1,4 @@
-"""What happens around the epochs: progress, checkpoints that appear whole, samples, the best weights, the plot."""
+"""Lightning callbacks: progress bars, atomic checkpoints, sample captions, best weights and the loss plot."""
 
 import csv
 import json
@@ -18,14 +18,14 @@ SAMPLES = 5  # validation photographs whose captions are shown after each epoch
 
 
 class Progress(pl.Callback):
-    """A bar an epoch with loss and captions per second, on a terminal only."""
+    """A progress bar per epoch with loss and captions per second, on a terminal only."""
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
         self._bar: Any = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A new bar."""
+        """Open a new bar."""
         assert isinstance(pl_module, CaptioningModule)
         self._bar = tqdm(
             total=pl_module.training_data.caption_count,
@@ -37,19 +37,19 @@ class Progress(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Advance by the batch's captions."""
+        """Advance the bar by the batch's captions."""
         self._bar.update(batch.caption_count)
         if batch_idx % 20 == 0 and not self._bar.disable:
             trained = _trained(trainer.callback_metrics, "step")
             self._bar.set_postfix({name: f"{value:.3f}" for name, value in trained.items()})
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The bar stands while captions are written and scored."""
+        """Show that the bar waits for validation."""
         if self._bar is not None and not self._bar.disable:
             self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, validating")
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The epoch's scores stay on the screen."""
+        """Show the epoch's scores."""
         metrics = trainer.callback_metrics
         if self._bar is not None and not self._bar.disable:
             trained = _trained(metrics, "epoch") or _trained(metrics, "step")
@@ -60,21 +60,22 @@ class Progress(pl.Callback):
             )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Done with this epoch's bar."""
+        """Close the epoch's bar."""
         self._bar.close()
 
 
 class Keeper(pl.Callback):
-    """After each epoch: history, samples, the best weights, and a checkpoint with all that going on needs.
+    """Writes history, samples, the best weights and a checkpoint to resume from, after each epoch.
 
     Files of the run folder: `history.csv`, `samples.jsonl`, `best.safetensors`, `best.json`, `last.ckpt`.
-    The checkpoint is written last: whatever it stands for is already there. Of several processes, the first writes.
+    The checkpoint is written last, so that the other files of its epoch exist already. Of several processes, the first
+    writes.
 
     Args:
         run: the run folder.
         keep: `best`, the epoch with the highest CIDEr-D, or `last`.
         names: of the validation photographs.
-        references: their captions.
+        references: captions of these photographs.
     """
 
     def __init__(self, run: Path, keep: str, names: list[str], references: list[list[str]]) -> None:
@@ -86,15 +87,15 @@ class Keeper(pl.Callback):
         self.best: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Travels in the checkpoint."""
+        """State for the checkpoint."""
         return {"history": self.history, "best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint."""
+        """Restore the state from the checkpoint."""
         self.history, self.best = state_dict["history"], state_dict["best"]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep what the epoch brought."""
+        """Write the files of the epoch."""
         assert isinstance(pl_module, CaptioningModule)
         first = pl_module.processes.first
         metrics = trainer.callback_metrics
@@ -109,7 +110,7 @@ class Keeper(pl.Callback):
         if first:
             self._write_history()
             self._write_samples(trainer, pl_module, epoch)
-        # The first epoch is the best so far even if its captions score nothing.
+        # The first epoch is the best so far even if its captions score 0.
         if not self.best or self.keep == "last" or row["val_cider"] > self.best["val_cider"]:
             self.best = row
             if first:
@@ -117,7 +118,7 @@ class Keeper(pl.Callback):
                 write_bytes(self.run / "best.safetensors", safetensors.torch.save(weights))
                 write_text(self.run / "best.json", json.dumps(row) + "\n")
         checkpoint = self.run / "last.ckpt"
-        # Every process has to ask for a checkpoint; the first writes it.
+        # Lightning saves a checkpoint collectively: every process calls it, and the first writes.
         with atomic_path(checkpoint) if first else nullcontext(checkpoint) as path:
             trainer.save_checkpoint(path)
 
@@ -147,14 +148,14 @@ class Keeper(pl.Callback):
 
 
 def _trained(metrics: Mapping[str, Any], span: str) -> dict[str, float]:
-    """What training reports of a "step" or an "epoch": the loss, or the reward of self-critical training."""
+    """The training metric of a "step" or an "epoch": the loss, or the reward of self-critical training."""
     return {name: float(metrics[f"{name}_{span}"]) for name in ("loss", "reward") if f"{name}_{span}" in metrics}
 
 
 def plot_losses(history: list[dict[str, float]], path: Path) -> None:
-    """The loss plot: training and validation loss a word, and CIDEr-D, over the epochs.
+    """Plot training and validation loss per word, and CIDEr-D, over the epochs.
 
-    Self-critical training has no such loss; the mean CIDEr-D of the captions it drew is there instead.
+    Self-critical training has no such training loss; the mean CIDEr-D of the sampled captions is plotted instead.
     """
     import matplotlib as mpl
 

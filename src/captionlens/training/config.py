@@ -1,4 +1,4 @@
-"""The settings of a training run, the presets, and the ways to change them: a YAML file and `key=value`."""
+"""Configuration of a training run: hyperparameters, presets, and changes from YAML or `key=value`."""
 
 import dataclasses
 from dataclasses import dataclass, field, fields
@@ -23,14 +23,14 @@ _NETWORK_KEYS = {f.name for f in fields(NetworkConfig)} - {"vocabulary", "rows",
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """All that decides how a captioner is trained. The defaults are the tutorial's where it has an opinion."""
+    """The hyperparameters of training. The defaults are the tutorial's where it specifies them."""
 
     preset: str = "tutorial"
     objective: str = "cross-entropy"  # or "self-critical": the CIDEr-D of sampled captions, from a trained captioner
-    samples: int = 5  # captions drawn for each photograph by "self-critical"
+    samples: int = 5  # captions sampled per photograph by "self-critical"
     starting_temperature: float = 1.0  # divides the logits of the captioner that a run starts from
     backbone: str = DEFAULT_BACKBONE
-    image_size: int | None = None  # pixels a side the backbone is shown; None: as it was trained
+    image_size: int | None = None  # side of the backbone's input in pixels; None: as it was trained
     vocabulary_size: int = 5000
     min_count: int = 1  # rarer words become <unk>
     max_words: int = 50  # longer captions are cut
@@ -39,34 +39,34 @@ class TrainingConfig:
     batch_captions: int = 64
     learning_rate: float = 1e-3
     schedule: str = "constant"  # or "one-cycle" (Smith and Topin, 2018), or "linear": falls to 0
-    finetune_blocks: int = 0  # of the backbone, from its end, that are trained too
-    finetune_learning_rate: float = 1e-4  # theirs
+    finetune_blocks: int = 0  # last blocks of the backbone that are trained too
+    finetune_learning_rate: float = 1e-4  # of these blocks
     weight_decay: float = 0.0
-    gradient_clip: float = 5.0  # largest norm of all gradients together
+    gradient_clip: float = 5.0  # largest norm of all gradients together, beyond which they are scaled down
     label_smoothing: float = 0.0
     doubly_stochastic: float = 0.0  # weight of the regulariser of "Show, Attend and Tell", section 4.2.1
     attention_entropy: float = 0.0  # weight of the entropy of each word's attention
-    scheduled_sampling: float = 0.0  # highest probability that a word before is the network's own
-    attention_supervision: float = 0.0  # weight of the wish that a word looks into the boxes of its phrase
-    blanking: float = 0.0  # weight of the wish that a word is less likely with the boxes of its phrase blanked out
-    mirror: bool = False  # one training photograph in two is seen in a mirror
-    mirror_words: str = "left right"  # pairs of words that then trade places
-    # Of hard attention: lambda_r of "Show, Attend and Tell", section 4.1, and a tenth as in the authors' code. With 1,
+    scheduled_sampling: float = 0.0  # highest probability that a previous word is sampled from the network
+    attention_supervision: float = 0.0  # weight of the loss for attention outside the boxes of a word's phrase
+    blanking: float = 0.0  # weight of the loss for words that stay likely with the boxes of their phrase blanked out
+    mirror: bool = False  # mirror one training photograph in two
+    mirror_words: str = "left right"  # pairs of words that are then swapped
+    # For hard attention: lambda_r of "Show, Attend and Tell", section 4.1, with the value of the authors' code. With 1,
     # captions fit their photographs less (docs/results.md).
     reinforce_weight: float = 0.1
-    reinforce_entropy: float = 0.01  # likewise lambda_e, of the wish to look at many places
-    average_decay: float = 0.0  # of the moving average of the weights that is validated and kept; 0: none
+    reinforce_entropy: float = 0.01  # likewise lambda_e, which rewards attention to many places
+    average_decay: float = 0.0  # of the moving average of the weights that is validated and kept; 0: no average
     seed: int = 1
     beam: int = 3  # of validation, and the default of the exported captioner
     length_penalty: float = 1.0
     keep: str = "best"  # the epoch with the highest CIDEr-D, or the "last"
-    validation_photographs: int = VALIDATION_PHOTOGRAPHS  # at most, of each epoch's validation
+    validation_photographs: int = VALIDATION_PHOTOGRAPHS  # largest number in each epoch's validation
 
     def __post_init__(self) -> None:
         checks = (
             ("preset", self.preset in PRESETS, f"one of {', '.join(PRESETS)}"),
             ("objective", self.objective in ("cross-entropy", SELF_CRITICAL), f"cross-entropy or {SELF_CRITICAL}"),
-            ("samples", self.samples >= 2, "at least 2"),  # each is compared with the others
+            ("samples", self.samples >= 2, "at least 2"),  # each is compared with the others of its photograph
             ("starting_temperature", self.starting_temperature > 0, "above 0"),
             ("schedule", self.schedule in ("constant", "one-cycle", "linear"), "constant, one-cycle or linear"),
             ("keep", self.keep in ("best", "last"), "best or last"),
@@ -91,7 +91,7 @@ class TrainingConfig:
             if not fits:
                 raise OptionError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
         check_image_size(self.backbone, self.image_size)
-        _ = self.decoding  # refuses what makes no sense
+        _ = self.decoding  # raises on invalid options
         unknown = set(self.network) - _NETWORK_KEYS
         if unknown:
             known = ", ".join(sorted(_NETWORK_KEYS))
@@ -100,13 +100,15 @@ class TrainingConfig:
 
     @property
     def decoding(self) -> DecodingOptions:
-        """Search of captions in validation and, unless a call says otherwise, by the exported captioner. No longer
-        captions than a captioner's default, nor than training saw."""
+        """Decoding options of validation, and the defaults of the exported captioner.
+
+        Captions are no longer than a captioner's default, nor than those in training.
+        """
         longest = min(self.max_words, DecodingOptions().max_words)
         return DecodingOptions(beam=self.beam, length_penalty=self.length_penalty, max_words=longest)
 
     def network_config(self, *, vocabulary: int, rows: int, columns: int, channels: int) -> NetworkConfig:
-        """The network these settings ask for, on a grid of these sizes."""
+        """Configuration of the network on a grid of these sizes."""
         return NetworkConfig(vocabulary=vocabulary, rows=rows, columns=columns, channels=channels, **self.network)
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,7 +124,7 @@ def _are_pairs(words: str) -> bool:
     return True
 
 
-# What each preset changes of the defaults above.
+# The changes of each preset to the defaults above.
 PRESETS: dict[str, dict[str, Any]] = {
     "tutorial": {},
     "base": {
@@ -137,7 +139,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "average_decay": 0.999,
         "length_penalty": 0.7,
     },
-    # Goes on with a captioner that was trained before, whatever its network; see `starting.begin_from`.
+    # Continues from a trained captioner, whatever its network; see `starting.begin_from`.
     "self-critical": {
         "objective": SELF_CRITICAL,
         "epochs": 6,
@@ -158,12 +160,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def make_config(preset: str, *changes: dict[str, Any]) -> TrainingConfig:
-    """The preset's settings with `changes` laid over them, one after the other.
+    """Make the preset's configuration and apply `changes` to it, one after the other.
 
     A key is a field of TrainingConfig, or `network.X` for a field of the network.
 
     Raises:
-        OptionError: a key or value that does not exist or fit; the message names it.
+        OptionError: an unknown key or an invalid value; the message names it.
     """
     if preset not in PRESETS:
         raise OptionError(f"unknown preset {preset!r}: use one of {', '.join(PRESETS)}")
@@ -185,7 +187,7 @@ def make_config(preset: str, *changes: dict[str, Any]) -> TrainingConfig:
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
-    """`key=value` strings to values; a value is read as YAML, so that 3, 0.1 and true are what they look like.
+    """Parse `key=value` strings; a value is parsed as YAML, so that 3, 0.1 and true get the expected types.
 
     Raises:
         OptionError: a string has no `=`.
@@ -200,10 +202,10 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A mapping of settings from a YAML file.
+    """Read a mapping of settings from a YAML file.
 
     Raises:
-        FileError: the file cannot be read or is no mapping.
+        FileError: the file cannot be read or is not a mapping.
     """
     try:
         values = yaml.safe_load(Path(path).read_text("utf-8"))
@@ -217,7 +219,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-3 as text; people mean the number."""
+    """Convert text such as 1e-3, which YAML 1.1 does not take for a number."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -227,7 +229,7 @@ def _number(value: Any) -> Any:
 
 
 def _network_type(name: str) -> Any:
-    """The type of a network setting; unknown ones are refused later, by name."""
+    """Type of a network setting; unknown settings are refused later, by name."""
     return next((f.type for f in fields(NetworkConfig) if f.name == name), None)
 
 

@@ -1,4 +1,4 @@
-"""Several processes that train one captioner, started by torchrun: who is who, and what the first does for all."""
+"""Distributed training under torchrun: ranks, collective operations, and work done by the first process alone."""
 
 import os
 import threading
@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
-# The others wait while the first downloads a data set and extracts its features. Should the first die, torchrun ends
-# them all.
+# The others wait while the first downloads a data set and extracts its features. If the first dies, torchrun ends them
+# all.
 _PATIENCE = timedelta(days=7)
 
 Anything = TypeVar("Anything")
@@ -21,7 +21,7 @@ Anything = TypeVar("Anything")
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """The processes that train together, as one of them sees them.
+    """The processes of a distributed training, from the view of one of them.
 
     Attributes:
         rank: of this process, from 0.
@@ -35,19 +35,19 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process speaks to the user and writes files."""
+        """Whether this process prints messages and writes files."""
         return self.rank == 0
 
     def from_first(self, work: Callable[[], Anything]) -> Anything:
-        """What `work` gives in the first process; the others wait for it and do nothing themselves.
+        """Run `work` in the first process and broadcast its result; the others wait.
 
         Raises:
-            Exception: in the first process, what `work` raised there.
-            SystemExit: in the others, then: the first has told the user what is wrong.
+            Exception: in the first process, as raised by `work`.
+            SystemExit: in the others, if `work` failed: the first process reports the error.
         """
         if self.count == 1:
             return work()
-        done: list[Any] = [False, None]  # whether it was done, and what it gave
+        done: list[Any] = [False, None]  # success, and the result
         try:
             if self.first:
                 done = [True, work()]
@@ -59,14 +59,14 @@ class Processes:
         return result
 
     def gather(self, part: Anything) -> list[Anything]:
-        """The parts of all processes, in the order of their ranks, in each of them."""
+        """All-gather the parts of all processes, in the order of ranks."""
         parts: list[Anything] = [part] * self.count
         if self.count > 1:
             distributed.all_gather_object(parts, part)
         return parts
 
     def total(self, numbers: Tensor) -> Tensor:
-        """The sums of these numbers over all processes, in each of them."""
+        """All-reduce: sums of these numbers over all processes."""
         numbers = numbers.clone()
         if self.count > 1:
             distributed.all_reduce(numbers)
@@ -78,14 +78,14 @@ ALONE = Processes()
 
 @contextmanager
 def started_processes() -> Iterator[Processes]:
-    """The processes that torchrun started, connected as long as the block lasts; `ALONE` without torchrun."""
+    """Connect the processes that torchrun started for the length of the block; yield `ALONE` without torchrun."""
     if not (distributed.is_available() and distributed.is_torchelastic_launched()):
         yield ALONE
         return
-    # Gloo carries what is said between processes, NCCL the gradients of cards.
+    # Gloo is for objects and tensors on the CPU, NCCL for gradients on GPUs.
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    local_count = int(os.environ["LOCAL_WORLD_SIZE"])  # torchrun's
+    local_count = int(os.environ["LOCAL_WORLD_SIZE"])  # set by torchrun
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size(), local_count)
     finally:
@@ -93,7 +93,7 @@ def started_processes() -> Iterator[Processes]:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when torchrun was killed: it would write into a run folder that somebody else goes on with."""
+    """End this process once torchrun was killed: it would go on writing to a run folder that another run may resume."""
     while os.getppid() == parent:
         time.sleep(0.2)
     os._exit(1)

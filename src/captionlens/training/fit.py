@@ -1,4 +1,4 @@
-"""The whole job: extract what is missing, build the vocabulary, train, validate, keep the best, export."""
+"""The training pipeline: extract missing features, build the vocabulary, train, validate, and export."""
 
 import json
 import logging
@@ -49,21 +49,21 @@ def train(
     progress: bool = True,
     processes: Processes = ALONE,
 ) -> dict[str, Any]:
-    """Do the whole job of a run, from where it stands.
+    """Run the training pipeline of a run, from its last checkpoint if there is one.
 
     Args:
-        run: as `start_run` or `resume_run` gave it.
+        run: of `start_run` or `resume_run`.
         dataset: with a train and a val split.
         devices: "auto", "cpu" or "cuda".
-        precision: "auto" (bfloat16 where the processor or card has it), "32" or "bf16".
-        progress: show bars on a terminal.
-        processes: that train together, each with its part of every batch; the first does all the rest.
+        precision: "auto" (bfloat16 where the processor or GPU has it), "32" or "bf16".
+        progress: show progress bars on a terminal.
+        processes: of distributed training, each with its part of every batch; the first does everything else.
 
     Returns:
         The content of summary.json.
 
     Raises:
-        CaptionlensError: a setting, the store, the run folder or the data set is not fit for it.
+        CaptionlensError: a setting, the store, the run folder or the data set is unsuitable.
     """
     if processes.from_first(lambda: run.finished):
         log.info("%s is finished already", run.path)
@@ -72,7 +72,7 @@ def train(
     began = time.perf_counter()
     config = run.config
     training, validation = dataset.split("train"), dataset.split("val")[: config.validation_photographs]
-    # A wrong word is refused before the work, not after the features.
+    # An invalid value is refused here, before the features are extracted.
     kind, numbers = processes.from_first(lambda: _devices(devices, precision, processes))
     backbone, frozen, tail = _seeded_backbone(run, processes)
 
@@ -125,7 +125,7 @@ def train(
 
 
 def _devices(devices: str, precision: str, processes: Processes) -> tuple[str, Any]:
-    """The accelerator, "cpu" or "cuda", and Lightning's word for the precision."""
+    """The accelerator, "cpu" or "cuda", and Lightning's name of the precision."""
     kind = accelerator(devices)
     if kind == "cuda" and processes.local_count > torch.cuda.device_count():
         raise OptionError(
@@ -135,13 +135,12 @@ def _devices(devices: str, precision: str, processes: Processes) -> tuple[str, A
 
 
 def _seeded_backbone(run: RunFolder, processes: Processes) -> tuple[Backbone, Backbone, Tail | None]:
-    """The backbone that a run starts with, its part that stays as it is, and its last blocks if they are trained.
+    """Seed the random numbers, then load the backbone; also its frozen part, and its last blocks if they are trained.
 
-    Random numbers start anew with the run's seed before it is loaded: its random first weights, which the published
-    ones replace, are drawn before the network's.
+    The order matters: building a backbone draws random numbers, and the next ones initialise the network.
     """
     if processes.count > 1:
-        # The first downloads weights that are missing, and tells what is wrong, before all read them.
+        # The first process downloads missing weights and reports errors before the others load them.
         processes.from_first(lambda: starting_backbone(run).name)
     pl.seed_everything(run.config.seed, verbose=False)
     backbone = starting_backbone(run)
@@ -162,7 +161,7 @@ def _check_validation(dataset: Dataset, count: int, processes: Processes) -> Non
 def make_network(
     config: TrainingConfig, vocabulary: Vocabulary, index: StoreIndex, tail: Tail | None = None
 ) -> CaptioningNetwork:
-    """The network that these settings ask for, to be trained on grids of a backbone or on what its tail takes."""
+    """Make the network of these settings, for grids of a backbone or for the input of its tail."""
     return CaptioningNetwork(
         config.network_config(
             vocabulary=len(vocabulary), rows=index.rows, columns=index.columns, channels=index.channels
@@ -220,7 +219,7 @@ def _fit(
         checkpoint = run.checkpoint
         if checkpoint:
             log.info("going on from %s", checkpoint)
-        # The checkpoint is this run's own; it holds plain state that torch loads without unpickling code.
+        # The checkpoint is this run's own, with plain state that torch loads without unpickling code.
         trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt

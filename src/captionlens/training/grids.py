@@ -1,4 +1,4 @@
-"""Where a training reads its grids: a feature store, or a card's memory."""
+"""Sources of grid features in training: a feature store on disk, or the memory of a GPU."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -8,26 +8,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_CARRIED = 256  # photographs whose grids go to a card at once
+_CARRIED = 256  # photographs whose grids are copied at once
 
 
 class Grids(Protocol):
-    """Where grids are read: a feature store, or a card's memory."""
+    """A source of grid features."""
 
     def __contains__(self, key: str) -> bool: ...
 
     def read(self, keys: Iterable[str]) -> NDArray[np.float16] | Tensor:
-        """Grids (n, L, D) of these photographs, in their order."""
+        """Read the grids (n, L, D) of these photographs, in their order."""
         ...
 
 
 class ResidentGrids:
-    """Grids of many photographs in the memory of a device, float16; read there, nothing is carried to it any more.
+    """Grids of many photographs in the memory of a device, float16, so that no batch needs a transfer.
 
     Args:
-        grids: to take them from, once.
+        grids: the source of the copy.
         keys: of the photographs.
-        device: where they go.
+        device: that holds the copy.
     """
 
     def __init__(self, grids: Grids, keys: Sequence[str], device: torch.device) -> None:
@@ -39,5 +39,5 @@ class ResidentGrids:
         return key in self.rows
 
     def read(self, keys: Iterable[str]) -> Tensor:
-        """Grids (n, L, D) of these photographs, in their order, on the device."""
+        """Read the grids (n, L, D) of these photographs, in their order, on the device."""
         return self.grids[torch.tensor([self.rows[key] for key in keys], device=self.grids.device)]

@@ -1,4 +1,4 @@
-"""What Lightning drives: the loss of a batch, the optimiser, and the validation by captions."""
+"""The Lightning module: loss of a batch, optimiser and schedule, and validation by generated captions."""
 
 import copy
 import math
@@ -33,11 +33,11 @@ VALIDATION_BATCH = 50  # photographs
 
 
 def objectives_of(config: TrainingConfig, *, hard: bool) -> list[Objective]:
-    """Terms that these settings add to the loss of teacher forcing, in the order in which they are added.
+    """Terms that a configuration adds to the loss of teacher forcing, in the order of their addition.
 
     Args:
         config: with their weights.
-        hard: whether the network has hard attention, which is wished to look at many places.
+        hard: whether the network has hard attention, whose entropy is then rewarded.
     """
     objectives: list[Objective] = []
     if config.doubly_stochastic:
@@ -51,19 +51,19 @@ def objectives_of(config: TrainingConfig, *, hard: bool) -> list[Objective]:
 
 
 class CaptioningModule(pl.LightningModule):
-    """The sum of a run's objectives in training, captions and their CIDEr-D in validation.
+    """Trains with the sum of a run's objectives, and validates with generated captions and their CIDEr-D.
 
     Args:
         network: the network to train.
         config: learning rate, losses, averaging, decoding.
-        training: photographs with captions and features.
+        training: photographs of the training split, with captions and features.
         validation: the same of the validation split.
-        vocabulary: to write captions out.
-        score: captions in the order of `validation` to their CIDEr-D.
-        processes: that train together.
+        vocabulary: of the captions.
+        score: computes the CIDEr-D of captions in the order of `validation`.
+        processes: of distributed training.
     """
 
-    baseline: Tensor  # of `reinforce`: the log-probability that each word of the vocabulary is expected to have (V,)
+    baseline: Tensor  # of `reinforce`: the expected log-probability of each word of the vocabulary (V,)
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class CaptioningModule(pl.LightningModule):
         self.reinforce = Reinforce(config.reinforce_weight) if hard else None
         self.objectives = objectives_of(config, hard=hard)
         self.blanking = Blanking(config.blanking)
-        self.self_critical: SelfCritical | None = None  # where it is there, only blanking is minimised beside it
+        self.self_critical: SelfCritical | None = None  # if set, blanking is the only objective beside it
         if config.objective == SELF_CRITICAL:
             rewards = Rewards((*training.items, *training.mirrored))
             self.self_critical = SelfCritical(rewards, config.samples, config.max_words)
@@ -104,12 +104,12 @@ class CaptioningModule(pl.LightningModule):
 
     @property
     def kept(self) -> CaptioningNetwork:
-        """The network that is validated and exported: the averaged one where there is one."""
+        """The network that is validated and exported: the moving average, if there is one."""
         return self.averaged or self.network
 
     @property
     def _batch_captions(self) -> int:
-        """Captions that the photographs of a batch come with, for as many as are asked for to be trained on."""
+        """Captions per batch in the data, such that the configured number of captions is trained on."""
         if self.self_critical is None:
             return self.config.batch_captions
         photographs = max(1, self.config.batch_captions // self.self_critical.samples)
@@ -118,7 +118,7 @@ class CaptioningModule(pl.LightningModule):
     # Data
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the present epoch; the trainer asks anew each epoch."""
+        """Batches of the current epoch; the trainer calls this every epoch."""
         epoch = self.current_epoch if self._trainer is not None else 0
         return training_loader(
             self.training_data,
@@ -129,7 +129,7 @@ class CaptioningModule(pl.LightningModule):
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation photographs in their order; of N processes, each takes every Nth."""
+        """Validation photographs in their order; each of N processes takes every Nth."""
         own = Subset(self.validation_data, range(self.processes.rank, len(self.validation_data), self.processes.count))
         return DataLoader(
             own,  # type: ignore[arg-type]  # collate makes batches of the items
@@ -138,13 +138,13 @@ class CaptioningModule(pl.LightningModule):
         )
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """All tensors to the device."""
+        """Move all tensors to the device."""
         return batch.to(device)
 
     # Training
 
     def configure_optimizers(self) -> Any:
-        """Adam, with decoupled weight decay where it is asked for, and the schedule a step."""
+        """Make Adam, with decoupled weight decay if configured, and a schedule per step."""
         config = self.config
         rates = {"": config.learning_rate, "tail.": config.finetune_learning_rate}
         groups: dict[str, list[Tensor]] = {prefix: [] for prefix in rates}
@@ -159,8 +159,8 @@ class CaptioningModule(pl.LightningModule):
         if config.schedule == "constant":
             return optimizer
         schedule: torch.optim.lr_scheduler.LRScheduler
-        # Epochs differ by a batch or two where photographs have unlike numbers of captions. One spare step: the
-        # schedule refuses to be asked beyond its end.
+        # Epochs differ by a batch or two if photographs have different numbers of captions. One spare step, since the
+        # schedule raises beyond its end.
         total = 1 + sum(
             len(LengthBatches(self.training_data, self._batch_captions, config.seed, epoch))
             for epoch in range(config.epochs)
@@ -176,28 +176,28 @@ class CaptioningModule(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip the norm of all gradients; Lightning itself refuses to beside a fused optimiser."""
+        """Clip the norm of all gradients; Lightning itself does not support it with a fused optimiser."""
         if gradient_clip_val is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), gradient_clip_val)
 
     def on_train_epoch_start(self) -> None:
-        """Start the clock, and the random numbers: a resumed run draws what it would have drawn."""
-        # Each of several processes draws its own dropout.
+        """Start the clock and seed the random numbers, so that a resumed run draws the same ones."""
+        # Each process has its own dropout.
         torch.manual_seed(self.config.seed * 1_000_003 + self.current_epoch + (self.processes.rank << 40))
         self._clock = time.perf_counter()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """The loss of one batch."""
+        """Loss of one batch."""
         loss = self._teacher_forcing(batch) if self.self_critical is None else self._sampling(batch, self.self_critical)
         return loss + self.blanking.loss(self.network, batch, self.current_epoch)
 
     def _teacher_forcing(self, batch: Batch) -> Tensor:
-        """The loss of the true captions; the cross-entropy is what is reported."""
+        """Loss of the reference captions; the cross-entropy is logged."""
         teacher = self.network.teach(batch.features, batch.captions, self._inputs(batch))
         loss, cross_entropy, of_words = self.cross_entropy.loss(teacher, batch)
         if self.reinforce is not None:
             loss = loss + self.reinforce.loss(teacher, batch, -of_words, self.baseline)
-            if batch.word_share:  # of several processes, the first's counts
+            if batch.word_share:  # of several processes, the first one's is logged
                 update_baseline(self.baseline, teacher.targets, -of_words)
         for objective in self.objectives:
             loss = loss + objective.loss(teacher, batch)
@@ -206,22 +206,22 @@ class CaptioningModule(pl.LightningModule):
         return loss
 
     def _inputs(self, batch: Batch) -> Tensor | None:
-        """What scheduled sampling makes of the words before, if it has a part in this epoch."""
+        """Previous words by scheduled sampling, if it is active in this epoch."""
         probability = sampling_probability(self.config.scheduled_sampling, self.current_epoch, self.config.epochs)
         return sample_inputs(self.network, batch.features, batch.captions, probability) if probability else None
 
     def _sampling(self, batch: Batch, objective: SelfCritical) -> Tensor:
-        """The loss of sampled captions; their mean reward is what is reported."""
+        """Loss of sampled captions; their mean reward is logged."""
         loss, reward, captions = objective.loss(self.network, batch, self.processes)
         self.log("reward", reward, on_step=True, on_epoch=True, batch_size=captions)
         self.caption_total += captions
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Follow the weights with their moving average."""
+        """Update the moving average of the weights."""
         if self.averaged is not None:
             steps = self.global_step
-            # Averages of few steps would remember the random start.
+            # Averages of few steps would be dominated by the initial weights.
             decay = min(self.config.average_decay, (1 + steps) / (10 + steps))
             with torch.no_grad():
                 torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), 1 - decay)
@@ -229,7 +229,7 @@ class CaptioningModule(pl.LightningModule):
     # Validation
 
     def on_validation_epoch_start(self) -> None:
-        """Stop the training clock, start the other."""
+        """Stop the training clock and start that of validation."""
         now = time.perf_counter()
         self.seconds["training"] += now - self._clock
         self._clock = now
@@ -237,7 +237,7 @@ class CaptioningModule(pl.LightningModule):
         self.kept.eval()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Caption a batch of photographs, and the loss of their references."""
+        """Caption a batch of photographs, and compute the loss of their references."""
         teacher = self.kept.teach(batch.features, batch.captions)
         self._losses.append((float(CrossEntropy().loss(teacher, batch).mean), len(teacher.targets)))
         for hypothesis in decode(TorchNetwork(self.kept), batch.features, self.config.decoding):
@@ -259,10 +259,10 @@ class CaptioningModule(pl.LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the clocks."""
+        """Save the clocks."""
         checkpoint["captionlens"] = {"seconds": dict(self.seconds), "caption_total": self.caption_total}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the clocks."""
+        """Restore the clocks."""
         self.seconds = dict(checkpoint["captionlens"]["seconds"])
         self.caption_total = checkpoint["captionlens"]["caption_total"]

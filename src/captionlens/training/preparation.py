@@ -1,4 +1,4 @@
-"""What a run is trained on: the photographs' features in its store, its words, and what is known of its phrases."""
+"""Training data of a run: feature extraction, vocabulary, and targets from phrase boxes."""
 
 import logging
 from collections.abc import Sequence
@@ -22,22 +22,22 @@ log = logging.getLogger("captionlens")
 
 @dataclass(frozen=True, slots=True)
 class BoxReaders:
-    """What the boxes of the captions' phrases are read for, as far as the run has a use for it."""
+    """Readers of the phrase boxes, each None if the run does not need it."""
 
-    targets: TargetsReader | None = None  # where the words of a photograph's captions should look
-    blanked: BlankedReader | None = None  # which phrase of a photograph to blank out
+    targets: TargetsReader | None = None  # attention targets of a photograph's captions
+    blanked: BlankedReader | None = None  # the phrase of a photograph to blank out
 
 
 def box_readers(run: RunFolder, grid: StoreIndex) -> BoxReaders:
-    """What tells of the phrases' boxes, on the grid that the network attends to.
+    """Make the readers of the phrase boxes on the grid that the network attends to.
 
     Raises:
-        DatasetError: the run's boxes are not there.
+        DatasetError: the run's boxes are missing.
     """
     config = run.config
     if run.data.boxes is None or not (config.attention_supervision or config.blanking):
         return BoxReaders()
-    targets = cache(targets_reader(run.data.boxes, grid.rows, grid.columns))  # asked for features and for batches
+    targets = cache(targets_reader(run.data.boxes, grid.rows, grid.columns))  # called for features and for batches
     return BoxReaders(targets, blanked_reader(targets) if config.blanking else None)
 
 
@@ -50,11 +50,11 @@ def extract_features(
     kind: str,
     progress: bool,
 ) -> set[Path]:
-    """Put all grids that are missing into the run's store; the photographs that could not be read.
+    """Extract all missing grids into the run's store; return the photographs that could not be read.
 
     Args:
         frozen: the part of the backbone that is not trained.
-        blanked: which phrase of a photograph is blanked out, if any is.
+        blanked: gives the phrase to blank out in a photograph.
         kind: "cpu" or "cuda".
     """
     extraction = extract((*training, *validation), run.features, frozen, device=kind, progress=progress)
@@ -77,7 +77,7 @@ def extract_features(
 
 
 def run_vocabulary(run: RunFolder, training: Sequence[Record]) -> Vocabulary:
-    """The words of a run: as it was begun, as the run it starts from has them, or the commonest of its captions."""
+    """Vocabulary of a run: its own file if it exists, else that of the run it starts from, else built from captions."""
     path = run.path / "tokenizer.json"
     if run.checkpoint and path.exists():
         return Vocabulary.load(path)
@@ -97,7 +97,7 @@ def run_vocabulary(run: RunFolder, training: Sequence[Record]) -> Vocabulary:
 def training_photographs(
     run: RunFolder, training: Sequence[Record], store: FeatureStore, vocabulary: Vocabulary, boxes: BoxReaders
 ) -> CaptionedPhotographs:
-    """The training photographs with their captions, mirrored and blanked out where the run asks for it."""
+    """The training photographs with their captions, with mirrored and blanked-out views if the run uses them."""
     config = run.config
     return CaptionedPhotographs(
         training,

@@ -1,4 +1,4 @@
-"""A training run becomes a model directory."""
+"""Export of a training run as a model directory."""
 
 import json
 import logging
@@ -36,24 +36,24 @@ def export_run(
 ) -> Path:
     """Write the kept epoch of a run as a model directory.
 
-    The weights are rounded to what the directory keeps; captions, log-probabilities and attention of the torch network
-    with these weights are compared with ONNX Runtime's, and a difference keeps the directory from appearing.
+    The weights are rounded to the precision of the directory. Captions, log-probabilities and attention of the torch
+    network with these weights are compared with those of ONNX Runtime; if they differ, no directory is written.
 
     Args:
         run: a run with at least one finished epoch.
         model: the directory to write, by default `model` in the run folder; an earlier export is replaced.
         name: of the model, by default the run's.
-        licence: under which the model may be used, for its card; by default the data set's known terms.
-        beam: that the captioner searches with unless a call says otherwise; by default that of the run's validation.
-        weights: how they are kept, see `training.weights`: "half" or "int8".
+        licence: terms of use of the model, for its card; by default the data set's known terms.
+        beam: default beam width of the captioner; by default that of the run's validation.
+        weights: precision of the stored weights, "half" or "int8", see `export.weights`.
         report: of `captionlens evaluate`, whose scores the card then shows.
-        notes: in Markdown, at the end of the card: what else users should know.
-        examples: photographs to compare both networks on; made-up ones where there are none.
+        notes: Markdown for the end of the card.
+        examples: photographs to compare both networks on; synthetic ones if there are none.
 
     Raises:
         RunError: there is nothing to export.
-        OptionError: the name is none.
-        ModelError: the folder holds something else, or the export does not do what the network does.
+        OptionError: the name is not valid.
+        ModelError: the folder holds something else, or the exported graphs differ from the network.
     """
     model = model or run.path / "model"
     if name is not None:
@@ -84,7 +84,7 @@ def export_run(
 
 
 def _steps_before(run: RunFolder) -> list[dict[str, Any]]:
-    """Settings of the runs that this one goes on from, the first first, as far as they are still there."""
+    """Settings of the chain of runs that this one starts from, earliest first, as far as they still exist."""
     steps: list[dict[str, Any]] = []
     while run.data.from_run:
         try:
@@ -97,20 +97,20 @@ def _steps_before(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def _evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model keeps of its evaluation report: all but the captions and what was left out."""
+    """The part of an evaluation report that a model keeps: all but the captions and the omitted photographs."""
     names = ("dataset", "split", "photographs", "decoding", "scores", "intervals", "grounding", "faithfulness")
     return {name: _without_lists(report[name]) for name in names if name in report}
 
 
 def _without_lists(part: Any) -> Any:
-    """A part of a report without the photographs that were left out."""
+    """Remove the lists of omitted photographs from a part of a report."""
     if not isinstance(part, Mapping):
         return part
     return {name: _without_lists(value) for name, value in part.items() if name != "left_out"}
 
 
 def load_best(run: RunFolder) -> tuple[CaptioningNetwork, Vocabulary, Backbone]:
-    """The kept epoch's network, in evaluation mode, its words, and the backbone that makes its grids.
+    """Load the network of the kept epoch, in evaluation mode, its vocabulary and its backbone.
 
     Raises:
         RunError: the run has no finished epoch.

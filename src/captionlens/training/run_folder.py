@@ -1,16 +1,16 @@
-"""A run folder: what was asked for, how far it got, and whether a command may go on with it.
+"""Run folders: the configuration and state of a training run, and the rules for resuming it.
 
 config.yaml        the model's name, the data set and every setting
 features/          the feature store, unless another was named
-tokenizer.json     the words
+tokenizer.json     the vocabulary
 history.csv        losses and CIDEr-D of each epoch
 samples.jsonl      captions of a few validation photographs after each epoch
 logs/              TensorBoard's and CSV logs
-last.ckpt          everything that going on needs
-best.safetensors   the weights of the epoch that is kept, best.json its figures
+last.ckpt          the checkpoint to resume from
+best.safetensors   the weights of the kept epoch, best.json its figures
 loss.png           the loss plot
 model/             the exported captioner
-summary.json       seconds of each part, captions per second, the kept epoch; written last
+summary.json       seconds of each stage, captions per second, the kept epoch; written last
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +24,7 @@ from captionlens.export.card import check_name
 from captionlens.files import write_text
 from captionlens.training.config import SELF_CRITICAL, TrainingConfig, make_config, read_yaml
 
-# Settings that may change when a run goes on; all others decide what the weights mean.
+# Settings that may change when a run is resumed; all others determine the meaning of the weights.
 _CHANGEABLE = frozenset(
     {"epochs", "gradient_clip", "label_smoothing", "doubly_stochastic", "attention_entropy"}
     | {"reinforce_weight", "reinforce_entropy"}
@@ -34,26 +34,26 @@ _CHANGEABLE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
-    """Which photographs and captions a run is trained on."""
+    """The photographs and captions that a run is trained on."""
 
     dataset: str
     layout: str | None = None
     max_captions: int | None = None
-    split_seed: int = 1  # of max_captions, and of splits where the data set has none
+    split_seed: int = 1  # of max_captions, and of the splits if the data set has none
     features: str | None = None  # a store outside the run folder
     backbone_weights: str | None = None
-    boxes: str | None = None  # a folder with the boxes of the captions' phrases
+    boxes: str | None = None  # a folder with the boxes of phrases
     from_run: str | None = None  # the run whose kept weights this one starts from
 
     @property
     def dataset_name(self) -> str:
-        """The data set's name: the last part of a path."""
+        """Name of the data set: the last part of a path."""
         return Path(self.dataset).name
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """A run's folder and what it was asked for."""
+    """The folder of a run and its configuration."""
 
     path: Path
     data: DataSettings
@@ -62,23 +62,23 @@ class RunFolder:
 
     @property
     def model_name(self) -> str:
-        """What the model is called that this run becomes."""
+        """Name of the exported model."""
         return self.name or self.path.resolve().name
 
     @property
     def features(self) -> Path:
-        """Where the features are."""
+        """Path of the feature store."""
         return Path(self.data.features) if self.data.features else self.path / "features"
 
     @property
     def checkpoint(self) -> Path | None:
-        """The checkpoint to go on from, if there is one."""
+        """Path of the checkpoint to resume from, if there is one."""
         path = self.path / "last.ckpt"
         return path if path.exists() else None
 
     @property
     def finished(self) -> bool:
-        """Whether everything was done."""
+        """Whether the run is complete."""
         return (self.path / "summary.json").exists()
 
     def save(self) -> None:
@@ -88,7 +88,7 @@ class RunFolder:
 
 
 def open_run(path: Path) -> RunFolder:
-    """A run that was started before.
+    """Open an existing run.
 
     Raises:
         RunError: there is none, or its config.yaml is damaged.
@@ -107,11 +107,11 @@ def open_run(path: Path) -> RunFolder:
 
 
 def start_run(path: Path, data: DataSettings, config: TrainingConfig, name: str | None = None) -> RunFolder:
-    """A new run, or the unfinished one that was started with these very settings.
+    """Start a new run, or open the unfinished one with the same settings.
 
     Raises:
-        OptionError: a setting needs data, or a captioner to start from, that is not named; or the name is none.
-        RunError: the folder holds something else; the message says what differs.
+        OptionError: a setting requires data or a run to start from, and none is named; or the name is not valid.
+        RunError: the folder holds something else; the message gives the differences.
     """
     for wish in ("attention_supervision", "blanking"):
         if getattr(config, wish) and data.boxes is None:
@@ -140,11 +140,11 @@ def start_run(path: Path, data: DataSettings, config: TrainingConfig, name: str 
 
 
 def resume_run(path: Path, changes: dict[str, Any], name: str | None = None) -> RunFolder:
-    """Go on with a run, with some settings or the model's name changed.
+    """Resume a run, possibly with some settings or the model's name changed.
 
     Raises:
-        RunError: there is no run, or a setting was to change that decides what the weights mean.
-        OptionError: the name is none.
+        RunError: there is no run, or a change concerns a setting that determines the meaning of the weights.
+        OptionError: the name is not valid.
     """
     run = open_run(path)
     if name is not None:
@@ -164,7 +164,7 @@ def resume_run(path: Path, changes: dict[str, Any], name: str | None = None) -> 
         raise RunError(path, f"epochs cannot change in the middle of a {schedule} schedule, which plans all its steps")
     resumed = replace(run, config=config, name=name or run.name)
     if resumed != run:
-        # What was finished is not any more.
+        # With changed settings the run is no longer complete.
         (path / "summary.json").unlink(missing_ok=True)
         resumed.save()
     return resumed

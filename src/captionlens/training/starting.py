@@ -1,6 +1,6 @@
-"""A run that starts from the captioner that another run has trained: `train --from RUN`.
+"""Initialisation of a run from the trained weights of another: `train --from RUN`.
 
-The network's settings, the words and the backbone are those of the other run; all else is the new run's own.
+The network's settings, the vocabulary and the backbone are those of the other run; the rest is the new run's own.
 """
 
 from dataclasses import replace
@@ -16,27 +16,27 @@ from captionlens.training.config import TrainingConfig, make_config
 from captionlens.training.run_folder import DataSettings, RunFolder
 from captionlens.training.tuning import TAIL
 
-# What decides which weights there are and what they mean; dropout is no part of it.
+# The settings that determine the weights' shapes and meaning; dropout is not among them.
 _TAKEN = ("backbone", "image_size", "vocabulary_size", "min_count")
 
 
 def begin_from(
     source: RunFolder, data: DataSettings, preset: str, changes: dict[str, Any]
 ) -> tuple[DataSettings, TrainingConfig]:
-    """What a new run is asked for that starts from another's kept weights.
+    """Make the data settings and configuration of a run that starts from another's kept weights.
 
-    Of the same data set, the other run's feature store is used unless the new run names one, or trains other blocks of
-    the backbone.
+    With the same data set, the other run's feature store is used, unless the new run names one or trains other blocks
+    of the backbone.
 
     Args:
         source: the run to start from.
         data: of the new run.
         preset: of the new run.
-        changes: laid over the preset, as for `make_config`.
+        changes: to the preset, as in `make_config`.
 
     Raises:
         RunError: the other run has no kept weights.
-        OptionError: a setting contradicts the other run's network, words or backbone, or makes no sense.
+        OptionError: a setting contradicts the other run's network, vocabulary or backbone, or makes no sense.
     """
     if not (source.path / "best.safetensors").exists():
         raise RunError(source.path, "has no best.safetensors to start from: no epoch was trained to its end")
@@ -60,15 +60,15 @@ def begin_from(
 
 
 def load_starting_weights(network: CaptioningNetwork, source: Path, temperature: float = 1.0) -> None:
-    """Put the weights that a run has kept into a network; those of the backbone are there already.
+    """Load the kept weights of a run into a network; those of the backbone are loaded already.
 
     Args:
-        network: of the same settings and words.
+        network: with the same settings and vocabulary.
         source: the run.
-        temperature: its logits are divided by it: below 1, likely words become likelier.
+        temperature: divides the logits: below 1, the distributions become sharper.
 
     Raises:
-        RunError: they are gone, or those of another network.
+        RunError: the weights are missing, or those of another network.
     """
     path = source / "best.safetensors"
     try:
@@ -84,13 +84,13 @@ def load_starting_weights(network: CaptioningNetwork, source: Path, temperature:
 
 
 def _network(config: TrainingConfig) -> dict[str, Any]:
-    """All settings of a run's network, those of its preset and the defaults among them."""
-    sizes = {"vocabulary", "rows", "columns", "channels"}  # not settings: they follow from words and backbone
+    """All settings of a run's network, defaults and preset included."""
+    sizes = {"vocabulary", "rows", "columns", "channels"}  # not settings: they follow from vocabulary and backbone
     settings = config.network_config(vocabulary=1, rows=1, columns=1, channels=1).to_dict()
     return {name: value for name, value in settings.items() if name not in sizes}
 
 
 def _fixed(config: TrainingConfig) -> dict[str, Any]:
-    """What must not differ, by the names that users know."""
+    """The settings that must not differ, by their user-visible names."""
     network = {f"network.{name}": value for name, value in _network(config).items() if name != "dropout"}
     return {name: getattr(config, name) for name in _TAKEN} | network

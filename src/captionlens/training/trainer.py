@@ -1,4 +1,4 @@
-"""Lightning's trainer as runs use it: devices, precision, and what it shall not say."""
+"""Configuration of Lightning's trainer: devices, precision, and silenced messages."""
 
 import logging
 import warnings
@@ -15,7 +15,7 @@ from captionlens.training.distributed import ALONE, Processes
 
 
 def hush_lightning() -> None:
-    """Silence its advice: it warns of few loader workers, but to read mapped features in this process is faster."""
+    """Silence Lightning's advice on loader workers: reading memory-mapped features in this process is faster."""
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -24,14 +24,14 @@ def hush_lightning() -> None:
 def make_trainer(
     config: TrainingConfig, kind: str, precision: Any, processes: Processes = ALONE, **others: Any
 ) -> pl.Trainer:
-    """The trainer of a run; what it shows and keeps is up to `others`, more of Lightning's options.
+    """Make the trainer of a run; `others` add callbacks, loggers and further options of Lightning's.
 
     Args:
         config: of the run.
         kind: "cpu" or "cuda".
-        precision: as `choose_precision` gives it.
-        processes: that train together.
-        others: laid over the run's own.
+        precision: of `choose_precision`.
+        processes: of distributed training.
+        others: override the options set here.
     """
     options: dict[str, Any] = {
         "accelerator": kind,
@@ -52,10 +52,10 @@ def make_trainer(
 
 
 def choose_precision(precision: str, kind: str) -> Any:
-    """Lightning's word for "auto" (bfloat16 where the processor or card has it), "32" or "bf16".
+    """Lightning's name of "auto" (bfloat16 where the processor or GPU has it), "32" or "bf16".
 
     Raises:
-        OptionError: another word.
+        OptionError: the precision is none of these.
     """
     if precision == "auto":
         fast = torch.cuda.is_bf16_supported() if kind == "cuda" else has_fast_bfloat16()

@@ -1,4 +1,4 @@
-"""The backbone of a run: as published, or with its last blocks trained further."""
+"""The backbone of a run: pretrained, or with its last blocks fine-tuned."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from captionlens.errors import RunError
 from captionlens.features.backbones import Backbone, load_backbone
 from captionlens.training.run_folder import RunFolder, open_run
 
-TAIL = "tail."  # what the names of the trained blocks' weights begin with in a run
+TAIL = "tail."  # prefix of the names of the trained blocks' weights in a run
 
 
 def starting_backbone(run: RunFolder) -> Backbone:
-    """The backbone a run starts with, in evaluation mode: as published, or as the run it goes on from has trained it.
+    """Load the backbone a run starts with, in evaluation mode: pretrained, or fine-tuned by the run it starts from.
 
     Raises:
         CaptionlensError: its weights are missing or do not fit.
@@ -24,7 +24,7 @@ def starting_backbone(run: RunFolder) -> Backbone:
 
 
 def tuned_backbone(run: RunFolder) -> Backbone:
-    """The backbone that goes with the kept epoch of a run, in evaluation mode.
+    """Load the backbone of the kept epoch of a run, in evaluation mode.
 
     Raises:
         CaptionlensError: its weights are missing or do not fit.

@@ -1,7 +1,7 @@
-"""What training minimises, one file an objective.
+"""Training objectives, one per file.
 
-Each is a frozen dataclass of its settings with a method `loss`: the term that it adds, its weight and the batch's
-shares included. `training.module` chooses those that a run asks for, and adds them up.
+Each is a frozen dataclass of its settings with a method `loss`, which returns its term of the loss, multiplied by its
+weight and the batch's shares. `training.module` selects and sums those of a run.
 """
 
 from typing import Protocol
@@ -13,8 +13,8 @@ from captionlens.training.batch import Batch
 
 
 class Objective(Protocol):
-    """A term of the loss that is made of teacher forcing and of what stands in a batch."""
+    """A term of the loss, computed from a batch and the result of teacher forcing."""
 
     def loss(self, teacher: Teacher, batch: Batch) -> Tensor:
-        """The term, of one number."""
+        """Compute the term, a scalar."""
         ...

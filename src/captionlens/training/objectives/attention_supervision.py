@@ -1,4 +1,4 @@
-"""Supervision of the attention: a word looks into the boxes of its phrase."""
+"""Supervision of the attention: the words of a phrase attend to the phrase's boxes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from captionlens.training.batch import Batch
 
 @dataclass(frozen=True, slots=True)
 class AttentionSupervision:
-    """- log of the attention inside the boxes of a word's phrase, - log sum_i alpha_i c_i, where c_i is how much of
-    place i the boxes cover: summed over the words that have boxes, divided by all words.
+    """The negative log attention inside the boxes of a word's phrase, - log sum_i alpha_i c_i.
 
-    Liu, Mao, Sha and Yuille, "Attention Correctness in Neural Image Captioning", AAAI 2017, ask for attention spread
-    evenly over the boxes; this leaves it where in them.
+    c_i is the share of place i that the boxes cover. The sum over the words that have boxes is divided by the number of
+    all words. Liu, Mao, Sha and Yuille, "Attention Correctness in Neural Image Captioning", AAAI 2017, require
+    attention spread evenly over the boxes; here its distribution inside them is free.
 
-    Wants `phrases` and `coverages` in a batch, see `phrases_and_coverages`; without them it adds nothing.
+    Requires `phrases` and `coverages` in a batch, see `phrases_and_coverages`; without them the term is 0.
 
     Attributes:
         weight: of the term.
@@ -30,7 +30,7 @@ class AttentionSupervision:
     weight: float
 
     def loss(self, teacher: Teacher, batch: Batch) -> Tensor:
-        """The term."""
+        """Compute the term."""
         if batch.phrases is None or batch.coverages is None:
             return teacher.attention.new_zeros(())
         of_word = teacher.words.of_tokens(batch.phrases)  # (N,)
@@ -45,11 +45,11 @@ def phrases_and_coverages(
     targets: Sequence[Sequence[CaptionTargets | None]],
     shape: tuple[int, ...],
 ) -> tuple[Tensor | None, Tensor | None]:
-    """`phrases` and `coverages` of a `Batch`; None and None where no caption has targets.
+    """Make `phrases` and `coverages` of a `Batch`; None and None if no caption has targets.
 
     Args:
-        captions: of each photograph, from `<start>` to `<end>`. They may have been cut.
-        targets: of each photograph, of its captions; empty where nothing is known of it.
+        captions: of each photograph, from `<start>` to `<end>`; possibly cut.
+        targets: of the captions of each photograph; empty for a photograph without boxes.
         shape: (P, C, T) of the batch's captions.
     """
     phrases = np.full(shape, -1, np.int64)
@@ -59,7 +59,7 @@ def phrases_and_coverages(
         for slot, target in enumerate(of_photograph):
             if target is None:
                 continue
-            words = len(captions[row][slot]) - 2  # those that were not cut; a word's place is one after its number
+            words = len(captions[row][slot]) - 2  # without those cut off; the token of word i is at i + 1
             numbers = target.phrase_of_word[:words]
             phrases[row, slot, 1 : words + 1] = np.where(numbers >= 0, numbers + known, -1)
             count, rows, columns = target.coverages.shape

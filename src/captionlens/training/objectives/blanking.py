@@ -1,10 +1,10 @@
-"""Blanking: a word is less likely where what it names is blanked out, and the others as likely as they were.
+"""Blanking: words become less probable when their object is blanked out, and the other words do not.
 
-Trained on photographs as they are, a captioner may know a word from all that surrounds the thing, or from its outline.
-Hendricks, Burns, Saenko, Darrell and Rohrbach, "Women also Snowboard: Overcoming Bias in Captioning Models", ECCV 2018,
-hide people and ask that words for women and men become equally likely. Here any phrase with boxes is hidden, and its
-last word, which in English names the thing, is to become less likely, while the words of phrases that are seen stay as
-likely as they were. What is blanked out of a photograph is chosen by `datasets.blanked_phrases`.
+A captioner can predict a word from the context of an object, or from its outline. Hendricks, Burns, Saenko, Darrell and
+Rohrbach, "Women also Snowboard: Overcoming Bias in Captioning Models", ECCV 2018, mask people and train words for women
+and men to become equally probable. Here any phrase with boxes is masked. Its last word, the head noun in English, is
+trained to become less probable, while the words of visible phrases keep their probability. `datasets.blanked_phrases`
+chooses the phrase to blank out in a photograph.
 """
 
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ from captionlens.network import CaptioningNetwork, Teacher
 from captionlens.training.batch import Batch, BlankedBatch, pad_captions
 from captionlens.training.grids import Grids
 
-HIDDEN, SEEN = -1, 1  # what is wanted of a word: unlikely, likely; of others nothing, 0
+HIDDEN, SEEN = -1, 1  # targets of a word: improbable, as probable as before; other words have 0
 
-_STILL_SEEN = 0.2  # of a phrase's boxes: at most so much may be gone for its words to stay likely
+_STILL_SEEN = 0.2  # of a phrase's boxes: the largest blanked share with which its words are SEEN
 
 
 @dataclass(frozen=True, slots=True)
 class Blanking:
-    """What words lose of their likelihood without what they name, and what the others keep: see `blanking_loss`.
+    """The loss of words whose object is blanked out, and of those whose object is not: see `blanking_loss`.
 
-    Wants `blanked` in a batch, see `BlankedPhotograph`; without it adds nothing.
+    Requires `blanked` in a batch, see `BlankedPhotograph`; without it the term is 0.
 
     Attributes:
         weight: of the term.
@@ -40,8 +40,8 @@ class Blanking:
     weight: float
 
     def loss(self, network: CaptioningNetwork, batch: Batch, epoch: int) -> Tensor:
-        """The term; by turns of the epochs that of one half of the captions and of the other: fewer learn as much in
-        the same time."""
+        """Compute the term, in alternate epochs from one half of the captions and from the other: with half of them,
+        training learns as much in the same time."""
         blanked = batch.blanked
         some = slice(epoch % 2, None, 2)
         if blanked is None or not blanked.captions[:, some].any():
@@ -53,22 +53,22 @@ class Blanking:
 
 
 def blanking_loss(log_probs: Tensor, whole: Tensor, wanted: Tensor) -> Tensor:
-    """How little words tell whether what they name can be seen.
+    """Loss of the probabilities of words with a phrase blanked out, compared with the whole photograph.
 
-    Of a hidden word, the loss is that of a logistic regression that tells by the difference of its log-odds which of
-    two photographs is the whole one, the mean over hidden words weighted by their probability there: those count that
-    captions are made of. It raises a word with the whole photograph as much as it lowers it without: if it were only
-    lowered, it would become unlikely with both. Of a word that is seen, it is what its probability lacks to that with
-    the whole photograph, the mean over seen words. With q the probability of a word with the whole photograph and p
-    the one without, this is
+    For hidden words it is the loss of a logistic regression that tells the two photographs apart by the difference of
+    the word's log-odds. Their mean is weighted by the word's probability with the whole photograph, so that the words
+    captions consist of count most. The gradient raises the word with the whole photograph as much as it lowers it with
+    the blanked one; if it only lowered the word, the word would become improbable with both. For seen words the loss is
+    the mean fall of their probability. With q the probability of a word with the whole photograph and p that with the
+    blanked one, this is
 
         sum_hidden q softplus(logit p - logit q) / sum_hidden q  +  mean_seen max(q - p, 0),
 
-    where q has a gradient inside the softplus only.
+    where only the q inside the softplus has a gradient.
 
     Args:
-        log_probs: of N words, with something blanked out, in nats (N,).
-        whole: the same with the whole photograph (N,).
+        log_probs: of N words with the blanked photograph, in nats (N,).
+        whole: of the same words with the whole photograph (N,).
         wanted: HIDDEN, SEEN or 0 (N,).
     """
     hidden, seen = wanted == HIDDEN, wanted == SEEN
@@ -80,7 +80,7 @@ def blanking_loss(log_probs: Tensor, whole: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _log_odds(log_probs: Tensor) -> Tensor:
-    # No more than 1 - 1e-6, so that they stay finite.
+    # Probabilities of at most 1 - 1e-6 keep the log-odds finite.
     return log_probs - torch.log1p(-log_probs.exp().clamp(max=1 - 1e-6))
 
 
@@ -90,14 +90,14 @@ def word_log_probs(teacher: Teacher) -> Tensor:
 
 
 def wanted_of_words(blanked: BlankedPhrase, target: CaptionTargets | None) -> NDArray[np.int64] | None:
-    """HIDDEN, SEEN or 0 of each word (words,) of a caption of a photograph with something blanked out.
+    """Targets HIDDEN, SEEN or 0 of each word (words,) of a caption of a photograph with a phrase blanked out.
 
-    Phrases of which as large a part is gone as of the chosen one are hidden: HIDDEN of the last of their words.
-    SEEN of all words of those that are nearly whole.
+    A phrase is hidden if at least as large a share of it is blanked out as of the chosen one; its last word is HIDDEN.
+    All words of a nearly complete phrase are SEEN.
 
     Args:
-        blanked: what is blanked out of the photograph.
-        target: of the caption; None: nothing is known of it, and nothing is wanted.
+        blanked: the phrase that is blanked out.
+        target: of the caption; None: the caption has no boxes, and no targets.
     """
     if target is None:
         return None
@@ -114,19 +114,19 @@ def wanted_of_words(blanked: BlankedPhrase, target: CaptionTargets | None) -> ND
 
 
 def _part(coverage: NDArray[np.float32], cells: NDArray[np.bool_]) -> float:
-    """How much of what covers the grid so (R, C) lies in these cells."""
+    """Share of a coverage (R, C) that lies in these cells."""
     return float(coverage[cells].sum(dtype=np.float64) / coverage.sum(dtype=np.float64))
 
 
 @dataclass(frozen=True, slots=True)
 class BlankedPhotograph:
-    """A training photograph with something blanked out.
+    """A training photograph with a phrase blanked out.
 
     Attributes:
         key: of its grid.
-        whole: key of the grid of the photograph as it is.
-        captions: as numbers, from `<start>` to `<end>`. They may have been cut.
-        wanted: of each caption, as `wanted_of_words` gives it for all its words.
+        whole: key of the grid of the unchanged photograph.
+        captions: as indices, from `<start>` to `<end>`; possibly cut.
+        wanted: targets of the words of each caption, see `wanted_of_words`.
     """
 
     key: str
@@ -136,7 +136,7 @@ class BlankedPhotograph:
 
 
 def blanked_batch(photographs: Sequence[BlankedPhotograph], grids: Grids) -> BlankedBatch | None:
-    """`blanked` of a `Batch`; None where there are no such photographs."""
+    """Make `blanked` of a `Batch`; None without such photographs."""
     if not photographs:
         return None
     captions = pad_captions([photograph.captions for photograph in photographs])
@@ -144,7 +144,7 @@ def blanked_batch(photographs: Sequence[BlankedPhotograph], grids: Grids) -> Bla
     for row, photograph in enumerate(photographs):
         for slot, of_words in enumerate(photograph.wanted):
             if of_words is not None:
-                words = len(photograph.captions[slot]) - 2  # those that were not cut
+                words = len(photograph.captions[slot]) - 2  # without those cut off
                 wanted[row, slot, 1 : words + 1] = of_words[:words]
     return BlankedBatch(
         torch.as_tensor(grids.read(photograph.key for photograph in photographs)),

@@ -1,4 +1,4 @@
-"""Cross-entropy of the true words: the maximum likelihood that a captioner is trained by."""
+"""Cross-entropy of the reference captions, for training by maximum likelihood."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,8 +11,8 @@ from captionlens.training.batch import Batch
 
 
 class CrossEntropyLoss(NamedTuple):
-    """`total` is minimised; `mean`, the cross-entropy a word without smoothing, is reported; `of_words` (N,) is each
-    word's. All in nats, the last two without gradient."""
+    """The loss to minimise, `total`; to log, the `mean` cross-entropy per word without smoothing; and that of each
+    word, `of_words` (N,). All in nats, the last two without gradient."""
 
     total: Tensor
     mean: Tensor
@@ -23,10 +23,10 @@ class CrossEntropyLoss(NamedTuple):
 class CrossEntropy:
     """The mean over words of - log p(word), with label smoothing.
 
-    With a smoothing of s, a word's part is (1 - s) (- log p(word)) + s mean_v (- log p(v)), where v goes over the
-    vocabulary: Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7.
+    With a smoothing of s, a word's term is (1 - s) (- log p(word)) + s mean_v (- log p(v)), with v over the vocabulary:
+    Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7.
 
-    Wants nothing in a batch but its captions.
+    Requires nothing of a batch but its captions.
 
     Attributes:
         label_smoothing: s, from 0 to 1.
@@ -35,7 +35,7 @@ class CrossEntropy:
     label_smoothing: float = 0.0
 
     def loss(self, teacher: Teacher, batch: Batch) -> CrossEntropyLoss:
-        """The term, and what is reported."""
+        """Compute the term, and the values to log."""
         layer = teacher.output_words
         smoothed, plain, of_words = smoothed_cross_entropy(
             teacher.hidden, layer.weight, layer.bias, teacher.targets, self.label_smoothing

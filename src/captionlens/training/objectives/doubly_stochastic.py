@@ -1,4 +1,4 @@
-"""Doubly stochastic attention: over a caption, every place is looked at."""
+"""Doubly stochastic attention: a regulariser for attention to every place over the words of a caption."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ from captionlens.training.batch import Batch
 
 @dataclass(frozen=True, slots=True)
 class DoublyStochastic:
-    """The mean over captions of sum_i (1 - sum_t alpha_ti)^2 / L: every place gets one word's worth of attention.
+    """The mean over captions of sum_i (1 - sum_t alpha_ti)^2 / L, which is 0 if the attention to each place sums to 1.
 
-    "Show, Attend and Tell" (Xu et al., ICML 2015), equation (14), but for the division by the L places.
+    "Show, Attend and Tell" (Xu et al., ICML 2015), equation (14), divided by the number of places L.
 
-    Wants nothing in a batch but its captions.
+    Requires nothing of a batch but its captions.
 
     Attributes:
         weight: the paper's lambda.
@@ -23,6 +23,6 @@ class DoublyStochastic:
     weight: float
 
     def loss(self, teacher: Teacher, batch: Batch) -> Tensor:
-        """The term."""
+        """Compute the term."""
         unevenness = (1 - teacher.attention_sums).square().mean(-1)  # (P, C)
         return batch.caption_share * self.weight * unevenness[teacher.present].mean()

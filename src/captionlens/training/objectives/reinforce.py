@@ -1,4 +1,4 @@
-"""REINFORCE: the gradient of hard attention, which draws the places it looks at."""
+"""REINFORCE: the gradient estimate of hard attention, which samples the places it attends to."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ from captionlens.training.batch import Batch
 
 @dataclass(frozen=True, slots=True)
 class Reinforce:
-    """A term whose gradient is that of the expected cross-entropy with respect to where attention looks.
+    """A term whose gradient estimates that of the expected cross-entropy with respect to the attention.
 
     "Show, Attend and Tell" (Xu et al., ICML 2015), equation (12); see `reinforce_loss`. The paper's entropy of the
     attention is `attention_entropy.AttentionEntropy` with the weight - lambda_e.
 
-    Wants nothing in a batch but its captions; and a network with hard attention.
+    Requires nothing of a batch but its captions, and a network with hard attention.
 
     Attributes:
         weight: the paper's lambda_r.
@@ -25,31 +25,31 @@ class Reinforce:
     weight: float
 
     def loss(self, teacher: Teacher, batch: Batch, log_probs: Tensor, baseline: Tensor) -> Tensor:
-        """The term.
+        """Compute the term.
 
         Args:
             teacher: of the batch.
             batch: for its shares.
             log_probs: of the N words, in nats (N,).
-            baseline: the log-probability that each word of the vocabulary is expected to have (V,).
+            baseline: expected log-probability of each word of the vocabulary (V,).
         """
         return batch.word_share * (self.weight * reinforce_loss(teacher, log_probs, baseline[teacher.targets]))
 
 
 def reinforce_loss(teacher: Teacher, log_probs: Tensor, baseline: Tensor | float) -> Tensor:
-    """The mean over words of (baseline - reward) log alpha of the place that was drawn: its value means nothing, its
-    gradient is that of the expected mean of `-log_probs`, estimated from one draw.
+    """The mean over words of (baseline - reward) log alpha of the sampled place.
 
-    "Show, Attend and Tell", equation (12), after Williams, "Simple Statistical Gradient-following Algorithms for
-    Connectionist Reinforcement Learning", 1992. Words that saw the expected place have no part. The reward of a place
-    is the log-probability of its word and of all that follow in the caption; what came before does not depend on it,
-    and would only make the estimate less certain.
+    Its value has no meaning; its gradient estimates, from one sample, that of the expected mean of `-log_probs`. "Show,
+    Attend and Tell", equation (12), after Williams, "Simple Statistical Gradient-following Algorithms for Connectionist
+    Reinforcement Learning", 1992. Words with the expected context are left out. The reward of a place is the
+    log-probability of its word and of all later words of the caption. Earlier words do not depend on the place, and
+    would only add variance.
 
     Args:
         teacher: with `words` and `chosen`.
         log_probs: of the N words, in nats (N,).
-        baseline: what the log-probability of a word, or of each word (N,), is expected to be. It may depend on the
-            word: that does not depend on the place that was drawn.
+        baseline: expected log-probability, of any word or of each of the N (N,). It may depend on the word, which does
+            not depend on the sampled place.
     """
     words, chosen = teacher.words, teacher.chosen
     if chosen is None:
@@ -61,15 +61,15 @@ def reinforce_loss(teacher: Teacher, log_probs: Tensor, baseline: Tensor | float
 
 
 def update_baseline(baseline: Tensor, targets: Tensor, log_probs: Tensor) -> None:
-    """Move the baseline a tenth of the way towards each word's log-probability, as one after the other.
+    """Move the baseline a tenth of the way towards each word's log-probability, word by word.
 
-    A moving average, as in "Show, Attend and Tell", section 4.1, but of each word of the vocabulary: most of what
-    makes a caption likelier than another are its words, "a" or "saxophone", and not where was looked for them.
+    A moving average, as in "Show, Attend and Tell", section 4.1, but per word of the vocabulary: the log-probability of
+    a caption depends far more on its words, "a" or "saxophone", than on the places attended to.
 
     Args:
-        baseline: (V,), changed.
+        baseline: (V,), changed in place.
         targets: words (N,).
-        log_probs: theirs, in nats (N,).
+        log_probs: of these words, in nats (N,).
     """
     counts = torch.bincount(targets, minlength=len(baseline))  # (V,)
     means = torch.zeros_like(baseline).index_add_(0, targets, log_probs.detach()) / counts.clamp(min=1)

@@ -1,8 +1,8 @@
-"""Self-critical sequence training: captions the network samples, rewarded by their CIDEr-D.
+"""Self-critical sequence training: REINFORCE on sampled captions with CIDEr-D as the reward.
 
 Rennie, Marcheret, Mroueh, Ross and Goel, "Self-critical Sequence Training for Image Captioning", CVPR 2017, with the
-baseline of Luo, "A Better Variant of Self-Critical Sequence Training", 2020: a caption is compared with the others that
-were sampled for its photograph.
+baseline of Luo, "A Better Variant of Self-Critical Sequence Training", 2020: the mean reward of the other captions
+sampled for the same photograph.
 """
 
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ from captionlens.training.sampled_captions import sample_captions
 
 
 class Rewards:
-    """CIDEr-D of sampled captions against those of their photographs, all as word numbers.
+    """CIDEr-D of sampled captions against the references of their photographs, all as word indices.
 
-    `<end>` counts as a word on both sides. Without it a caption gains by stopping in the middle of what many
-    references say, after "a" or "in a".
+    `<end>` counts as a word on both sides. Without it, captions are rewarded for stopping in the middle of common
+    n-grams, after "a" or "in a".
 
     Args:
         photographs: keys of the training photographs, and their captions from `<start>` to `<end>`.
@@ -40,7 +40,7 @@ class Rewards:
         self._cider = CiderReward([[caption[1:] for caption in captions] for _, captions in photographs])
 
     def score(self, keys: Sequence[str], captions: Tensor) -> Tensor:
-        """CIDEr-D, from 0 to 10, of captions (P, K, T) from `<start>`, padded with 0: float64 (P, K)."""
+        """Compute the CIDEr-D, from 0 to 10, of captions (P, K, T) from `<start>`, padded with 0: float64 (P, K)."""
         numbers = np.array([self._numbers[key] for key in keys])
         rows: NDArray[np.int64] = captions[:, :, 1:].flatten(0, 1).cpu().numpy()
         lengths = (rows != 0).sum(1)
@@ -50,7 +50,7 @@ class Rewards:
 
 
 class SelfCriticalLoss(NamedTuple):
-    """The loss, and of the whole batch the mean reward of the sampled captions and their number."""
+    """The loss, and for the whole batch the mean reward and the number of the sampled captions."""
 
     loss: Tensor
     reward: float
@@ -61,14 +61,14 @@ class SelfCriticalLoss(NamedTuple):
 class SelfCritical:
     """The negative mean reward of sampled captions, by REINFORCE: see `self_critical_loss`.
 
-    It takes the place of the cross-entropy and of all that is asked of teacher forcing on the true captions.
+    It replaces the cross-entropy and all other terms of teacher forcing on the reference captions.
 
-    Wants the `keys` of the photographs in a batch; its captions have no part.
+    Requires the `keys` of the photographs in a batch; its captions are not used.
 
     Attributes:
         rewards: of the training set.
-        samples: captions for each photograph, K, at least 2.
-        max_words: longer ones are cut.
+        samples: captions per photograph, K, at least 2.
+        max_words: longer captions are cut.
     """
 
     rewards: Rewards
@@ -76,19 +76,19 @@ class SelfCritical:
     max_words: int
 
     def loss(self, network: CaptioningNetwork, batch: Batch, processes: Processes) -> SelfCriticalLoss:
-        """Sample captions, reward them, and teach them.
+        """Sample captions, compute their rewards, and run teacher forcing on them.
 
         Args:
-            network: in training mode: captions are sampled without dropout, and taught with it, else few photographs
-                are learnt by heart.
+            network: in training mode. Captions are sampled without dropout; teacher forcing uses it, against
+                overfitting to few photographs.
             batch: the part of this process.
-            processes: that train together; all of them call this.
+            processes: of distributed training; all of them call this.
         """
         captions = sample_captions(network, batch.features, count=self.samples, max_words=self.max_words)
         rewards = self.rewards.score(batch.keys, captions)
         teacher = network.teach(batch.features, captions)
         loss = self_critical_loss(teacher, advantages(rewards))
-        present = batch.caption_share > 0  # else this process's photograph counts nothing
+        present = batch.caption_share > 0  # else this process's photograph has weight 0
         own = torch.tensor([len(teacher.targets), rewards.numel(), float(rewards.sum())], dtype=torch.float64)
         own = present * own.to(captions.device)
         words, count, reward = map(float, processes.total(own))
@@ -96,17 +96,17 @@ class SelfCritical:
 
 
 def advantages(rewards: Tensor) -> Tensor:
-    """How much better each of K captions is than the mean of the K - 1 others: (P, K) to (P, K)."""
+    """Advantage (P, K) of each of K rewards (P, K) over the mean of the K - 1 others."""
     count = rewards.shape[-1]
     others = (rewards.sum(-1, keepdim=True) - rewards) / (count - 1)
     return rewards - others
 
 
 def self_critical_loss(teacher: Teacher, advantages: Tensor) -> Tensor:
-    """- mean over words of the advantage of its caption times the word's log-probability.
+    """Negative mean over words of the caption's advantage times the word's log-probability.
 
-    Its gradient is that of the mean negative reward, estimated, but for a factor: the mean length of the captions.
-    Probabilities are those that captions are sampled by: some words are never said.
+    Its gradient estimates that of the mean negative reward, up to a factor: the mean length of the captions. The
+    probabilities are those of the sampling distribution, in which some words are forbidden.
 
     Args:
         teacher: of sampled captions.
@@ -119,5 +119,5 @@ def self_critical_loss(teacher: Teacher, advantages: Tensor) -> Tensor:
 
 
 def repeat_by_word(words: Words, values: Tensor) -> Tensor:
-    """One value a caption (P, C) to one a word (N,), in the order of `words`."""
+    """Expand values of captions (P, C) to values of words (N,), in the order of `words`."""
     return values.to(words.there.device).expand(words.there.shape)[words.there]
