@@ -39,6 +39,7 @@ def _pictures(size: int) -> torch.Tensor:
     return torch.nn.functional.interpolate(coarse, (size, size), mode="bicubic").clamp(-1, 1)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_equals_the_second_implementation(name: str, classifier: efficientnet_lite.Classifier) -> None:
     second: Any = pytest.importorskip("efficientnet_lite_pytorch", reason="the second implementation is not installed")
@@ -110,6 +111,7 @@ def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
         load_backbone("efficientnet_lite2", damaged)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_split_in_two_parts_it_does_what_it_did(name: str) -> None:
     backbone = load_backbone(name)

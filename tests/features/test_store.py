@@ -162,6 +162,7 @@ module.extract(read_dataset(sys.argv[1]).records, sys.argv[2], load_backbone("ef
 """
 
 
+@pytest.mark.slow
 def test_killed_extraction_goes_on_and_ends_with_the_same_store(scenes: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", EXTRACT, str(scenes)]
     subprocess.run([*command, str(tmp_path / "whole")], check=True)

@@ -91,6 +91,7 @@ def test_what_it_was_fitted_on_is_kept(calibrated: Path, small_model: Path, smal
     assert "## How sure it is" in card
 
 
+@pytest.mark.slow
 def test_calibrating_again_replaces_the_first(model: Path, small_scenes: Path) -> None:
     dataset = read_dataset(small_scenes)
     before = (model / "README.md").read_text()
@@ -184,6 +185,7 @@ def test_too_few_photographs_and_no_such_split(calibrated: Path, small_scenes: P
         fit_calibration(captioner, replace(dataset, records=dataset.split("val")), progress=False)
 
 
+@pytest.mark.slow
 def test_photographs_that_cannot_be_read_are_left_out(small_model: Path, small_scenes: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(small_scenes, tmp_path / "scenes"))
     captioner = load(small_model, threads=1)
@@ -313,6 +315,7 @@ def test_evaluate_tells_how_good_the_confidence_is(
 # The captioner that comes along.
 
 
+@pytest.mark.slow
 def test_a_rocket_is_not_taken_for_what_it_knows(shared_data: Path) -> None:
     """Calibrated on a few dozen photographs: photographs of another kind stand out, people on stairs less so."""
     dataset = read_dataset(shared_data / "flickr8k")
