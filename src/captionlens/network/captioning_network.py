@@ -19,7 +19,7 @@ ROWS = 32  # the words of a batch are filled up to a multiple
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """What teacher forcing yields for a batch of P photographs.
+    """Results of teacher forcing for a batch of P photographs.
 
     `targets` (N,) and `attention` (N, L) are of the N words that are not padding, all captions together. `hidden`
     (R, X) is what `output_words` makes the words' logits of; its rows from N to R only fill up. `attention_sums`
@@ -39,7 +39,7 @@ class Teacher:
 
     @property
     def logits(self) -> Tensor:
-        """(N, V), made when asked for: the loss does without."""
+        """Logits of the words (N, V), made when asked for: the loss does without."""
         logits: Tensor = self.output_words(self.hidden[: len(self.targets)])
         return logits
 
@@ -120,7 +120,7 @@ class CaptioningNetwork(nn.Module):
         return memory, keys, *state
 
     def decoder_weights(self) -> DecoderWeights:
-        """The weights as `step` reads them, for many words: made from the layers, cast under autocast."""
+        """Weights of the layers that every word goes through, stacked, and under autocast cast, once for many words."""
         word_weight, word_bias = self._word_layers()
         state_weight, state_bias = self._state_layers()
         sentinel = None
