@@ -109,7 +109,7 @@ class CaptioningModule(pl.LightningModule):
 
     @property
     def _batch_captions(self) -> int:
-        """Captions per batch in the data, such that the configured number of captions is trained on."""
+        """Captions in the data of a batch's photographs; self-critical training samples others, of the configured number."""
         if self.self_critical is None:
             return self.config.batch_captions
         photographs = max(1, self.config.batch_captions // self.self_critical.samples)
