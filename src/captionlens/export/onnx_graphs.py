@@ -62,7 +62,7 @@ class BackboneGraph(nn.Module):
         self.backbone = backbone
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) to grid features (B, L, D)."""
+        """Encode images (B, 3, H, W) as grid features (B, L, D)."""
         features: Tensor = self.backbone(images)
         return features
 
