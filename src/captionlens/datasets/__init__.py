@@ -1,4 +1,4 @@
-"""Data sets: photographs with captions, read from whatever layout they come in."""
+"""Caption data sets: readers of the common layouts, downloads, checks, splits and phrase boxes."""
 
 import os
 from pathlib import Path
@@ -27,26 +27,26 @@ def read_dataset(
 ) -> Dataset:
     """Read the captions of a data set and find their photographs; no photograph is opened.
 
-    Official splits are kept. Photographs without a split are dealt out by photograph, never by caption: the
-    TensorFlow tutorial splits by caption, which puts one photograph on both sides. Where a data set has
-    train but no val, part of train becomes val. `Dataset.notes` tells what was decided.
+    Official splits are kept. Photographs without a split are split at random by photograph, never by caption: the
+    TensorFlow tutorial splits by caption, which puts one photograph on both sides. Where a data set has train but
+    no val, part of train becomes val. `Dataset.notes` lists these decisions.
 
-    What cannot be used (absent photographs, empty captions, malformed lines) is counted and told in
-    `Dataset.problems`, and left out.
+    Unusable entries (absent photographs, empty captions, malformed lines) are left out, and counted in
+    `Dataset.problems`.
 
     Args:
         path: a folder, or the one file with the captions (`captions_*.json`, `dataset_*.json`, a table).
         layout: one of `LAYOUTS`, or "coco2014" or "coco2017" where a folder holds both; by default it is
-            recognised from what lies there.
-        max_captions: keep so many captions of the train split, drawn with `seed` (`keep_captions`).
+            recognised by the files in the folder.
+        max_captions: keep so many captions of the train split, sampled with `seed` (`keep_captions`).
         seed: for splits and for `max_captions`.
 
     Returns:
         The records in the order of the captions file, with absolute paths.
 
     Raises:
-        DatasetError: no known layout, a file that is missing or broken, or not one usable photograph.
-        OptionError: a layout that does not exist, or a senseless `max_captions`.
+        DatasetError: no known layout, a missing or malformed file, or no usable photograph.
+        OptionError: an unknown layout, or a `max_captions` below 1.
     """
     place = Path(os.path.abspath(path))  # noqa: PTH100 (resolve() would follow links)
     notes = []
@@ -78,7 +78,7 @@ def read_dataset(
 
 
 def _root(place: Path, layout: str) -> Path:
-    """The folder that names of photographs must not lead out of."""
+    """The folder that contains all photographs; names that lead out of it are refused."""
     if place.is_dir():
         return place
     if place.parent.name in ("annotations", "Flickr8k_text") and layout != "table":

@@ -1,6 +1,6 @@
-"""Choice of what is blanked out of a training photograph: a part of what one of its phrases names.
+"""Choice of the cells to blank out in a training photograph: part of the object of one of its phrases.
 
-Extraction makes the grids of such photographs; `training.objectives.blanking` tells what they are good for.
+`features.extract` makes the grids of such photographs, for the objective `training.objectives.blanking`.
 """
 
 import zlib
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from captionlens.datasets.phrase_targets import CaptionTargets, TargetsReader
 from captionlens.datasets.records import Record
 
-_LEAST_PART = 0.5  # of the cells of a phrase's boxes that is blanked out; more by chance, up to all
+_LEAST_PART = 0.5  # smallest share of the cells of a phrase's boxes to blank out; the share is random, up to 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlankedPhrase:
-    """A phrase of a photograph, and what is blanked out for it.
+    """A phrase of a photograph, and the cells that are blanked out for it.
 
     Attributes:
-        coverage: how much of each cell the boxes of the phrase cover, from 0 to 1 (rows, columns).
-        cells: that are blanked out (rows, columns).
+        coverage: share of each cell that the boxes of the phrase cover (rows, columns).
+        cells: mask of the blanked cells (rows, columns).
     """
 
     coverage: NDArray[np.float32]
@@ -33,12 +33,12 @@ BlankedReader = Callable[[Record], BlankedPhrase | None]
 
 
 def blanked_reader(targets: TargetsReader) -> BlankedReader:
-    """Reader of a photograph's phrase that is blanked out; see `choose_phrase`."""
+    """Make a reader of the phrase to blank out in a photograph; see `choose_phrase`."""
     return lambda record: choose_phrase(record.source_id, targets(record))
 
 
 def blanked_cells(blanked: BlankedReader) -> Callable[[Record], NDArray[np.bool_] | None]:
-    """Reader of the cells (R, C) that are blanked out of a photograph, as `features.extract` wants it."""
+    """Make a reader of the cells (R, C) to blank out in a photograph, for `features.extract`."""
 
     def cells(record: Record) -> NDArray[np.bool_] | None:
         chosen = blanked(record)
@@ -48,17 +48,18 @@ def blanked_cells(blanked: BlankedReader) -> Callable[[Record], NDArray[np.bool_
 
 
 def choose_phrase(name: str, targets: Sequence[CaptionTargets | None]) -> BlankedPhrase | None:
-    """A phrase to blank out, always the same one for the same photograph.
+    """Choose a phrase to blank out, always the same one for the same photograph.
 
-    Of the cells that its boxes fill by half or more, a part is blanked out, those around their middle: captioners look
-    at a part of a thing, and know it by that. It is at most half of the grid, as in `geometry.grid_cells`.
+    Of the cells that its boxes cover by half or more, a random share is blanked out, those nearest to their centre:
+    captioners recognise objects by parts, and attend to these. At most half of the grid is blanked out, as in
+    `geometry.grid_cells`.
 
     Args:
-        name: of the photograph; what is drawn depends on it and on nothing else.
+        name: of the photograph, the only seed of the random choice.
         targets: of its captions.
 
     Returns:
-        None where no phrase is fit for it.
+        None where no phrase is suitable.
     """
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     fit = [
@@ -73,7 +74,7 @@ def choose_phrase(name: str, targets: Sequence[CaptionTargets | None]) -> Blanke
 
 
 def _middle(cells: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
-    """So many of some cells (R, C), those nearest to their mean place."""
+    """Select the `count` cells of a mask (R, C) that are nearest to its centre of mass."""
     places = np.argwhere(cells)
     distances = np.square(places - places.mean(0)).sum(1)
     nearest = places[np.argsort(distances, kind="stable")[:count]]

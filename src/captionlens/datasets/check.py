@@ -1,4 +1,4 @@
-"""Look at a data set the way training would, before a long run does."""
+"""Validation of a data set before a long run: unreadable photographs, duplicates, vocabulary coverage."""
 
 import hashlib
 import os
@@ -16,24 +16,24 @@ from captionlens.errors import OptionError, UnreadableImage
 from captionlens.runtime.images import read_image
 from captionlens.runtime.vocabulary import split_words
 
-LONGEST = 50  # words; a longer "caption" is nearly always a paragraph that got into the wrong column
+LONGEST = 50  # words; a longer "caption" is nearly always a paragraph in the wrong column
 GRID_BYTES = 81 * 1280 * 2  # EfficientNet-Lite2's 9 x 9 grid of 1280 channels in half precision
 
-# A JPEG is drawn at the smallest of its scales of at least so many pixels a side: three times as fast, and
-# all of its data is read nevertheless.
+# A JPEG is decoded at the smallest of its scales of at least so many pixels a side: three times as fast, while
+# all of its data is still read.
 _DRAFT = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How many of the captions' words a vocabulary of the train split knows."""
+    """Coverage of a split's captions by the vocabulary of the train split."""
 
-    split: str  # the split that was looked at: val, or test where there is no val
+    split: str  # val, or test where there is no val
     vocabulary_size: int
     train_words: int  # different words in train
     words: int  # words in the captions of `split`, each as often as it occurs
     unknown: int  # of these, those outside the vocabulary
-    examples: tuple[str, ...]  # the commonest unknown words
+    examples: tuple[str, ...]  # the most frequent unknown words
 
     @property
     def unknown_share(self) -> float:
@@ -43,7 +43,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What was found. `problems` holds everything that is wrong; a data set without any is fine."""
+    """Result of a check. `problems` holds everything that is wrong; a data set without any is fine."""
 
     name: str
     root: str
@@ -52,16 +52,16 @@ class CheckReport:
     captions: dict[str, int]  # by split
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
-    coverage: Coverage | None  # None: no train split, or nothing to compare it with
-    feature_bytes: int  # on disk, of the photographs that training asks for
+    coverage: Coverage | None  # None: no train split, or no other split to compare with
+    feature_bytes: int  # on disk, of the photographs that training uses
 
     @property
     def ok(self) -> bool:
-        """Whether nothing at all is wrong."""
+        """Whether there are no problems."""
         return not self.problems
 
     def counts(self) -> dict[str, int]:
-        """How many photographs, captions or lines each kind of problem concerns."""
+        """Number of photographs, captions or lines with each kind of problem."""
         counts: Counter[str] = Counter()
         for problem in self.problems:
             counts[problem.kind] += problem.count
@@ -96,7 +96,7 @@ class CheckReport:
         }
 
     def to_text(self) -> str:
-        """For people: a few lines, without the problems one by one."""
+        """Summary in a few lines, without the single problems."""
         lines = [f"{self.name} ({self.layout}) in {self.root}"]
         for split in SPLITS:
             if self.photographs[split]:
@@ -127,10 +127,10 @@ def check_dataset(
     """Read every photograph and every caption of a data set, and report.
 
     Args:
-        dataset: as `read_dataset` gives it; its own problems are part of the report.
-        vocabulary_size: how many of train's commonest words are taken as known.
-        bytes_per_photograph: what one photograph's features take on disk.
-        workers: threads that decode; by default as many as there are processors.
+        dataset: of `read_dataset`; its own problems are part of the report.
+        vocabulary_size: number of train's most frequent words that form the vocabulary.
+        bytes_per_photograph: size of one photograph's features on disk.
+        workers: number of decoding threads; by default one per processor.
         progress: show a bar on stderr, on a terminal only.
 
     Raises:
@@ -164,8 +164,8 @@ def check_dataset(
 
 
 def _looks(records: Sequence[Record], workers: int | None, progress: bool) -> Iterator[tuple[bytes | None, str | None]]:
-    """For every record the SHA-256 of its file and why it cannot be read, either of them None."""
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)  # Pillow and hashlib leave the lock while working
+    """Yield for every record the SHA-256 of its file and the cause why it cannot be read, either of them None."""
+    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)  # Pillow and hashlib release the interpreter's lock
     try:
         looks = pool.map(_look, records)
         yield from tqdm(looks, total=len(records), desc="photographs", unit="", disable=None if progress else True)
@@ -201,7 +201,7 @@ def _twice(by_content: dict[bytes, list[Record]]) -> Iterator[Problem]:
 def _overlong(records: Sequence[Record]) -> Iterator[Problem]:
     for record in records:
         for caption in record.captions:
-            # The caption's length bounds its number of words, and spares the slow look at nearly all.
+            # The length in characters bounds the number of words, which spares the slow split of nearly all captions.
             if len(caption) > LONGEST and (length := len(split_words(caption))) > LONGEST:
                 cause = f"a caption of {length} words: {caption[:60]}..."
                 yield Problem(str(record.image), cause, "overlong-caption")

@@ -1,4 +1,4 @@
-"""COCO captions, 2014 and 2017, as the official archives unpack, or one file of that form.
+"""Reader of COCO captions, 2014 and 2017: the unpacked official archives, or one annotation file.
 
 Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server" (2015). The official train and
 val files are the splits train and val; no captions of the test photographs were ever published.
@@ -27,21 +27,21 @@ def annotation_files(root: Path) -> list[Path]:
 
 
 def read_coco(root: Path, gathering: Gathering, year: str | None = None) -> None:
-    """Read the captions of a COCO folder: those files and photographs that are there.
+    """Read the captions of a COCO folder, as far as its files and photographs are there.
 
     Args:
         year: "2014" or "2017" where the folder holds both.
 
     Raises:
-        DatasetError: no annotation file, a broken one, or both years at once.
+        DatasetError: no annotation file, a malformed one, or both years at once.
     """
     files = annotation_files(root)
     if not files:
         raise DatasetError(root, "no annotations/captions_*.json")
     years = {found[2] for file in files if (found := _NAME.fullmatch(file.name))} & set(YEARS)
     if year is None and len(years) > 1:
-        # Both are the same 123,287 photographs, cut differently: the years must not be mixed. What lies
-        # there of the photographs usually tells which is meant.
+        # Both years are the same 123,287 photographs, split differently, and must not be mixed. The folders of
+        # photographs usually tell which year is meant.
         with_photographs = [y for y in YEARS if _photograph_folders(root, f"train{y}", f"val{y}")]
         if len(with_photographs) != 1:
             raise DatasetError(root, "holds COCO 2014 and 2017: tell --layout coco2014 or coco2017")
@@ -55,12 +55,12 @@ def read_coco(root: Path, gathering: Gathering, year: str | None = None) -> None
 
 
 def read_coco_file(root: Path, file: Path, gathering: Gathering) -> None:
-    """Read one file in COCO's captions format; its photographs are looked for in `train2014/` and the like.
+    """Read one file in COCO's captions format; its photographs are searched in `train2014/` and the like.
 
-    The split is the one the file's name states (`captions_val2017.json`), else it is left open.
+    The split is the one in the file's name (`captions_val2017.json`), else it is left open.
 
     Raises:
-        DatasetError: the file is broken, or is not of this format.
+        DatasetError: the file is malformed, or not of this format.
     """
     content = read_json(file)
     images, annotations = _parts(file, content)

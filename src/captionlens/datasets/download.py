@@ -1,4 +1,4 @@
-"""Known data sets from the network to a folder that `read_dataset` understands."""
+"""Download of known data sets into a folder that `read_dataset` understands."""
 
 import json
 import os
@@ -32,17 +32,17 @@ def download_dataset(
     free_bytes: FreeBytes = free_disk,
     progress: bool = False,
 ) -> Path:
-    """Download a known data set into `folder`, check it, and unpack what captioning needs of it.
+    """Download a known data set into `folder`, check it, and unpack the files that captioning needs.
 
-    May be killed and called again: downloads continue, archives that are done are not fetched again. An
-    archive put into `folder` by hand is used instead of a download. Where the environment variable
-    `CAPTIONLENS_MIRROR` holds an address, everything comes from there (`sources.on_mirror`).
+    It may be killed and called again: downloads are resumed, and complete archives are not downloaded again. An
+    archive put into `folder` by hand is used instead of a download. If the environment variable
+    `CAPTIONLENS_MIRROR` holds an address, everything is downloaded from there (`sources.on_mirror`).
 
     Args:
         name: "coco2014", "coco2017", "flickr8k" or "flickr30k".
-        keep_archives: leave the zip files in `folder`; by default each goes when it is unpacked.
-        patience: how long to try; the defaults of `Patience` if None.
-        free_bytes: how free disk is measured.
+        keep_archives: keep the zip files in `folder`; by default each is removed once it is unpacked.
+        patience: limits of retrying; the defaults of `Patience` if None.
+        free_bytes: measures the free disk space of a folder.
         progress: show bars on stderr, on a terminal only.
 
     Returns:
@@ -50,7 +50,7 @@ def download_dataset(
 
     Raises:
         OptionError: no known data set has that name.
-        DownloadError: it cannot be completed; the message says why, and how to get the files by hand.
+        DownloadError: it cannot be completed; the message gives the cause, and how to get the files by hand.
     """
     source = known_source(name)
     folder = Path(folder)
@@ -73,12 +73,12 @@ def download_dataset(
 
 
 def resolve_dataset(name_or_path: str | Path, *, data_home: str | Path | None = None, progress: bool = False) -> Path:
-    """Where a data set lies: a path is given back, a known name is downloaded first where it is missing.
+    """Path of a data set: a path is returned as it is; a known name is downloaded if it is missing.
 
-    A file or folder of that name in the working folder goes before the known name.
+    A file or folder of that name in the working folder takes precedence over the known name.
 
     Args:
-        data_home: the folder that known data sets are kept in, each in a folder of its name; by default
+        data_home: the folder of known data sets, each in a folder of its name; by default
             `CAPTIONLENS_DATA_HOME`, else `~/.cache/captionlens/data`.
         progress: show bars on stderr, on a terminal only.
 
@@ -137,7 +137,7 @@ def _unpack_zip(archive: Archive, zip_file: Path, folder: Path, options: _Option
 
 
 def _check_own(zip_file: Path, archive: Archive, options: _Options) -> None:
-    """An archive that lies there, put by hand or left when the unpacking was interrupted."""
+    """Check an archive that exists already, put there by hand or left by an interrupted unpacking."""
     size = zip_file.stat().st_size
     if archive.size is not None and size != archive.size:
         raise DownloadError(f"{zip_file}: has {size:,} bytes instead of {archive.size:,}; delete it")
@@ -146,10 +146,10 @@ def _check_own(zip_file: Path, archive: Archive, options: _Options) -> None:
 
 
 def _check_room(source: Source, folder: Path, todo: list[Archive], free_bytes: FreeBytes) -> None:
-    """Refuse early what cannot end well, as far as sizes are published.
+    """Refuse early if the disk is too small, as far as sizes are published.
 
-    What is wanted of an archive takes about the archive's size; the largest lies there packed and unpacked
-    at the same time.
+    The files needed of an archive take about the archive's size. At worst the largest archive is there packed and
+    unpacked at the same time.
     """
     sizes = [archive.size for archive in todo if archive.size is not None]
     if not sizes:

@@ -1,4 +1,4 @@
-"""Flickr8k and Flickr30k, as their authors hand them out and as they are found on Kaggle.
+"""Readers of Flickr8k and Flickr30k, in their authors' form and in Kaggle's.
 
 Hodosh, Young, Hockenmaier, "Framing Image Description as a Ranking Task" (JAIR 2013); Young, Lai, Hodosh,
 Hockenmaier, "From image descriptions to visual denotations" (TACL 2014).
@@ -17,7 +17,7 @@ FLICKR30K_TOKENS = ("results_20130124.token", "results.csv")
 _FLICKR8K_FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset", "Images", "images")
 _FLICKR30K_FOLDERS = ("flickr30k-images", "flickr30k_images", "images", "Images")
 
-# In this order: whoever is in two lists is kept from training.
+# In this order, so that a photograph in two lists is kept out of training.
 _OFFICIAL_LISTS = {
     "test": "Flickr_8k.testImages.txt",
     "val": "Flickr_8k.devImages.txt",
@@ -31,10 +31,9 @@ def captions_file(root: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def read_flickr8k(root: Path, gathering: Gathering, file: Path | None = None) -> None:
-    """Read Flickr8k: its token file (or Kaggle's `captions.txt`), and the official lists that are there.
+    """Read Flickr8k: its token file (or Kaggle's `captions.txt`), and the official lists of the splits, if any.
 
-    Photographs in none of the lists (91 of the 8,091) are left out where any list is there; without a list
-    the splits are left open.
+    Photographs in none of the lists (91 of the 8,091) are left out; without any list the splits are left open.
 
     Raises:
         DatasetError: no captions file.
@@ -74,7 +73,7 @@ def _gather(
     gathering: Gathering,
     splits: dict[str, str],
 ) -> int:
-    """Hand all rows on; the number of photographs that no official list names."""
+    """Add all rows to the gathering; return the number of photographs in no official list."""
     unlisted = set()
     for number, name, text in rows:
         if splits and name not in splits:
@@ -90,7 +89,7 @@ def _gather(
 
 
 def _token_rows(file: Path, gathering: Gathering) -> Iterator[tuple[int, str, str]]:
-    """Line number, photograph and caption of `NAME#k<TAB>caption`."""
+    """Yield line number, photograph and caption of `NAME#k<TAB>caption`."""
     for number, line in read_lines(file):
         name, tab, text = line.partition("\t")
         name, hash_, _ = name.rpartition("#")
@@ -102,7 +101,7 @@ def _token_rows(file: Path, gathering: Gathering) -> Iterator[tuple[int, str, st
 
 
 def _comma_rows(file: Path, gathering: Gathering) -> Iterator[tuple[int, str, str]]:
-    """The same of Kaggle's `image,caption` with a header line and quoted captions."""
+    """Yield the same of Kaggle's `image,caption` with a header line and quoted captions."""
     for number, line in read_lines(file):
         if number == 1 and line.replace(" ", "").lower() == "image,caption":
             continue
@@ -117,9 +116,9 @@ def _comma_rows(file: Path, gathering: Gathering) -> Iterator[tuple[int, str, st
 
 
 def _bar_rows(file: Path, gathering: Gathering) -> Iterator[tuple[int, str, str]]:
-    """The same of Kaggle's `image_name| comment_number| comment` with a header line.
+    """Yield the same of Kaggle's `image_name| comment_number| comment` with a header line.
 
-    One line of the file on Kaggle lacks its last bar; it is told as malformed.
+    One line of the file on Kaggle lacks its last bar; it is reported as malformed.
     """
     for number, line in read_lines(file):
         cells = [cell.strip() for cell in line.split("|", 2)]

@@ -1,4 +1,4 @@
-"""Captions come in one by one, photographs with their captions come out; what is unusable is counted."""
+"""Collection of photographs and captions from a reader's rows, with a record of unusable entries."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -8,9 +8,9 @@ from captionlens.datasets.reading import Folders, OutsideRootError
 from captionlens.datasets.records import Problem
 from captionlens.errors import DatasetError, OptionError
 
-SINGLY = 10  # up to so many problems of one kind in one file are told one by one
+SINGLY = 10  # up to so many problems of one kind in one file are reported one by one
 
-# How many problems of one kind in one file are told at once; {n} is their number.
+# Messages that report many problems of one kind in one file at once; {n} is their number.
 _SUMMARIES = {
     "outside": "{n:,} names lead out of the data set's folder",
     "empty-caption": "{n:,} captions are empty",
@@ -23,7 +23,7 @@ _SUMMARIES = {
 
 @dataclass(slots=True)
 class Draft:
-    """A photograph while its captions are still coming in."""
+    """A photograph whose captions are still being collected."""
 
     image: Path
     source_id: str
@@ -41,7 +41,7 @@ class _Finding:
 
 
 class Gathering:
-    """Collects what a reader finds in the files of one data set."""
+    """Collects the photographs and captions that a reader finds in the files of one data set."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -53,7 +53,7 @@ class Gathering:
         self.notes: list[str] = []
 
     def knows(self, key: Hashable) -> bool:
-        """Whether a photograph was told under this key, be it there or not."""
+        """Whether a photograph was added under this key, existing or absent."""
         return key in self._drafts
 
     def photograph(
@@ -68,7 +68,7 @@ class Gathering:
         split: str | None,
         absolute: bool = False,
     ) -> None:
-        """Tell of a photograph: `name` is looked for in `folders`; `file` and `at` are where it was named."""
+        """Add a photograph: `name` is searched in `folders`; `file` and `at` are the place of its entry."""
         try:
             path = self._folders.find(name, folders, absolute=absolute)
         except OutsideRootError:
@@ -89,10 +89,10 @@ class Gathering:
         self._drafts[key] = draft
 
     def caption(self, key: Hashable, text: object, *, file: Path, at: str, split: str | None = None) -> None:
-        """Add a caption to a photograph told before. White space of any kind becomes single spaces.
+        """Add a caption to a photograph added before. White space of any kind becomes single spaces.
 
         Args:
-            split: what this very entry says; an entry that contradicts the photograph's split is left out.
+            split: of this very entry; an entry that contradicts the photograph's split is left out.
         """
         draft = self._drafts[key]
         if isinstance(draft, _Finding):
@@ -113,27 +113,27 @@ class Gathering:
         draft.captions.append(caption)
 
     def malformed(self, file: Path, at: str, cause: str) -> None:
-        """Note a line or an entry that cannot be understood."""
+        """Note a line or an entry that cannot be parsed."""
         self._find("malformed", file, at, cause, f"{at.lstrip(':, ')} ({cause})")
 
     def bad_split(self, file: Path, at: str, error: OptionError) -> None:
-        """Note an entry whose split has an unknown name."""
+        """Note an entry with an unknown split."""
         self._find("split", file, at, str(error), f"{at.lstrip(':, ')}")
 
     def contradiction(self, file: Path, at: str, name: str, split: str, other: str | None) -> None:
-        """Note a photograph that is put into a second split; it stays in the first."""
+        """Note a photograph with a second split; it stays in the first."""
         cause = f"photograph {name} is in {split} here, but in {other} before; it stays there"
         self._find("split", file, at, cause, name)
 
     def no_caption(self, file: Path, name: str) -> None:
-        """Note a photograph without a single caption."""
+        """Note a photograph without captions."""
         self._find("no-caption", file, "", f"photograph {name} has no caption", name)
 
     def drafts(self) -> list[Draft]:
-        """The photographs that are there and have captions, in the order they were told.
+        """The existing photographs with captions, in the order in which they were added.
 
         Raises:
-            DatasetError: there is not one.
+            DatasetError: there are none.
         """
         usable, ids = [], set()
         told = self._names_of_lost_captions()
@@ -153,7 +153,7 @@ class Gathering:
         return usable
 
     def problems(self) -> tuple[Problem, ...]:
-        """All that was left out; more than `SINGLY` of a kind in one file are told in one."""
+        """All problems; more than `SINGLY` of a kind in one file are combined into one."""
         told: list[Problem] = []
         for (kind, file), findings in self._findings.items():
             if len(findings) <= SINGLY:
@@ -169,7 +169,7 @@ class Gathering:
         return tuple(told)
 
     def _names_of_lost_captions(self) -> set[str]:
-        # A photograph whose only captions were empty is told of once, not twice.
+        # A photograph whose only captions were empty is reported once, not twice.
         return {f.example for (kind, _), fs in self._findings.items() if kind == "empty-caption" for f in fs}
 
     def _find(self, kind: str, file: Path, at: str, cause: str, example: str) -> _Finding:

@@ -1,8 +1,8 @@
-"""Karpathy's `dataset_coco.json`, `dataset_flickr8k.json`, `dataset_flickr30k.json` beside their photographs.
+"""Reader of Karpathy's splits of COCO, Flickr8k and Flickr30k (`dataset_coco.json` and the like).
 
-Karpathy, Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions" (CVPR 2015): one object
-an image with `filename`, `filepath` (COCO only), `split` (`restval` is COCO's val photographs that train) and
-`sentences` with `raw` and `tokens`. The splits most papers report on.
+Karpathy, Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions" (CVPR 2015). Most papers report
+on these splits. An image is one object with `filename`, `filepath` (COCO only), `split` and `sentences`, each with
+`raw` and `tokens`. The split `restval` is the part of COCO's val photographs that is used for training.
 """
 
 from pathlib import Path, PurePosixPath
@@ -34,7 +34,7 @@ def read_karpathy(root: Path, gathering: Gathering) -> None:
     """Read the one `dataset*.json` of a folder.
 
     Raises:
-        DatasetError: none, more than one, or a broken one.
+        DatasetError: none, more than one, or a malformed one.
     """
     files = annotation_files(root)
     if len(files) != 1:
@@ -44,10 +44,10 @@ def read_karpathy(root: Path, gathering: Gathering) -> None:
 
 
 def read_karpathy_file(root: Path, file: Path, gathering: Gathering) -> None:
-    """Read one file of this format; photographs lie beside it, in `filepath`, in `images/`, or in both.
+    """Read one file of this format; photographs are beside it, in `filepath`, in `images/`, or in both.
 
     Raises:
-        DatasetError: the file is broken, or is not of this format.
+        DatasetError: the file is malformed, or not of this format.
     """
     content = read_json(file)
     images = content.get("images") if isinstance(content, dict) else None
@@ -79,7 +79,7 @@ def _source_id(image: dict[str, Any]) -> str:
 
 def _text(sentence: Any) -> object:
     if not isinstance(sentence, dict):
-        return 0  # what is not text is counted as malformed
+        return 0  # anything but text is counted as malformed
     raw, tokens = sentence.get("raw"), sentence.get("tokens")
     if raw is None and isinstance(tokens, list):
         return " ".join(str(token) for token in tokens)

@@ -1,4 +1,4 @@
-"""Which layout a data set has, told by what lies there."""
+"""Recognition of a data set's layout by the files in its folder."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from captionlens.datasets import coco, flickr, karpathy, tables
 from captionlens.errors import DatasetError, OptionError
 
-# The name of each layout and what marks it; where several fit, the first is taken.
+# The name of each layout and its marks; where several fit, the first is taken.
 LAYOUTS = {
     "karpathy": "dataset_*.json beside its photographs",
     "coco": "annotations/captions_*.json and train2014/, val2017/ ...",
@@ -14,14 +14,14 @@ LAYOUTS = {
     "flickr30k": "results_20130124.token or results.csv, and flickr30k-images/",
     "table": "one .csv, .tsv or .jsonl with the columns image and caption",
 }
-COCO_YEARS = {"coco2014": "2014", "coco2017": "2017"}  # told, where a folder holds both
+COCO_YEARS = {"coco2014": "2014", "coco2017": "2017"}  # named by the user, where a folder holds both
 
 
 def known_layout(name: str) -> str:
-    """`name`, if it is a layout's.
+    """Check the name of a layout and return it.
 
     Raises:
-        OptionError: it is not.
+        OptionError: the name is unknown.
     """
     if name not in LAYOUTS and name not in COCO_YEARS:
         raise OptionError(f"unknown layout {name!r}: use one of {', '.join([*LAYOUTS, *COCO_YEARS])}")
@@ -29,10 +29,10 @@ def known_layout(name: str) -> str:
 
 
 def recognise(path: Path) -> tuple[str, ...]:
-    """The layouts that fit what lies at `path`, a folder or one file; the first is the one to take.
+    """Find the layouts that fit a folder or file, the preferred one first.
 
     Raises:
-        DatasetError: nothing is there, or nothing fits; the message says what was looked for.
+        DatasetError: the path does not exist, or no layout fits; the message lists the marks searched for.
     """
     if path.is_file():
         return (_recognise_file(path),)

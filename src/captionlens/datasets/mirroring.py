@@ -1,14 +1,14 @@
-"""A photograph seen in a mirror: its captions must be mirrored with it."""
+"""Mirroring of captions together with their photographs: the words for left and right are swapped."""
 
 import re
 from collections.abc import Mapping
 
 
 def mirror_pairs(words: str) -> dict[str, str]:
-    """Pairs of words that trade places, `left right` say, as a mapping that goes both ways.
+    """Parse pairs of words to swap, `left right` say, to a mapping in both directions.
 
     Raises:
-        ValueError: the words do not come in pairs, or one comes twice.
+        ValueError: the number of words is odd, or a word occurs twice.
     """
     listed = words.lower().split()
     if len(listed) % 2 or len(set(listed)) != len(listed):
@@ -18,11 +18,11 @@ def mirror_pairs(words: str) -> dict[str, str]:
 
 
 def mirror_caption(caption: str, pairs: Mapping[str, str]) -> str:
-    """A caption as true of the mirrored photograph as it was of the photograph.
+    """Swap words so that the caption describes the mirrored photograph.
 
     Args:
-        caption: as people wrote it; all but the traded words stays as it is.
-        pairs: as `mirror_pairs` gives them.
+        caption: untokenised; everything but the swapped words stays as it is.
+        pairs: of `mirror_pairs`.
     """
     if not pairs:
         return caption

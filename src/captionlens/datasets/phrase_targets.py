@@ -1,7 +1,7 @@
-"""The phrases and boxes of a caption's words, on a grid of attention: what to teach it by, and to measure it by.
+"""Attention targets: the phrase of each word of a caption, and the grid cells that the phrase's boxes cover.
 
-A data set's captions and those of Flickr30k Entities differ in order and here and there in spelling ("grey" and
-"gray", "onstage" and "on stage", slips of the pen), so each caption looks for its sentence among the photograph's.
+The captions of a data set and those of Flickr30k Entities differ in order, and now and then in spelling ("grey" and
+"gray", "onstage" and "on stage", typing errors). So each caption is matched with the sentences of its photograph.
 """
 
 import logging
@@ -22,14 +22,14 @@ from captionlens.runtime.vocabulary import split_words
 
 log = logging.getLogger("captionlens")
 
-# How alike a caption's letters and its sentence's must be (difflib's ratio). Of Flickr8k's 35,000 captions all but
-# five are above; of 1,000 sentences none came above with another of the same photograph.
+# Smallest similarity (difflib's ratio) of the letters of a caption and its sentence. Of Flickr8k's 35,000 captions all
+# but five are above; of 1,000 sentences none was above it with another sentence of the same photograph.
 _ALIKE = 0.9
 
 
 def phrase_of_words(caption: PhrasedCaption) -> tuple[list[str], NDArray[np.int64]]:
-    """A caption's words as a vocabulary counts them, and of each (words,) the number of its phrase, -1 for none."""
-    # A word of the source is no word, one or several: "." or "T-shirt".
+    """Words of a caption as a vocabulary splits them, and the index of each word's phrase (words,), -1 for none."""
+    # A word of the source gives no word (".") or several ("T-shirt").
     parts = [split_words(word) for word in caption.words]
     phrase_of = np.full(len(parts), -1)
     for number, phrase in enumerate(caption.phrases):
@@ -40,23 +40,23 @@ def phrase_of_words(caption: PhrasedCaption) -> tuple[list[str], NDArray[np.int6
 def caption_targets(
     caption: str, sentences: Sequence[PhrasedCaption], rows: int, columns: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
-    """Which phrase each word of a caption belongs to, and where in the photograph it is.
+    """Make the attention targets of a caption from the photograph's sentences.
 
     Args:
         caption: of a data set.
         sentences: the photograph's captions with their phrases.
-        rows: of the grid of attention.
-        columns: of the grid.
+        rows: of the attention grid.
+        columns: of the attention grid.
 
     Returns:
-        (words,) the number of each word's phrase, -1 where it belongs to none that has boxes, for the words of
-        `vocabulary.words`; and float32 (phrases, rows * columns), how much of each cell the phrase's boxes cover,
-        from 0 to 1. Every phrase has a word. None where no sentence is this caption's.
+        Index of each word's phrase (words,), -1 for a word without boxes, for the words of `vocabulary.split_words`;
+        and the share of each cell that a phrase's boxes cover, float32 (phrases, rows * columns). Every phrase has a
+        word. None where no sentence matches the caption.
     """
     said = split_words(caption)
     letters = "".join(said)
     written = [(sentence, *phrase_of_words(sentence)) for sentence in sentences]
-    # Nearly always there is one of the same letters; comparing all would take ten times as long.
+    # Nearly always one has the same letters; comparing all would take ten times as long.
     same = [candidate for candidate in written if "".join(candidate[1]) == letters]
     best, alike = None, _ALIKE
     for candidate in same[:1] or written:
@@ -71,7 +71,7 @@ def caption_targets(
     for block in blocks:
         found[block.a : block.a + block.size] = phrase_of_letter[block.b : block.b + block.size]
     ends = np.cumsum([0, *(len(word) for word in said)])
-    # A word belongs to the phrase that most of its letters belong to.
+    # A word belongs to the phrase of most of its letters.
     most = [np.bincount(found[begin:end] + 1).argmax() - 1 for begin, end in pairwise(ends)]
     phrase_of_word = np.array(most, np.int64)
     kept, renumbered = np.unique(phrase_of_word[phrase_of_word >= 0], return_inverse=True)
@@ -84,18 +84,18 @@ def caption_targets(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CaptionTargets:
-    """Where the words of a caption should look.
+    """The attention targets of a caption.
 
     Attributes:
-        phrase_of_word: of each word (words,) the number of its phrase, or -1.
-        coverages: how much of each place the boxes of a phrase cover, from 0 to 1 (phrases, rows, columns).
+        phrase_of_word: index of each word's phrase (words,), or -1 for a word without boxes.
+        coverages: share of each cell that the boxes of a phrase cover, float32 (phrases, rows, columns).
     """
 
     phrase_of_word: NDArray[np.int64]
     coverages: NDArray[np.float32]
 
     def mirrored(self) -> "CaptionTargets":
-        """The same of the mirrored photograph."""
+        """The targets in the mirrored photograph."""
         return CaptionTargets(self.phrase_of_word, self.coverages[:, :, ::-1])
 
 
@@ -103,14 +103,14 @@ TargetsReader = Callable[[Record], list[CaptionTargets | None]]
 
 
 def targets_reader(folder: str | Path, rows: int, columns: int) -> TargetsReader:
-    """What reads the targets of a photograph's captions, None for a caption that is not among the boxes' sentences.
+    """Make a reader of the targets of a photograph's captions, None for a caption without a matching sentence.
 
-    A photograph whose phrases cannot be read is told of and has none.
+    A photograph whose phrases cannot be read is logged and has no targets.
 
     Args:
-        folder: as for `datasets.phrases.phrase_reader`.
-        rows: of the grid of attention.
-        columns: of the grid.
+        folder: as in `datasets.phrases.phrase_reader`.
+        rows: of the attention grid.
+        columns: of the attention grid.
 
     Raises:
         DatasetError: the folder holds no phrases.

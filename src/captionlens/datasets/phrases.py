@@ -1,6 +1,6 @@
-"""Phrases of captions and the boxes of what they name: Flickr30k Entities, and the built-in scenes.
+"""Readers of phrases with bounding boxes: Flickr30k Entities, and the built-in scenes.
 
-Flickr30k Entities (Plummer et al., IJCV 2017) marks phrases in `Sentences/ID.txt`, one caption a line,
+Flickr30k Entities (Plummer et al., IJCV 2017) marks phrases in `Sentences/ID.txt`, one caption per line,
 
     [/EN#18/people A child] in [/EN#19/clothing a pink dress] is climbing up [/EN#20/other a set of stairs] .
 
@@ -23,17 +23,17 @@ from numpy.typing import NDArray
 from captionlens.datasets.records import Record
 from captionlens.errors import DatasetError
 
-_OPENING = re.compile(r"\[/EN#(\d+)((?:/[^/\s\[\]]+)+)")  # chain number, then one or more types
+_OPENING = re.compile(r"\[/EN#(\d+)((?:/[^/\s\[\]]+)+)")  # entity number, then one or more types
 
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PhraseBoxes:
-    """A phrase of a caption and the boxes of what it names.
+    """A phrase of a caption and its boxes.
 
-    The phrase is the caption's words `start` to `end`, `end` left out. `boxes` is float32 (n, 4) with n >= 1:
-    left, top, right, bottom as fractions of the photograph's width and height, so they fit it at any size.
+    The phrase is the caption's words from `start` to `end`, exclusive. `boxes` is float32 (n, 4) with n >= 1: left,
+    top, right, bottom as fractions of the photograph's width and height.
     """
 
     start: int
@@ -44,7 +44,7 @@ class PhraseBoxes:
 
 @dataclass(frozen=True, slots=True)
 class PhrasedCaption:
-    """A caption's words, as its source separates them, and those of its phrases that have boxes."""
+    """The words of a caption, as its source separates them, and its phrases that have boxes."""
 
     words: tuple[str, ...]
     phrases: tuple[PhraseBoxes, ...]
@@ -54,7 +54,7 @@ PhraseReader = Callable[[Record], tuple[PhrasedCaption, ...]]
 
 
 def phrase_reader(folder: str | Path) -> PhraseReader:
-    """What reads the phrases of a photograph: from Flickr30k Entities, or from drawn scenes.
+    """Make a reader of a photograph's phrases, from Flickr30k Entities or from drawn scenes.
 
     Args:
         folder: with `Annotations/` and `Sentences/`, or with `phrases.jsonl`.
@@ -79,13 +79,13 @@ def phrase_reader(folder: str | Path) -> PhraseReader:
 
 
 def read_flickr30k_entities(folder: str | Path, image_id: str) -> tuple[PhrasedCaption, ...]:
-    """The captions of one photograph with their boxed phrases, in the order of the sentences file.
+    """Read the captions of one photograph with their phrases, in the order of the sentences file.
 
-    Phrases whose entity has no box (scenes, things that are not visible) are left out.
+    Phrases whose entity has no box (scenes, invisible things) are left out.
 
     Args:
-        folder: the folder that holds `Annotations/` and `Sentences/`.
-        image_id: the photograph's number, without extension; of Flickr8k's file names the part before `_`.
+        folder: the folder with `Annotations/` and `Sentences/`.
+        image_id: the photograph's number, without extension; for Flickr8k's file names the part before `_`.
 
     Raises:
         DatasetError: a file is missing or malformed; the message names the file, the line and the cause.
@@ -98,10 +98,10 @@ def read_flickr30k_entities(folder: str | Path, image_id: str) -> tuple[PhrasedC
 
 
 def read_scene_phrases(folder: str | Path) -> dict[str, tuple[PhrasedCaption, ...]]:
-    """The captions of all pictures of a folder of scenes, with the box of every phrase, by picture id.
+    """Read the captions of all pictures of a folder of scenes, with the box of every phrase, by picture id.
 
     Args:
-        folder: what `captionlens data scenes` has drawn; its `phrases.jsonl` is read.
+        folder: made by `captionlens data scenes`; its `phrases.jsonl` is read.
 
     Raises:
         DatasetError: the file is missing or malformed; the message names the file, the line and the cause.
@@ -148,7 +148,7 @@ def _read_annotation(path: Path) -> dict[str, list[Box]]:
     try:
         root = SafeXml.fromstring(_read_text(path))
     except ParseError as error:
-        raise DatasetError(path, f"malformed XML: {error}") from error  # the error names line and column
+        raise DatasetError(path, f"malformed XML: {error}") from error  # the error gives line and column
     except DefusedXmlException as error:
         raise DatasetError(path, f"forbidden XML: {error}") from error
     width = _number(root, "size/width", path)
@@ -175,7 +175,7 @@ def _number(element: Element, tag: str, path: Path) -> int:
 
 def _box(element: Element, width: int, height: int, path: Path) -> Box:
     left, top, right, bottom = (_number(element, tag, path) for tag in ("xmin", "ymin", "xmax", "ymax"))
-    # Pixels are counted from 1 and the last belongs to the box: 1..width is the whole width.
+    # Pixels are counted from 1 and the last is inclusive: 1..width is the whole width.
     box = (
         max((left - 1) / width, 0.0),
         max((top - 1) / height, 0.0),
@@ -192,7 +192,7 @@ def _box(element: Element, width: int, height: int, path: Path) -> Box:
 def _parse_sentence(line: str, boxes: dict[str, list[Box]], path: Path, number: int) -> PhrasedCaption:
     words: list[str] = []
     phrases: list[PhraseBoxes] = []
-    opened: tuple[str, str, int] | None = None  # chain, type and first word of the phrase being read
+    opened: tuple[str, str, int] | None = None  # entity, type and first word of the phrase being read
     for token in line.split():
         if token.startswith("[/EN#"):
             match = _OPENING.fullmatch(token)

@@ -1,4 +1,4 @@
-"""What every reader of a data set needs of the file system: JSON, lines of text, and who lies where."""
+"""File access of the data set readers: JSON, lines of text, and the search for photographs in folders."""
 
 import codecs
 import json
@@ -11,10 +11,10 @@ from captionlens.errors import DatasetError
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Raises:
-        DatasetError: the file is missing, is not UTF-8, or is broken JSON; the message has line and column.
+        DatasetError: the file is missing, not UTF-8, or malformed JSON; the message gives line and column.
     """
     try:
         return json.loads(path.read_bytes().decode("utf-8-sig"))
@@ -29,10 +29,10 @@ def read_json(path: Path) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """A text file's content: UTF-8 with or without a byte order mark, or UTF-16 with one.
+    """Read a text file: UTF-8 with or without a byte order mark, or UTF-16 with one.
 
-    Bytes that are not UTF-8 come through as surrogates, so that one damaged line does not cost the others;
-    `is_damaged` tells. Line ends stay as they are.
+    Bytes that are not UTF-8 become surrogates, see `is_damaged`, so that one damaged line does not cost the others.
+    Line ends stay as they are.
 
     Raises:
         DatasetError: the file cannot be read.
@@ -47,12 +47,12 @@ def read_text(path: Path) -> str:
 
 
 def is_damaged(text: str) -> bool:
-    """Whether `text` held bytes that are not UTF-8."""
+    """Whether `text` contains bytes that were not UTF-8."""
     return any("\udc80" <= character <= "\udcff" for character in text) if not text.isascii() else False
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number (from 1) and text of every line that is not blank, without its line end."""
+    """Yield number (from 1) and text of every line that is not blank, without its line end."""
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             yield number, line.rstrip("\r")
@@ -63,17 +63,17 @@ class OutsideRootError(ValueError):
 
 
 class Folders:
-    """Where photographs lie. Each folder is listed once, so that 120,000 of them cost no 120,000 calls."""
+    """Search for photographs in folders. Each folder is listed once, instead of a system call per photograph."""
 
     def __init__(self, root: Path) -> None:
         self._root = os.path.join(os.path.abspath(root), "")  # noqa: PTH100, PTH118 (a string prefix)
         self._listed: dict[str, frozenset[str]] = {}
 
     def find(self, name: str, folders: Sequence[Path], *, absolute: bool = False) -> Path | None:
-        """The first of `folders` that holds `name` (which may have folders of its own), or None.
+        """Path of `name`, which may contain folders, in the first of `folders` that has it; None if none has.
 
         Args:
-            absolute: whether an absolute name is taken as it is.
+            absolute: whether an absolute name is allowed.
 
         Raises:
             OutsideRootError: the name leads out of the data set's folder.

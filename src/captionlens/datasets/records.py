@@ -1,4 +1,4 @@
-"""The one record type that every reader yields and everything above uses."""
+"""Data set types: the record of a photograph with its captions, and the data set of records."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,35 +16,35 @@ class Record:
     image: Path
     captions: tuple[str, ...]
     split: str  # one of SPLITS
-    source_id: str  # the data set's own name for the photograph: COCO's image id, Flickr's file stem
+    source_id: str  # the photograph's id in the data set: COCO's image id, Flickr's file stem
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in a data set that was left out, and why."""
+    """An entry of a data set that was left out, with the cause."""
 
     where: str  # file, or file and line
     cause: str
     kind: str = "other"  # a stable slug: "absent-image", "empty-caption", "malformed", ...
-    count: int = 1  # photographs, captions or lines it stands for, where many are told in one
+    count: int = 1  # number of photographs, captions or lines that it combines
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Records as read, in a fixed order, and what had to be left out."""
+    """Records in a fixed order, and the problems of the entries left out."""
 
     name: str
     root: Path
     layout: str
     records: tuple[Record, ...]
     problems: tuple[Problem, ...] = field(default=())
-    notes: tuple[str, ...] = field(default=())  # decisions of the reader worth knowing; nothing was lost
+    notes: tuple[str, ...] = field(default=())  # decisions of the reader that the user should know; nothing was lost
 
     def split(self, name: str) -> tuple[Record, ...]:
         """The records of one split.
 
         Raises:
-            OptionError: the split's name is not known, or the data set has no photograph in it.
+            OptionError: the split is unknown, or the data set has no photograph in it.
         """
         name = split_name(name)
         chosen = tuple(record for record in self.records if record.split == name)
@@ -54,15 +54,15 @@ class Dataset:
         return chosen
 
     def split_sizes(self) -> dict[str, int]:
-        """Photographs in each split."""
+        """Number of photographs in each split."""
         return {name: sum(record.split == name for record in self.records) for name in SPLITS}
 
 
 def split_name(name: str) -> str:
-    """`name` as one of SPLITS; the names other collections use for them are understood.
+    """Normalise the name of a split to one of SPLITS; the names in other collections are accepted.
 
     Raises:
-        OptionError: the name means no split.
+        OptionError: the name is unknown.
     """
     canonical = {"training": "train", "restval": "train", "dev": "val", "valid": "val", "validation": "val"}
     lowered = name.strip().lower()
@@ -73,5 +73,5 @@ def split_name(name: str) -> str:
 
 
 def count_captions(records: Iterable[Record]) -> int:
-    """Captions in all of `records`."""
+    """Number of captions of all records."""
     return sum(len(record.captions) for record in records)

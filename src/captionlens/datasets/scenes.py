@@ -1,13 +1,13 @@
-"""The built-in data set: coloured shapes in relation to one another, captions, and the box of every phrase.
+"""The built-in synthetic data set: pictures of coloured shapes, with captions and phrase boxes.
 
-Everything about it is known, so it shows within minutes whether training, captioning and attention work:
-`scenes_truth` says of any caption whether it is true of its picture. The folder is a table data set:
+Its ground truth is complete, so that it shows within minutes whether training, captioning and attention work:
+`scenes_truth` decides of any caption whether it is true of its picture. The folder is a table data set:
 
-    captions.jsonl   one row a caption: {"image", "caption", "split", "id"}
-    scenes.jsonl     one row a picture: {"image", "id", "size", "objects", "relation"}
+    captions.jsonl   one row per caption: {"image", "caption", "split", "id"}
+    scenes.jsonl     one row per picture: {"image", "id", "size", "objects", "relation"}
                      with objects [{"shape", "colour", "box"}]
-    phrases.jsonl    one row a caption: {"image", "id", "size", "caption", "phrases"}
-                     with phrases [{"start", "end", "box"}]: the caption's words start to end, end left out
+    phrases.jsonl    one row per caption: {"image", "id", "size", "caption", "phrases"}
+                     with phrases [{"start", "end", "box"}]: the caption's words from start to end, exclusive
     images/          00001.png ...
     settings.json    the seed and size it was drawn with
 
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 MIN_SIZE = 32
-CAPTIONS = 5  # a picture of two shapes; a single shape has four wordings and gets them all
+CAPTIONS = 5  # of a picture of two shapes; one of a single shape gets all of its four wordings
 _SINGLE_SHARE = 0.2  # of the pictures show one shape only
 _MARGIN = 0.03  # these are fractions of the side
 _SINGLE_SIDES = (0.28, 0.42)
@@ -60,20 +60,20 @@ _GAPS = (0.06, 0.18)  # between two shapes, along the axis of their relation
 _OFFSET = 0.08  # of their centres at most, along the other axis
 _TURN = 12.0  # degrees a shape may be turned, either way
 _SUPERSAMPLING = 4  # shapes are drawn this much larger and shrunk, for smooth edges
-_VERSION = 1  # of the drawing; a folder drawn by another version is not added to
+_VERSION = 1  # of the drawing; a folder of another version is refused
 
 
 def draw_scenes(folder: str | Path, *, images: int, seed: int, size: int = 224, progress: bool = False) -> Path:
     """Draw the built-in data set into `folder`, and return the folder.
 
-    Picture number i depends on the seed, the size and i alone, so a larger data set begins with the smaller
-    one, and a call that was interrupted goes on where it stopped. Of every ten pictures, the ninth belongs to
-    the validation split and the tenth to the test split.
+    Picture number i depends on the seed, the size and i alone. So a larger data set begins with the smaller one, and
+    an interrupted call can be resumed. Of every ten pictures, the ninth belongs to the validation split and the tenth
+    to the test split.
 
     Args:
-        images: how many pictures, at least 1.
+        images: number of pictures, at least 1.
         seed: 0 or more; the same seed draws the same pictures and captions.
-        size: pixels a side, at least 32.
+        size: side of a picture in pixels, at least 32.
         progress: show a bar on a terminal.
 
     Raises:
@@ -108,7 +108,7 @@ def draw_scenes(folder: str | Path, *, images: int, seed: int, size: int = 224, 
 
 
 def read_scenes(folder: str | Path) -> dict[str, Scene]:
-    """The truth of every picture of a folder of scenes, by picture id ('00001').
+    """Read the ground truth of every picture of a folder of scenes, by picture id ('00001').
 
     Raises:
         DatasetError: `scenes.jsonl` is missing or malformed; the message names the file, line and cause.
@@ -134,7 +134,7 @@ def read_scenes(folder: str | Path) -> dict[str, Scene]:
 
 
 def compose(seed: int, number: int, size: int) -> Scene:
-    """Choose the shapes, colours and places of picture `number`; nothing is drawn yet."""
+    """Choose the shapes, colours and positions of picture `number`, without drawing it."""
     rng = _random(seed, number, "scene")
     if rng.random() < _SINGLE_SHARE:
         side = rng.uniform(*_SINGLE_SIDES)
@@ -163,7 +163,7 @@ def compose(seed: int, number: int, size: int) -> Scene:
 
 
 def draw(scene: Scene, seed: int, number: int) -> Image.Image:
-    """The picture of a scene, RGB; seed and number settle its background and shades.
+    """Draw a scene as an RGB picture; seed and number determine its background and shades.
 
     Each shape fills its box; the background is light, plain or faintly textured.
     """
@@ -257,7 +257,7 @@ def _json_lines(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def _claim(folder: Path, settings: dict[str, int]) -> None:
-    """Make `folder` a folder of scenes with these settings, or make sure that it is one."""
+    """Make `folder` a folder of scenes with these settings, or check that it is one."""
     path = folder / "settings.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)

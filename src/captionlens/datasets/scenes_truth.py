@@ -1,7 +1,7 @@
-"""What a built-in scene shows, what can be said of it, and whether a caption is true of it.
+"""Ground truth of the built-in scenes: their shapes and relation, their captions, and the truth of any caption.
 
 A scene holds one coloured shape, or two that stand clearly above, below, left or right of each other.
-Captions follow one small grammar, so that a caption a network makes up can be checked against the picture:
+Captions follow one small grammar, so that a generated caption can be checked against the picture:
 
     caption  = [opening] phrase [["is"] relation phrase]
     opening  = "there is" | "this is" | "a picture of"
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 SHAPES = ("circle", "square", "triangle", "star", "cross")
-COLOURS = {  # RGB; far from one another and from the light backgrounds
+COLOURS = {  # RGB; distinct from one another and from the light backgrounds
     "red": (214, 28, 32),
     "green": (28, 142, 52),
     "blue": (28, 78, 214),
@@ -46,7 +46,7 @@ class Shape:
 
     @property
     def name(self) -> str:
-        """Colour and shape, as captions name it: 'red circle'."""
+        """Colour and shape, as in captions: 'red circle'."""
         return f"{self.colour} {self.shape}"
 
 
@@ -59,13 +59,13 @@ class Scene:
 
     @property
     def relation(self) -> str | None:
-        """How the first of two shapes stands to the second (see `relation`); None where there is one."""
+        """Relation of the first shape to the second (see `relation`); None where there is a single shape."""
         return relation(self.shapes[0], self.shapes[1]) if len(self.shapes) == 2 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A caption's words `start` to `end` (left out) and the box of the shape they name."""
+    """The words of a caption from `start` to `end`, exclusive, and the box of the shape they name."""
 
     start: int
     end: int
@@ -73,7 +73,7 @@ class Phrase:
 
 
 def relation(first: Shape, second: Shape) -> str:
-    """'above', 'below', 'left' or 'right', as `first` stands to `second`.
+    """Relation of `first` to `second`: 'above', 'below', 'left' or 'right'.
 
     The axis on which their centres are further apart decides.
     """
@@ -85,7 +85,7 @@ def relation(first: Shape, second: Shape) -> str:
 
 
 def all_captions(scene: Scene) -> list[str]:
-    """Every caption the built-in data set may give a scene, in a fixed order; all are true."""
+    """All captions that the data set can give a scene, in a fixed order; all are true."""
     names = [f"a {shape.name}" for shape in scene.shapes]
     if len(names) == 1:
         return [names[0], f"there is {names[0]}", f"this is {names[0]}", f"a picture of {names[0]}"]
@@ -101,12 +101,12 @@ def all_captions(scene: Scene) -> list[str]:
 def caption_is_true(caption: str, scene: Scene) -> bool:
     """Whether a caption is true of a scene in every shape, colour and relation that it names.
 
-    A caption may say less than the picture shows ('a circle'); what it says must be so. A relation holds
-    between two different shapes of the scene. A caption outside the grammar of this module is false.
+    A caption may be incomplete ('a circle'). A relation holds between two different shapes of the scene. A caption
+    outside the grammar of this module is false.
 
     Args:
-        caption: words separated by spaces; capitals and punctuation do not matter.
-        scene: the truth of the picture.
+        caption: words separated by spaces; capitals and punctuation are ignored.
+        scene: the ground truth of the picture.
     """
     parsed = _parse(_words(caption))
     if parsed is None:
@@ -123,14 +123,14 @@ def caption_is_true(caption: str, scene: Scene) -> bool:
 
 
 def shape_words(words: Sequence[str], scene: Scene) -> list[tuple[int, Box]]:
-    """For each shape word of a caption the box of the shape it refers to, as (index of the word, box).
+    """Find the box of each shape word of a caption, as (index of the word, box).
 
-    A shape word ('circle') refers to the scene's only shape of that kind and of the colour named by the word
-    before it, where that is a colour. Words that fit no shape of the scene, or several, are left out.
+    A shape word ('circle') refers to the scene's only shape of that kind. If the previous word is a colour, the shape
+    must have it. Words that fit no shape of the scene, or several, are left out.
 
     Args:
         words: the caption's words, one by one.
-        scene: the truth of the picture.
+        scene: the ground truth of the picture.
     """
     lowered = [word.lower().strip(".,!") for word in words]
     found = []
@@ -146,7 +146,7 @@ def shape_words(words: Sequence[str], scene: Scene) -> list[tuple[int, Box]]:
 
 
 def phrases(caption: str, scene: Scene) -> list[Phrase]:
-    """The phrases of a caption that name a shape of the scene: article, colour and shape, with the box."""
+    """Find the phrases of a caption that name a shape of the scene: article, colour and shape, with the box."""
     words = caption.lower().split()
     found = []
     for index, box in shape_words(words, scene):
@@ -172,7 +172,7 @@ def _words(caption: str) -> list[str]:
 
 
 def _parse(words: list[str]) -> tuple[_Description, str | None, _Description | None] | None:
-    """First description, relation, second description; None for words outside the grammar."""
+    """Parse words to first description, relation and second description; None outside the grammar."""
     for opening in OPENINGS:
         if tuple(words[: len(opening)]) == opening:
             words = words[len(opening) :]
@@ -193,7 +193,7 @@ def _parse(words: list[str]) -> tuple[_Description, str | None, _Description | N
 
 
 def _take_description(words: list[str]) -> tuple[_Description | None, list[str]]:
-    """The description that `words` begin with and the words after it; None where they begin with none."""
+    """Parse the description at the beginning of `words`, None if there is none; also the words after it."""
     rest = words[1:] if words and words[0] in ARTICLES else words
     colour = rest[0] if rest and rest[0] in COLOURS else None
     if colour is not None:

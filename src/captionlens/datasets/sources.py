@@ -1,8 +1,8 @@
-"""Where the known data sets come from, and what their archives are.
+"""Download sources of the known data sets: addresses, sizes and checksums of their archives.
 
-The sizes and MD5 sums of COCO's archives are the ones its server states (a file stored in one piece has its
+The sizes and MD5 sums of COCO's archives are those that its server states (a file stored in one piece has its
 MD5 as ETag) and that other projects have published for years. For Flickr8k only the MD5 sums are published;
-its sizes come from the server. Besides, every file that is unpacked is held against its CRC in the archive.
+its sizes come from the server. In addition, every unpacked file is checked against its CRC in the archive.
 """
 
 import os
@@ -21,30 +21,30 @@ class Archive:
     """One zip file of a data set."""
 
     url: str
-    members: tuple[str, ...]  # patterns of the names that are wanted
-    into: str = ""  # the folder, inside the data set's, that it is unpacked into
+    members: tuple[str, ...]  # patterns of the names to unpack
+    into: str = ""  # the folder inside the data set's to unpack it into
     size: int | None = None  # bytes, where published
     checksum: str | None = None  # "md5:..." or "sha256:...", where published
 
     @property
     def name(self) -> str:
-        """The file's name, the last part of its address."""
+        """Name of the file, the last part of its address."""
         return urlsplit(self.url).path.rsplit("/", 1)[-1]
 
     def wants(self, member: str) -> bool:
-        """Whether a file of that name inside the archive is wanted."""
-        # Archives packed on a Mac hold a shadow of every file.
+        """Whether to unpack a file of that name inside the archive."""
+        # Archives packed on a Mac hold a metadata file beside every file.
         return "__MACOSX" not in member and any(fnmatchcase(member, pattern) for pattern in self.members)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A data set that is known by name."""
+    """A known data set."""
 
     name: str
     archives: tuple[Archive, ...]
-    by_hand: str = ""  # how to get what cannot be downloaded
-    marks: tuple[str, ...] = ()  # files or folders that show it is there, where it is fetched by hand
+    by_hand: str = ""  # instructions for files that cannot be downloaded
+    marks: tuple[str, ...] = ()  # files or folders that show that it is there, if it is downloaded by hand
 
 
 def _coco(year: str, sizes: tuple[int, int, int], md5s: tuple[str, str, str]) -> Source:
@@ -113,10 +113,10 @@ SOURCES = {
 
 
 def known_source(name: str) -> Source:
-    """The data set of that name.
+    """Find a known data set by its name.
 
     Raises:
-        OptionError: there is none.
+        OptionError: the name is unknown.
     """
     if name not in SOURCES:
         raise OptionError(f"unknown data set {name!r}: use one of {', '.join(SOURCES)}")
@@ -124,13 +124,13 @@ def known_source(name: str) -> Source:
 
 
 def mirror() -> str | None:
-    """The address in `CAPTIONLENS_MIRROR`, which stands in for the servers of all data sets.
+    """Address in `CAPTIONLENS_MIRROR`, which replaces the servers of all data sets.
 
     The path of each archive's address is appended: `http://mirror.example/coco` has
     `http://mirror.example/coco/zips/train2014.zip`.
 
     Raises:
-        OptionError: it is not an address of http or https.
+        OptionError: it is not an http or https address.
     """
     address = os.environ.get(MIRROR_VARIABLE, "").strip()
     if address and urlsplit(address).scheme not in ("http", "https"):
@@ -139,10 +139,10 @@ def mirror() -> str | None:
 
 
 def on_mirror(archive: Archive, address: str, sums: dict[str, str]) -> Archive:
-    """The archive as a mirror has it.
+    """Make the source of an archive on a mirror.
 
-    A mirror may serve a smaller data set of the same form, so that the published sizes and sums say nothing
-    there: its own `SHA256SUMS` counts, and where that is missing, the size that its server states.
+    A mirror may serve a smaller data set of the same form, to which the published sizes and sums do not apply. Its own
+    `SHA256SUMS` is used instead, or without one the size that its server states.
     """
     path = urlsplit(archive.url).path.lstrip("/")
     checksum = sums.get(path) or sums.get(archive.name)
@@ -151,10 +151,10 @@ def on_mirror(archive: Archive, address: str, sums: dict[str, str]) -> Archive:
 
 
 def parse_sums(text: str, url: str) -> dict[str, str]:
-    """SHA-256 by file name, from lines as `sha256sum` writes them.
+    """Parse the output of `sha256sum` to SHA-256 by file name.
 
     Raises:
-        DownloadError: a line is of another form.
+        DownloadError: a line is malformed.
     """
     sums = {}
     for number, line in enumerate(text.splitlines(), start=1):

@@ -1,8 +1,8 @@
-"""Splits where the data has none, and the tutorial's random part of the captions.
+"""Random splits for data sets without official ones, and the tutorial's random subset of captions.
 
-Everything here goes by photograph: all captions of one photograph are on the same side. (The TensorFlow
-tutorial deals out captions, so that it validates on photographs it has trained on.) A photograph's place is
-drawn from a hash of the seed and its own name: it stays where it is when others come or go.
+Splits are by photograph: all captions of one photograph are in the same split. (The TensorFlow tutorial splits by
+caption, so that it validates on photographs it has trained on.) A photograph's split is determined by a hash of the
+seed and its own name, so that it does not change when other photographs are added or removed.
 """
 
 import hashlib
@@ -15,17 +15,17 @@ from captionlens.datasets.records import Record
 from captionlens.errors import OptionError
 
 SHARE = 0.1  # of the photographs for val, and as many for test
-SMALL = 1_000  # up to so many photographs are too few for a test split; val then has both shares
-MOST = 2_000  # photographs taken from train where the data has no val split
+SMALL = 1_000  # up to so many photographs are too few for a test split; val then gets both shares
+MOST = 2_000  # largest number of photographs taken from train where the data has no val split
 
-VALIDATION_PHOTOGRAPHS = 1_000  # of val, its first, by which training chooses an epoch
+VALIDATION_PHOTOGRAPHS = 1_000  # the first of val, by which training chooses an epoch
 
 
 def for_training(records: Sequence[Record], validation: int = VALIDATION_PHOTOGRAPHS) -> tuple[Record, ...]:
-    """The photographs whose features training asks for: all of train, and the first of val.
+    """Select the photographs whose features training needs: all of train, and the first of val.
 
     Args:
-        validation: how many of val.
+        validation: number of photographs of val.
     """
     val = [record for record in records if record.split == "val"][:validation]
     chosen = {id(record) for record in val}
@@ -33,15 +33,15 @@ def for_training(records: Sequence[Record], validation: int = VALIDATION_PHOTOGR
 
 
 def draw(seed: int, source_id: str) -> float:
-    """The photograph's lot in [0, 1): 53 bits of SHA-256 over `seed:source_id`."""
+    """Pseudo-random number of a photograph in [0, 1): 53 bits of SHA-256 over `seed:source_id`."""
     digest = hashlib.sha256(f"{seed}:{source_id}".encode("utf-8", "surrogatepass")).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / (1 << 53)
 
 
 def fill_splits(drafts: Sequence[Draft], seed: int) -> list[str]:
-    """Give every photograph a split; those the data states stay. What was decided comes back as notes.
+    """Assign a split to every photograph without one; return notes on the decisions.
 
-    - Photographs without a split: lots below 0.1 are val, below 0.2 test (val where there are 1,000
+    - Photographs without a split: numbers (`draw`) below 0.1 are val, below 0.2 test (val where there are 1,000
       photographs at most), the others train.
     - Where there is train and no val, a tenth of train becomes val, 2,000 photographs at most, and never all.
     """
@@ -74,13 +74,12 @@ def fill_splits(drafts: Sequence[Draft], seed: int) -> list[str]:
 
 
 def keep_captions(records: Sequence[Record], number: int, seed: int) -> tuple[Record, ...]:
-    """The tutorial's part of a large data set: captions shuffled with their photographs, the first kept.
+    """Keep a random subset of captions, as the tutorial does: captions shuffled with their photographs, the first kept.
 
-    Only the train split is cut; val and test stay whole. A photograph keeps its chosen captions in their
-    order, and goes where none was chosen.
+    Only the train split is reduced. A photograph keeps its chosen captions in their order; one without any is removed.
 
     Args:
-        number: how many captions of the train split to keep; all where it has fewer.
+        number: of captions of the train split to keep; all where it has fewer.
 
     Raises:
         OptionError: `number` is less than 1.

@@ -1,7 +1,7 @@
-"""Your own data as a table: `.csv`, `.tsv` or `.jsonl` with `image`, `caption`, and maybe `split` and `id`.
+"""Reader of tables: `.csv`, `.tsv` or `.jsonl` with `image`, `caption`, and optionally `split` and `id`.
 
-One row a caption. Names of photographs are relative to the table's folder, or absolute. The names that
-Hugging Face's imagefolder gives the columns, `file_name` and `text`, mean the same.
+A row is a caption. Names of photographs are relative to the table's folder, or absolute. The column names of
+Hugging Face's imagefolder, `file_name` and `text`, are accepted too.
 """
 
 import csv
@@ -19,7 +19,7 @@ SUFFIXES = (".csv", ".tsv", ".jsonl")
 _USUAL_STEMS = ("captions", "metadata")
 _COLUMNS = {"image": "image", "file_name": "image", "caption": "caption", "text": "caption"}
 _COLUMNS |= {"split": "split", "id": "id"}
-_NULL = "\\N"  # how databases write "nothing" into a table
+_NULL = "\\N"  # the form of NULL in exports of databases
 _CELL_LIMIT = 1 << 20  # characters; a longer cell is an unclosed quote, not a caption
 
 
@@ -36,7 +36,7 @@ def table_in(root: Path) -> Path | None:
 def read_table(root: Path, file: Path, gathering: Gathering) -> None:
     """Read a table.
 
-    Rows that cannot be used are told with file and line, and left out.
+    Unusable rows are left out, and reported with file and line.
 
     Raises:
         DatasetError: the table is missing, has no column for photographs or for captions, or ends within a
@@ -64,7 +64,7 @@ def read_table(root: Path, file: Path, gathering: Gathering) -> None:
 
 
 def _rows(file: Path, gathering: Gathering) -> Iterator[tuple[int, dict[str, object]]]:
-    """Line number and cells by column of a `.csv` or `.tsv`."""
+    """Yield line number and cells by column of a `.csv` or `.tsv`."""
     delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
     text = read_text(file)
     limit = csv.field_size_limit(_CELL_LIMIT)
@@ -98,7 +98,7 @@ def _rows(file: Path, gathering: Gathering) -> Iterator[tuple[int, dict[str, obj
 
 
 def _header(file: Path, cells: list[str]) -> list[str]:
-    """What each column is to us; "" for those that are nothing to us."""
+    """Role of each column; "" for columns that are not used."""
     header = [_COLUMNS.get(cell.strip().lower(), "") for cell in cells]
     for column, other in (("image", "file_name"), ("caption", "text")):
         if header.count(column) != 1:
@@ -109,7 +109,7 @@ def _header(file: Path, cells: list[str]) -> list[str]:
 
 
 def _json_rows(file: Path, gathering: Gathering) -> Iterator[tuple[int, dict[str, object]]]:
-    """Line number and values by column of a `.jsonl`."""
+    """Yield line number and values by column of a `.jsonl`."""
     seen: set[str] = set()
     for number, line in read_lines(file):
         try:

@@ -1,4 +1,4 @@
-"""Zip archives from the network, unpacked without trusting them; an interrupted unpacking goes on."""
+"""Safe and resumable unpacking of untrusted zip archives."""
 
 import stat
 import zipfile
@@ -15,7 +15,7 @@ from captionlens.transfer import FreeBytes, free_disk
 
 # Photographs hardly shrink and JSON shrinks to a tenth; deflate's limit, which bombs use, is 1,032.
 MOST_EXPANSION = 100
-HARMLESS = 16 << 20  # bytes that are never called a bomb
+HARMLESS = 16 << 20  # bytes; smaller archives never count as a bomb
 
 _CHUNK = 1 << 18
 
@@ -28,14 +28,14 @@ def unpack(
     free_bytes: FreeBytes = free_disk,
     progress: bool = False,
 ) -> list[Path]:
-    """Unpack the files of a zip that `wants` says yes to; those that are there with their size are kept.
+    """Unpack the files of a zip that `wants` accepts; existing files of the right size are kept.
 
-    Every file appears whole or not at all, and its CRC is checked on the way.
+    Every file is written atomically, and its CRC is checked.
 
     Raises:
-        DownloadError: the archive is damaged or cut off, holds a name that leads out of `folder`, a link or
-            an encrypted file, would grow suspiciously, holds nothing that is wanted, or does not fit on the
-            disk. Nothing is written where the archive's list of contents is to blame.
+        DownloadError: the archive is damaged or truncated, holds a name that leads out of `folder`, a link or an
+            encrypted file, looks like a zip bomb, holds no wanted file, or does not fit on the disk. Nothing is
+            written if the fault is in the archive's directory.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -67,7 +67,7 @@ def unpack(
 
 
 def is_whole(archive: Path) -> bool:
-    """Whether a zip has its list of contents, which stands at its end, and every entry begins inside it."""
+    """Whether a zip has its directory, which is at its end, and every entry begins inside the file."""
     try:
         with zipfile.ZipFile(archive) as opened:
             size = archive.stat().st_size
@@ -127,8 +127,8 @@ def _write_all(
                 folders.add(target.parent)
             _write(opened, entry, target, archive)
             bar.update(entry.file_size)
-    # One flush a folder instead of one a file: 120,000 flushes would take longer than the unpacking. What a
-    # power cut leaves behind has the wrong size and is unpacked again.
+    # One flush per folder instead of one per file: 120,000 flushes would take longer than the unpacking. Files cut off
+    # by a power failure have the wrong size and are unpacked again.
     for folder in folders:
         sync_folder(folder)
 

@@ -1,1 +1,1 @@
-"""Writing models: ONNX graphs, weights, card, the check of both, and the torch network behind the seam."""
+"""Export of model directories: ONNX graphs, stored weights, model card, and the check against PyTorch."""

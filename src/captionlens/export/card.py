@@ -1,10 +1,10 @@
-"""The model card that goes with a model directory."""
+"""The model card of a model directory: data, settings, scores and terms of use, in Markdown."""
 
 from typing import Any
 
 from captionlens.errors import OptionError
 
-# Known data sets' terms, by a part of the data set's name.
+# Terms of known data sets, by a part of the data set's name.
 _TERMS = {
     "flickr8k": "Flickr8k's photographs belong to their photographers and are provided for research and education "
     "only (Hodosh, Young and Hockenmaier, JAIR 2013): use this model accordingly.",
@@ -16,17 +16,17 @@ _TERMS = {
 
 
 def check_name(name: str) -> None:
-    """Refuse what cannot be a model's name: a line of its card, of captions and messages, and often its folder's name.
+    """Check a model's name, which occurs in its card, in captions and messages, and often as its folder's name.
 
     Raises:
-        OptionError: the name is empty or not one line, or holds what separates folders.
+        OptionError: the name is empty, has several lines, or contains a path separator.
     """
     if not name.strip() or not name.isprintable() or "/" in name or "\\" in name or name in (".", ".."):
         raise OptionError(f"name must be one line without / and \\, got {name!r}")
 
 
 def terms_of(dataset: str) -> str:
-    """What is known of the terms of a data set, by its name."""
+    """Known terms of a data set, by its name."""
     for name, terms in _TERMS.items():
         if name in dataset.lower():
             return terms
@@ -34,7 +34,7 @@ def terms_of(dataset: str) -> str:
 
 
 def _attention(network: dict[str, Any]) -> str:
-    """The attention in words, from a network's settings; those of older models know fewer."""
+    """Describe the attention in words, from a network's settings; older models have fewer of them."""
     kind = "hard additive attention" if network.get("attention_kind") == "hard" else "additive attention"
     heads = f" in {network['heads']} heads" if network.get("heads", 1) > 1 else ""
     sentinel = " with a visual sentinel" if network.get("sentinel") else ""
@@ -48,7 +48,7 @@ _WEIGHTS = {
 
 
 def with_weights(card: str, weights: str, *, changed: bool) -> str:
-    """A card whose line about the weights is that of `weights`; if they were changed, its scores are of others."""
+    """Set the card's line about the weights; if these were changed, it says that the scores are of the former ones."""
     line = _WEIGHTS[weights] + (
         " The scores\n  below were measured before its weights were made so." if changed else ""
     )
@@ -56,7 +56,7 @@ def with_weights(card: str, weights: str, *, changed: bool) -> str:
 
 
 def model_card(config: dict[str, Any], notes: str = "") -> str:
-    """A README for a model directory, from the content of its config.json, with `notes` (Markdown) at its end."""
+    """Write the README of a model directory from the content of its config.json, with `notes` (Markdown) at its end."""
     network, training, best = config["network"], config["training"], config["best_epoch"]
     steps = [*config.get("training_before", ()), training]
     rows, columns = config["grid"]
@@ -98,7 +98,7 @@ trained (times 100, beam {training.get("beam", 1)}).
 
 
 def _settings(steps: list[dict[str, Any]]) -> str:
-    """A table of settings, a column for each step of the training."""
+    """Table of settings, with a column for each stage of the training."""
     names = ["value"] if len(steps) == 1 else [f"step {number}" for number in range(1, len(steps) + 1)]
     rows = [["setting", *names], ["---"] * (1 + len(steps))]
     for name in steps[-1]:
@@ -120,7 +120,7 @@ _CONFIDENCE = "## How sure it is"
 
 
 def with_confidence(card: str, record: dict[str, Any]) -> str:
-    """A card with a section about its confidence, in place of an earlier one.
+    """Add a section about the confidence to a card, replacing an earlier one.
 
     Args:
         card: the card's text.
@@ -144,7 +144,7 @@ It falls for photographs unlike the {record["train_photographs"]:,} of the train
 
 
 def _evaluation(evaluation: dict[str, Any] | None, *, chose_epoch: bool) -> str:
-    """A table of scores, or how to get one."""
+    """Table of scores, or instructions to get one."""
     if evaluation is None:
         return "`captionlens evaluate` measures it in full."
     decoding = evaluation["decoding"]
@@ -164,7 +164,7 @@ def _evaluation(evaluation: dict[str, Any] | None, *, chose_epoch: bool) -> str:
 
 
 def _grounding(grounding: dict[str, Any] | None) -> str:
-    """Attention against boxes, beside what looking without eyes would score."""
+    """Scores of the attention against boxes, beside the baselines."""
     if grounding is None or "attention_correctness" not in grounding:
         return ""
     own = grounding["own_captions"]
@@ -184,7 +184,7 @@ photograph.
 
 
 def _faithfulness(faithfulness: dict[str, Any] | None) -> str:
-    """Whether what it looked at mattered."""
+    """Scores of the faithfulness of the attention."""
     if faithfulness is None or "falls_more" not in faithfulness:
         return ""
     return f"""With what it looked at blanked out, {100 * faithfulness["falls_more"]:.1f} % of

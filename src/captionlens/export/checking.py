@@ -1,4 +1,4 @@
-"""The check of an export: ONNX Runtime must do what the torch network does."""
+"""Check of an export: ONNX Runtime must give the same results as the torch network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,7 +60,7 @@ def _compare(
 
 
 def _example_images(backbone: Backbone, examples: Sequence[Path]) -> NDArray[np.float32]:
-    """A batch of 5 at most, and of 3 at least: the graphs were traced with 2."""
+    """Make a batch of 3 to 5 images: the graphs were traced with 2."""
     pixels = []
     for path in examples[:5]:
         try:

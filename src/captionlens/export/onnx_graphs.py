@@ -1,8 +1,8 @@
-"""Networks as ONNX graphs whose weights are those of one safetensors file, in half precision or in eight bits.
+"""ONNX graphs of the networks, with all weights in one safetensors file, in half precision or eight bits.
 
-Each weight becomes an external initializer at its place in the file and a Cast to float32, with eight bits also a Mul
-with its scale. ONNX Runtime folds them when it loads: the weights lie on disk once, and computing stays in single
-precision.
+Each weight becomes an external initializer that refers to its place in the file, followed by a Cast to float32, and
+with eight bits by a Mul with its scale. ONNX Runtime folds these when it loads a graph. So the weights are on disk
+once, and computation is in single precision.
 """
 
 import json
@@ -27,11 +27,11 @@ from captionlens.files import write_bytes
 from captionlens.network import CaptioningNetwork
 
 OPSET = 20
-_TYPES = {"F16": TensorProto.FLOAT16, "F32": TensorProto.FLOAT, "I8": TensorProto.INT8}  # of safetensors, in ONNX
+_TYPES = {"F16": TensorProto.FLOAT16, "F32": TensorProto.FLOAT, "I8": TensorProto.INT8}  # safetensors to ONNX
 
 
 class StartGraph(nn.Module):
-    """`CaptioningNetwork.start` as a forward."""
+    """`CaptioningNetwork.start` as a module with `forward`."""
 
     def __init__(self, network: CaptioningNetwork) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class StartGraph(nn.Module):
 
 
 class StepGraph(nn.Module):
-    """`CaptioningNetwork.step` as a forward."""
+    """`CaptioningNetwork.step` as a module with `forward`."""
 
     def __init__(self, network: CaptioningNetwork) -> None:
         super().__init__()
@@ -55,14 +55,14 @@ class StepGraph(nn.Module):
 
 
 class BackboneGraph(nn.Module):
-    """A backbone as a module of its own, so that its weights are named `backbone.*`."""
+    """A backbone inside a module, so that its weights are named `backbone.*`."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) to grid features (B, L, D)."""
+        """Encode images (B, 3, H, W) as grid features (B, L, D)."""
         features: Tensor = self.backbone(images)
         return features
 
@@ -79,15 +79,15 @@ def export_graphs(network: CaptioningNetwork, backbone: Backbone, folder: Path, 
     """Write `backbone.onnx`, `start.onnx` and `step.onnx` into `folder`.
 
     Args:
-        network: in evaluation mode, its weights rounded as in `weights`.
-        backbone: likewise, and fused.
-        folder: for the graphs.
+        network: in evaluation mode, with weights rounded as in `weights`.
+        backbone: fused, in evaluation mode, with weights rounded as in `weights`.
+        folder: of the graphs.
         weights: the safetensors file, in the parent of `folder`.
     """
     places = _places(weights)
     size = backbone.preprocessing.size
     config = network.config
-    # Sizes of the examples: any that are neither 0 nor 1, which the exporter would bake in.
+    # Sizes of the examples, neither 0 nor 1, which the exporter would make constants.
     images = torch.zeros(2, 3, size, size)
     features = torch.zeros(2, config.places, config.channels)
     with torch.inference_mode():
@@ -133,12 +133,12 @@ def _export(
     hypotheses = torch.export.Dim("hypotheses")
     shapes: list[Any] = [{0: photographs} for _ in inputs]
     if name == "step":
-        # Fewer places than the grid has: attention that is kept to a part of the photograph.
+        # The number of places is dynamic, for attention restricted to a region.
         some = {0: photographs, 1: torch.export.Dim("places")}
         each = {0: photographs, 1: hypotheses}
-        shapes = [each, some, some, tuple(each for _ in inputs[3:])]  # the states are one argument of the forward
+        shapes = [each, some, some, tuple(each for _ in inputs[3:])]  # `forward` takes the states as *state
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's exporter about itself
+        warnings.simplefilter("ignore")  # warnings of torch's exporter about itself
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision's operators are not needed
         program = torch.onnx.export(
             module.eval(),
@@ -165,11 +165,11 @@ def _export(
 
 
 def _fold(model: onnx.ModelProto, places: dict[str, _Place]) -> onnx.ModelProto:
-    """Simplify a graph without touching its weights: a folded weight would lie in the graph a second time."""
+    """Simplify a graph but not its weights: a folded weight would be stored a second time, in the graph."""
     weights = [tensor for tensor in model.graph.initializer if tensor.name in places]
     others = [tensor for tensor in model.graph.initializer if tensor.name not in places]
     inputs = list(model.graph.input)
-    # For the time being the weights are inputs, of which nothing is known.
+    # During folding the weights are inputs with unknown values.
     del model.graph.initializer[:]
     model.graph.initializer.extend(others)
     model.graph.input.extend(
@@ -183,7 +183,7 @@ def _fold(model: onnx.ModelProto, places: dict[str, _Place]) -> onnx.ModelProto:
 
 
 def _refer_to_weights(model: onnx.ModelProto, places: dict[str, _Place], location: str) -> None:
-    """Replace initializers that are in the weights file by references into it, made float32."""
+    """Replace initializers that are in the weights file by references to it, cast to float32."""
     unpacking = []
     kept = []
     for tensor in model.graph.initializer:
@@ -209,7 +209,7 @@ def _refer_to_weights(model: onnx.ModelProto, places: dict[str, _Place], locatio
 
 
 def _external(name: str, place: _Place, location: str) -> TensorProto:
-    """An initializer that lies in the weights file."""
+    """Make an external initializer that refers to the weights file."""
     tensor = TensorProto(name=name, data_type=place.type, dims=place.shape)
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in (("location", location), ("offset", place.offset), ("length", place.length)):
@@ -218,7 +218,7 @@ def _external(name: str, place: _Place, location: str) -> TensorProto:
 
 
 def _places(path: Path) -> dict[str, _Place]:
-    """Where each tensor lies in a safetensors file: 8 bytes of header length, the header in JSON, the data."""
+    """Place of each tensor in a safetensors file: 8 bytes of header length, the header in JSON, the data."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))

@@ -1,4 +1,4 @@
-"""A model directory written anew: with the graphs of this version, or with smaller weights."""
+"""Rewriting of a model directory, with the graphs of this version or with quantised weights."""
 
 import logging
 import shutil
@@ -24,21 +24,21 @@ log = logging.getLogger("captionlens")
 def export_again(
     source: Path, model: Path, *, name: str | None = None, beam: int | None = None, weights: str = "half"
 ) -> Path:
-    """Write a model directory anew: with the graphs of this version, or with smaller weights.
+    """Rewrite a model directory, with the graphs of this version or with quantised weights.
 
-    Its card and what else lies beside it goes along; its calibration too if the weights stay the same.
+    Its card and other files are copied; its calibration too if the weights stay the same.
 
     Args:
         source: a model directory.
         model: the directory to write, which may be `source`.
-        name: of the model, by default its own.
-        beam: by default its own.
-        weights: how they are kept, see `training.weights`: "half" or "int8".
+        name: of the model; by default unchanged.
+        beam: default beam width; by default unchanged.
+        weights: precision of the stored weights, "half" or "int8", see `export.weights`.
 
     Raises:
-        ModelError: `source` is not whole, `model` is something else than a model directory, or the export does not do
-            what the network does.
-        OptionError: the name is none.
+        ModelError: `source` is incomplete, `model` is something other than a model directory, or the exported graphs
+            differ from the network.
+        OptionError: the name is not valid.
         MissingExtra: the backbone's package is not installed.
     """
     if name is not None:
@@ -72,10 +72,10 @@ def export_again(
 
 
 def reopen(model: ModelDirectory) -> tuple[CaptioningNetwork, Backbone]:
-    """The torch network and the backbone of a model directory, in evaluation mode.
+    """Load the torch network and the backbone of a model directory, in evaluation mode.
 
     Raises:
-        ModelError: the weights are not those of the network that the directory tells of.
+        ModelError: the weights do not fit the network of config.json.
         MissingExtra: the backbone's package is not installed.
     """
     kept = safetensors.torch.load_file(model.weights)
@@ -87,7 +87,7 @@ def reopen(model: ModelDirectory) -> tuple[CaptioningNetwork, Backbone]:
             check_export(network, backbone, model.folder, model.decoding)
         except (KeyError, TypeError, ValueError, OptionError) as error:
             raise ModelError(model.folder, f"has weights that do not fit its config.json ({error})") from error
-        except ModelError as error:  # another one of the name may fit
+        except ModelError as error:  # another network of that name may fit
             problem = error
         else:
             return network, backbone

@@ -1,9 +1,9 @@
-"""How a model directory keeps its weights: in half precision, or matrices and kernels in eight bits.
+"""Stored precision of a model's weights: half precision, or eight bits for matrices and kernels.
 
-In eight bits a row of a matrix, or a kernel of a convolution, is kept as whole numbers from -127 to 127 and one scale
-in single precision: the largest of the row divided by 127 (symmetric quantisation, one scale a channel; Krishnamoorthi,
-"Quantizing deep convolutional networks for efficient inference", arXiv:1806.08342, section 3.1). What has less than
-SMALLEST numbers, and every vector, stays in half precision.
+In eight bits a row of a matrix, or a kernel of a convolution, is stored as integers from -127 to 127 and one scale in
+single precision, the row's largest magnitude divided by 127. This is symmetric quantisation with one scale per channel
+(Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", arXiv:1806.08342, section 3.1).
+Vectors, and tensors of less than SMALLEST numbers, stay in half precision.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,24 +14,24 @@ from torch import Tensor, nn
 from captionlens.errors import OptionError
 
 KINDS = ("half", "int8")
-SCALE = ".scale"  # what the names of scales end with
+SCALE = ".scale"  # suffix of the names of scales
 SMALLEST = 4096
 _HIGHEST = 127
 
 
 def store(modules: Mapping[str, nn.Module], kind: str) -> dict[str, Tensor]:
-    """What a weights file holds of modules, whose weights are rounded in place to just that.
+    """Make the tensors of a weights file, and round the modules' weights in place to the same values.
 
     Args:
-        modules: by the first part of their weights' names.
-        kind: of KINDS.
+        modules: by the prefix of their weights' names.
+        kind: one of KINDS.
 
     Returns:
-        float16 tensors by name; with `int8`, int8 tensors with their scale, float32, beside them: `NAME.scale`, of a
+        float16 tensors by name; with `int8`, int8 tensors, and beside each its float32 scale `NAME.scale`, of a
         shape that broadcasts.
 
     Raises:
-        OptionError: the kind is not known.
+        OptionError: the kind is unknown.
     """
     if kind not in KINDS:
         raise OptionError(f"weights must be {' or '.join(KINDS)}, got {kind!r}")
@@ -46,11 +46,11 @@ def store(modules: Mapping[str, nn.Module], kind: str) -> dict[str, Tensor]:
 
 
 def fill(modules: Mapping[str, nn.Module], kept: Mapping[str, Tensor]) -> None:
-    """Give modules the weights of a file, as `store` made them.
+    """Load the tensors of a weights file, made by `store`, into modules.
 
     Raises:
-        KeyError: the file lacks one.
-        ValueError: one has another shape.
+        KeyError: the file lacks a weight.
+        ValueError: a weight has another shape.
     """
     with torch.no_grad():
         for name, weight in _weights(modules):
@@ -69,7 +69,7 @@ def _weights(modules: Mapping[str, nn.Module]) -> Iterable[tuple[str, Tensor]]:
 
 
 def _in_eight_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole numbers of a byte, and what they are multiplied by: (C, 1, ...)."""
+    """Quantise a weight to int8 with scales (C, 1, ...)."""
     rows = weight.flatten(1).abs().amax(1).reshape(-1, *(1,) * (weight.ndim - 1))
-    scale = torch.where(rows > 0, rows / _HIGHEST, 1.0).float()  # a row of zeros has none
+    scale = torch.where(rows > 0, rows / _HIGHEST, 1.0).float()  # 1 for a row of zeros
     return (weight / scale).round().clamp(-_HIGHEST, _HIGHEST).to(torch.int8), scale

@@ -1,4 +1,4 @@
-"""Writing a model directory: weights, graphs, words, settings, card and manifest, checked before it counts."""
+"""Writing of a model directory: weights, graphs, vocabulary, settings, card and manifest."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from captionlens.runtime.decoding import DecodingOptions
 from captionlens.runtime.model_directory import FORMAT, WEIGHTS, write_manifest
 from captionlens.runtime.vocabulary import Vocabulary
 
-# What config.json says of a model by itself; the rest is its history.
+# The entries of config.json that describe the model itself; the rest is its history.
 DESCRIPTION = ("format", "name", "backbone", "grid", "network", "weights", "decoding")
 
 
@@ -35,23 +35,23 @@ def write_model(
     notes: str = "",
     examples: Sequence[Path] = (),
 ) -> None:
-    """Write a model directory, and check that it does what the network does.
+    """Write a model directory, and check that it gives the same results as the network.
 
     Args:
         folder: a new folder.
-        network: in evaluation mode; its weights are rounded in place to those that are kept.
-        vocabulary: of as many words as the network.
+        network: in evaluation mode; its weights are rounded in place to the stored ones.
+        vocabulary: of the same size as the network's.
         backbone: fused and rounded in place.
         name: of the model.
-        decoding: how it searches unless a call says otherwise; beam, length penalty and most words are kept.
-        history: what it was trained on and how, for config.json and the model card: `trained_on`, `training`
-            and `best_epoch`, its `licence`, and where it was trained in several steps, `training_before`.
-        weights: how they are kept, see `training.weights`: "half" or "int8".
-        notes: in Markdown, at the end of the model card.
-        examples: photographs to compare both networks on; made-up ones where there are none.
+        decoding: its default decoding options; beam, length penalty and largest number of words are stored.
+        history: data and settings of its training, for config.json and the model card: `trained_on`, `training`,
+            `best_epoch` and `licence`, and after training in several stages `training_before`.
+        weights: precision of the stored weights, "half" or "int8", see `export.weights`.
+        notes: Markdown for the end of the model card.
+        examples: photographs to compare both networks on; synthetic ones if there are none.
 
     Raises:
-        ModelError: the directory does not do what the network does.
+        ModelError: the directory gives other results than the network.
     """
     backbone = backbone.fuse()
     kept = store({"backbone": backbone, "network": network}, weights)

@@ -1,1 +1,1 @@
-"""From photographs to grid features: backbones, extraction, and the store that keeps the grids on disk."""
+"""Grid features of photographs: backbones, their extraction, and the store on disk."""

@@ -1,4 +1,4 @@
-"""Run the frozen backbone over every photograph once, into the feature store."""
+"""Extraction of grid features: the frozen backbone runs over every photograph once, into the feature store."""
 
 import copy
 import os
@@ -24,33 +24,33 @@ from captionlens.memory import keep_freed_memory
 from captionlens.runtime.photograph import Photograph
 from captionlens.runtime.read_ahead import read_ahead, read_by_turns
 
-# Photographs in a batch; on a processor, what a layer makes of 8 is still in its cache for the next layer. Both divide
-# SHARD: a resumed extraction forms the same batches and ends with the same bytes.
+# Photographs per batch; on a processor, a layer's output for 8 is still in its cache for the next layer. Both divide
+# SHARD, so that a resumed extraction forms the same batches and ends with the same bytes.
 CPU_BATCH, CARD_BATCH = 8, 64
 DECODED_AHEAD = 64  # photographs
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """What came of an extraction."""
+    """Result of an extraction."""
 
     store: FeatureStore
-    extracted: int  # photographs run through the backbone now
-    already: int  # photographs whose grid was there
+    extracted: int  # photographs encoded in this call
+    already: int  # photographs whose grid was in the store
     unreadable: tuple[UnreadableImage, ...]
 
 
 def store_index(backbone: Backbone) -> StoreIndex:
-    """What the grids of `backbone` are, which is as loaded, not fused."""
+    """Make the index of a store of grids of `backbone`, which is as loaded, not fused."""
     rows, columns = backbone.grid
     return StoreIndex(backbone.name, backbone.fingerprint(), rows, columns, backbone.channels)
 
 
 def accelerator(devices: str) -> str:
-    """The device that `devices` ("auto", "cpu" or "cuda") means: "cpu" or "cuda".
+    """Resolve `devices` ("auto", "cpu" or "cuda") to "cpu" or "cuda".
 
     Raises:
-        OptionError: another word, or cuda where there is no card.
+        OptionError: another value, or cuda without a GPU.
     """
     if devices == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -73,25 +73,25 @@ def extract(
     blanked: Callable[[Record], NDArray[np.bool_] | None] | None = None,
     progress: bool = True,
 ) -> Extraction:
-    """Put the grids of all photographs that are not in the store yet into it.
+    """Extract the grids of all photographs that are not in the store yet.
 
-    Can be killed at any moment; called again it goes on after the last whole shard.
+    It can be killed at any moment; called again, it continues after the last complete shard.
 
     Args:
         records: the photographs.
-        folder: the store's.
-        backbone: as loaded, not fused; it stays as it is.
-        device: where the backbone runs.
-        bfloat16: compute in bfloat16; by default where the processor has it. Grids are kept as float16.
-        decoders: threads that read and resize photographs, by default one for each core: ahead of a network on a
-            card, and by turns with a network on the processor, where each would slow the other down.
-        mirrored: put in the grids of the photographs seen in a mirror, beside those of the photographs themselves.
-        blanked: put in the grids of the photographs with the cells (R, C) blanked out that it gives of each; those
-            of which it gives None are left out. See `geometry.grid_cells.blank`.
+        folder: of the store.
+        backbone: as loaded, not fused; it is not changed.
+        device: of the backbone.
+        bfloat16: compute in bfloat16; by default where the processor has it. Grids are stored as float16.
+        decoders: threads that read and resize photographs, by default one per core: ahead of a network on a GPU, and
+            by turns with a network on the processor, where each would slow the other down.
+        mirrored: extract the grids of the mirrored photographs too.
+        blanked: gives the cells (R, C) to blank out in a photograph, whose grid is then extracted too; None for no
+            such grid. See `geometry.grid_cells.blank`.
         progress: show a bar on a terminal.
 
     Raises:
-        StoreError: the folder holds something else, or a store made otherwise.
+        StoreError: the folder holds something else, or a store of another backbone.
     """
     store = FeatureStore.create(folder, store_index(backbone))
     missing, already, unreadable = _missing(records, store, mirrored, blanked)
@@ -122,7 +122,7 @@ def extract(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Missing:
-    """A photograph whose grid the store lacks, and how the backbone is to see it."""
+    """A view of a photograph whose grid the store lacks."""
 
     key: str
     record: Record
@@ -130,7 +130,7 @@ class _Missing:
     blanked: NDArray[np.bool_] | None  # cells (R, C)
 
     def seen(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The photograph (H, W, 3) as the backbone is to see it."""
+        """Apply mirroring or blanking to the photograph (H, W, 3)."""
         if self.blanked is not None:
             pixels = blank(pixels, self.blanked)
         return pixels[:, ::-1] if self.mirrored else pixels
@@ -142,7 +142,7 @@ def _missing(
     mirrored: bool,
     blanked: Callable[[Record], NDArray[np.bool_] | None] | None,
 ) -> tuple[list[_Missing], int, list[UnreadableImage]]:
-    """The photographs whose grids the store lacks, how many it has, and those whose files are not there."""
+    """The views whose grids the store lacks, the number it has, and the photographs whose files are missing."""
     missing: list[_Missing] = []
     gone: list[UnreadableImage] = []
     keys: set[str] = set()
@@ -162,9 +162,9 @@ def _missing(
 
 
 class _ShardWriter:
-    """Appends grids to a store shard by shard: a thread writes one while the network makes the next.
+    """Appends grids to a store shard by shard: a thread writes one while the network computes the next.
 
-    What is left at the end of the block, less than a shard, is written then, unless the block failed.
+    The rest, less than a shard, is written at the end of the block, unless the block failed.
     """
 
     def __init__(self, store: FeatureStore) -> None:
@@ -189,7 +189,7 @@ class _ShardWriter:
         """Take the grids (B, L, D) of these keys.
 
         Raises:
-            OSError: the shard before could not be written.
+            OSError: the previous shard could not be written.
         """
         self._keys.extend(keys)
         self._grids.append(grids)
@@ -208,11 +208,11 @@ class _ShardWriter:
 
 
 class Prepared:
-    """A backbone made ready for many photographs: fused, channels last, in one number format.
+    """A backbone prepared for fast inference: fused, channels last, in one number format.
 
     Args:
-        backbone: as loaded; it stays as it is.
-        device: where it runs.
+        backbone: as loaded; it is not changed.
+        device: to run on.
         dtype: of the computation.
     """
 
@@ -226,15 +226,15 @@ class Prepared:
 
     @torch.inference_mode()
     def images(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """uint8 (B, H, W, 3) to images (B, 3, H, W), normalised."""
-        # Pillow's order of bytes is torch's channels last.
+        """Normalise uint8 (B, H, W, 3) to images (B, 3, H, W)."""
+        # Pillow's memory layout is torch's channels last.
         images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
         return torch.addcmul(self.shift, images, self.scale).to(self.dtype)
 
     @torch.inference_mode()
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """Photographs as `Preprocessing.read` gives them (B, H, W, 3) to grids (B, L, D)."""
-        # Halves end at 65504; no feature of a sane network comes near, but infinity would poison the training.
+        """Encode photographs (B, H, W, 3), see `Preprocessing.read`, as grids (B, L, D)."""
+        # The largest float16 is 65504. Features of usual networks are far smaller, but infinity would ruin training.
         grids = self.network(self.images(pixels)).float().clamp(-65504, 65504)
         halves: NDArray[np.float16] = grids.half().cpu().numpy()
         return halves

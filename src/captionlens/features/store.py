@@ -1,13 +1,13 @@
-"""The feature store: every photograph's grid once, in half precision, in memory-mapped shards.
+"""The feature store: grid features of photographs in half precision, in memory-mapped shards.
 
 A store is a folder:
 
-    index.json           what the grids are: backbone, its fingerprint, grid, channels
+    index.json           description of the grids: backbone, its fingerprint, grid, channels
     shard-00000.npy      float16 (photographs, L, D), an ordinary NumPy file
     shard-00000.json     the keys of its rows, in order
 
-A shard counts once its `.json` is there; both files appear whole or not at all, so that a killed extraction
-loses no more than the shard it was working on. This module needs NumPy only.
+A shard counts once its `.json` exists; both files are written atomically, so that a killed extraction loses at most the
+shard it was working on. This module needs NumPy only.
 """
 
 import json
@@ -24,12 +24,12 @@ from captionlens.errors import StoreError
 from captionlens.files import atomic_open, write_text
 
 FORMAT = 1
-SHARD = 256  # photographs; 53 MB of EfficientNet-Lite2's 81 x 1280 halves
+SHARD = 256  # photographs; 53 MB with EfficientNet-Lite2's 81 x 1280 numbers
 
 
 @dataclass(frozen=True, slots=True)
 class StoreIndex:
-    """What the grids in a store are. Stores whose index differs are never mixed."""
+    """Description of the grids in a store. Grids with different indices are never mixed."""
 
     backbone: str
     fingerprint: str  # of backbone, weights and preprocessing
@@ -44,13 +44,13 @@ class StoreIndex:
 
 
 def photograph_key(record: Record, *, mirrored: bool = False, blanked: NDArray[np.bool_] | None = None) -> str:
-    """The key of a photograph's grid: its id and the size of its file, so that a changed file is seen.
+    """Make the key of a photograph's grid from its id and the size of its file, so that a changed file is noticed.
 
-    The photograph seen in a mirror has a grid of its own: what a convolutional network makes of it is not the
-    mirrored grid. So has the photograph without some cells (R, C), `blanked`.
+    The mirrored photograph has a grid of its own: with a convolutional network it is not the mirrored grid. So has the
+    photograph with cells (R, C) blanked out, `blanked`.
 
     Raises:
-        OSError: the file is not there.
+        OSError: the file is missing.
     """
     key = f"{record.source_id}:{record.image.stat().st_size}"
     if blanked is not None:
@@ -59,7 +59,7 @@ def photograph_key(record: Record, *, mirrored: bool = False, blanked: NDArray[n
 
 
 class FeatureStore:
-    """Grids by key. Open an existing store with `open`, or make one with `create`."""
+    """Grids by key. `open` opens an existing store, `create` makes a new one if needed."""
 
     def __init__(self, folder: Path, index: StoreIndex) -> None:
         self.folder = folder
@@ -71,7 +71,7 @@ class FeatureStore:
 
     @classmethod
     def open(cls, folder: str | Path) -> "FeatureStore":
-        """An existing store.
+        """Open an existing store.
 
         Raises:
             StoreError: there is none, or it is damaged.
@@ -90,10 +90,10 @@ class FeatureStore:
 
     @classmethod
     def create(cls, folder: str | Path, index: StoreIndex) -> "FeatureStore":
-        """The store in `folder`, made if it is not there.
+        """Open the store in `folder`, or make it.
 
         Raises:
-            StoreError: a store is there that was made otherwise; the message says in what it differs.
+            StoreError: the store has a different index; the message gives the differences.
         """
         folder = Path(folder)
         if (folder / "index.json").exists():
@@ -107,10 +107,10 @@ class FeatureStore:
         return cls(folder, index)
 
     def require(self, index: StoreIndex) -> None:
-        """Refuse to go on unless this store's grids are those `index` describes.
+        """Check that the store has this index.
 
         Raises:
-            StoreError: they are not; the message says in what they differ.
+            StoreError: the indices differ; the message gives the differences.
         """
         mine, wanted = asdict(self.index), asdict(index)
         different = [f"{name} {mine[name]}, wanted {wanted[name]}" for name in mine if mine[name] != wanted[name]]
@@ -124,10 +124,10 @@ class FeatureStore:
         return key in self._rows
 
     def append(self, keys: Sequence[str], grids: NDArray[np.float16]) -> None:
-        """Add one shard, whole or not at all.
+        """Add one shard, atomically.
 
         Args:
-            keys: one for each photograph, none of them in the store yet.
+            keys: one per photograph, none of them in the store yet.
             grids: float16 (photographs, L, D).
         """
         number = len(self._shards)
@@ -138,7 +138,7 @@ class FeatureStore:
         self._add_shard(number)
 
     def read(self, keys: Iterable[str]) -> NDArray[np.float16]:
-        """Grids (n, L, D) of `keys`, in their order.
+        """Read the grids (n, L, D) of `keys`, in their order.
 
         Raises:
             StoreError: a key is not in the store.

@@ -1,1 +1,1 @@
-"""How good captions are: the official scores without Java, their intervals, and COCO's files."""
+"""Evaluation: caption scores without Java, confidence intervals, grounding, faithfulness and calibration."""

@@ -1,4 +1,4 @@
-"""BLEU-1 to BLEU-4 as pycocoevalcap computes them.
+"""BLEU-1 to BLEU-4, with the same results as pycocoevalcap.
 
 Papineni et al., "BLEU: a method for automatic evaluation of machine translation" (ACL 2002), over the whole
 corpus, with the reference whose length is closest to the candidate's (the shorter of two equally close).
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from captionlens.scoring.ngrams import ORDERS, Ngram, count_ngrams
 
 STATISTICS = 2 * ORDERS + 2
-"""Numbers a photograph gives: n-grams matched and possible, by order; length of candidate and reference."""
+"""Number of statistics per photograph: n-grams matched and possible, by order; length of candidate and reference."""
 
 # pycocoevalcap's guards against 0 / 0; they decide the score of a caption without any match.
 _TINY = 1e-15
@@ -21,10 +21,10 @@ _SMALL = 1e-9
 
 
 class Bleu:
-    """Match counts of candidates against references that are counted once.
+    """Match counts of candidates against references, whose n-grams are counted once.
 
     Args:
-        references: for every photograph its captions, each a sequence of tokens.
+        references: captions of every photograph, each a sequence of tokens.
     """
 
     def __init__(self, references: Mapping[Any, Sequence[Sequence[Hashable]]]) -> None:
@@ -40,7 +40,7 @@ class Bleu:
             self._most[key] = most
 
     def statistics(self, key: Hashable, tokens: Sequence[Hashable]) -> list[int]:
-        """The `STATISTICS` numbers of one candidate; they add up over photographs.
+        """Compute the `STATISTICS` numbers of one candidate, which are additive over photographs.
 
         Raises:
             KeyError: the photograph has no references.
@@ -56,11 +56,10 @@ class Bleu:
 
 
 def bleu(totals: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """BLEU-1 to BLEU-4 from added statistics.
+    """Compute BLEU-1 to BLEU-4 from summed statistics.
 
     Args:
-        totals: (..., STATISTICS), one row a corpus. The statistics of one photograph give that photograph's
-            BLEU.
+        totals: (..., STATISTICS), one row per corpus. The statistics of one photograph give that photograph's BLEU.
 
     Returns:
         (..., 4), fractions.
@@ -71,6 +70,6 @@ def bleu(totals: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]
     products = np.cumprod((matched + _TINY) / (possible + _SMALL), axis=-1)
     scores = products ** (1.0 / np.arange(1, ORDERS + 1))
     ratio = (length + _TINY) / (reference + _SMALL)
-    # An empty candidate makes the exponent huge and negative: exp() is 0, as it is there.
+    # An empty candidate makes the exponent huge and negative: exp() is 0, as in pycocoevalcap.
     brevity = np.where(ratio < 1, np.exp(1 - 1 / np.minimum(ratio, 1)), 1.0)
     return np.asarray(scores * brevity, dtype=np.float64)

@@ -1,22 +1,22 @@
-"""Bootstrap intervals over photographs (Efron, Tibshirani, "An introduction to the bootstrap", 1993)."""
+"""Bootstrap confidence intervals over photographs (Efron, Tibshirani, "An introduction to the bootstrap", 1993)."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from captionlens.errors import OptionError
 
-_CELLS_AT_ONCE = 4_000_000  # 32 MB of drawing counts
+_CELLS_AT_ONCE = 4_000_000  # 32 MB of sample counts
 
 
 def resampled_totals(statistics: NDArray[np.float64], *, resamples: int = 1000, seed: int = 0) -> NDArray[np.float64]:
-    """Totals of statistics over photographs drawn with replacement, as many as there are.
+    """Sum statistics over bootstrap samples of the photographs.
 
-    All columns see the same draws, so scores computed from them can be compared.
+    All columns use the same samples, so that scores computed from them can be compared.
 
     Args:
-        statistics: (photographs, K), numbers that add up over photographs.
-        resamples: R, how often to draw.
-        seed: of the draws.
+        statistics: (photographs, K), additive over photographs.
+        resamples: R, the number of bootstrap samples.
+        seed: of the sampling.
 
     Returns:
         float64 (R, K).
@@ -31,8 +31,7 @@ def resampled_totals(statistics: NDArray[np.float64], *, resamples: int = 1000, 
         raise OptionError(f"resamples must be at least 1, got {resamples}")
     random = np.random.default_rng(seed)
     totals = np.empty((resamples, columns))
-    # How often every photograph is drawn, a block of resamples at a time, makes the totals one matrix
-    # product.
+    # With the counts of every photograph, a block of resamples at a time, the totals are one matrix product.
     block = max(1, _CELLS_AT_ONCE // photographs)
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
@@ -44,7 +43,7 @@ def resampled_totals(statistics: NDArray[np.float64], *, resamples: int = 1000, 
 
 
 def percentile_interval(samples: NDArray[np.float64], *, coverage: float = 0.95) -> tuple[float, float]:
-    """The interval that leaves equal shares of `samples` (R,) out on both sides."""
+    """Percentile interval, which leaves out equal shares of `samples` (R,) on both sides."""
     outside = (1 - coverage) / 2
     low, high = np.quantile(samples, [outside, 1 - outside])
     return float(low), float(high)

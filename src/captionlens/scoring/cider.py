@@ -1,4 +1,4 @@
-"""CIDEr-D as pycocoevalcap computes it (its class is named Cider).
+"""CIDEr-D, with the same results as pycocoevalcap (whose class is named Cider).
 
 Vedantam, Zitnick, Parikh, "CIDEr: consensus-based image description evaluation" (CVPR 2015), section 7: the
 mean over n = 1..4 of cosine similarities of tf-idf vectors, with clipping and a Gaussian penalty on length,
@@ -21,11 +21,11 @@ SIGMA = 6.0
 class CiderD:
     """CIDEr-D against references whose document frequencies and vectors are computed once.
 
-    A photograph counts as one document, whatever number of its captions hold an n-gram. Tokens may be words
-    or word numbers, as long as candidates and references agree.
+    All captions of a photograph are one document. Tokens may be words or word indices, alike in candidates and
+    references.
 
     Args:
-        references: for every photograph its captions, each a sequence of tokens.
+        references: captions of every photograph, each a sequence of tokens.
 
     Raises:
         OptionError: there are no photographs, or one has no captions.
@@ -42,14 +42,14 @@ class CiderD:
             counted[key] = [count_ngrams(caption) for caption in captions]
             for ngram in set().union(*counted[key]):
                 documents[ngram] = documents.get(ngram, 0) + 1
-        # An n-gram of no reference weighs as much as one of a single photograph.
+        # An n-gram in no reference has the weight of one in the references of a single photograph.
         self._rare = math.log(len(references))
         self._weights = {ngram: self._rare - math.log(count) for ngram, count in documents.items()}
         self._lengths = {key: [_length(caption) for caption in captions] for key, captions in references.items()}
         self._vectors = {key: self._postings(captions) for key, captions in counted.items()}
 
     def _postings(self, captions: list[dict[Ngram, int]]) -> dict[Ngram, list[tuple[int, float, float]]]:
-        """Where each n-gram of a photograph stands: number of the reference, weight, weight / norm."""
+        """Postings of each n-gram of a photograph: index of the reference, weight, weight / norm."""
         postings: dict[Ngram, list[tuple[int, float, float]]] = {}
         for number, counts in enumerate(captions):
             vector = {ngram: count * self._weights[ngram] for ngram, count in counts.items()}
@@ -60,7 +60,7 @@ class CiderD:
         return postings
 
     def score(self, key: Hashable, tokens: Sequence[Hashable]) -> float:
-        """CIDEr-D of one caption for the photograph `key`, from 0 to 10.
+        """Compute the CIDEr-D of one caption for the photograph `key`, from 0 to 10.
 
         Raises:
             KeyError: the photograph has no references.
@@ -79,23 +79,23 @@ class CiderD:
         return 10.0 * sum(cosines) / ORDERS / len(lengths)
 
     def score_many(self, keys: Sequence[Hashable], captions: Sequence[Sequence[Hashable]]) -> NDArray[np.float64]:
-        """CIDEr-D of many captions, float64 (captions,); `keys` names the photograph of each.
+        """Compute the CIDEr-D of many captions, float64 (captions,); `keys` are their photographs.
 
         Raises:
             KeyError: a photograph has no references.
-            ValueError: there are not as many keys as captions.
+            ValueError: the numbers of keys and captions differ.
         """
         pairs = zip(keys, captions, strict=True)
         return np.array([self.score(key, tokens) for key, tokens in pairs], dtype=np.float64)
 
 
 def _length(tokens: Sequence[Hashable]) -> int:
-    """A caption's length as the official scorer counts it: in pairs of neighbouring words."""
+    """Length of a caption as in the official scorer: its number of bigrams."""
     return max(0, len(tokens) - 1)
 
 
 def _norms(vector: dict[Ngram, float]) -> list[float]:
-    """Euclidean norm of a vector for each order of its n-grams."""
+    """Euclidean norms of a vector, one for each order of n-grams."""
     squares = [0.0] * ORDERS
     for ngram, weight in vector.items():
         squares[len(ngram) - 1] += weight * weight

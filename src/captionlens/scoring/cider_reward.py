@@ -1,7 +1,7 @@
-"""CIDEr-D of captions that are word numbers, a batch at a time: the reward of self-critical training.
+"""Vectorised CIDEr-D of batches of captions as word indices: the reward of self-critical training.
 
-The same score as `cider.CiderD`'s. There every n-gram is looked up by itself; here all n-grams of a batch are
-numbered, counted and looked up together, and the references of a large data set fit into a few arrays.
+The scores are those of `cider.CiderD`. There every n-gram is looked up by itself; here all n-grams of a batch are
+numbered, counted and looked up together, and the references of a large data set are stored in a few arrays.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,10 +22,10 @@ _Floats = NDArray[np.float64]
 class _Order:
     """The references' n-grams of one order.
 
-    `known` (G,) are the n-grams, as `_ngrams` writes them, ascending: their places are their numbers. `weights` (G,)
-    are their logarithms of inverse document frequencies. `keys` (S,), ascending, are photograph times G plus n-gram:
-    where an n-gram stands in a reference of a photograph. `references`, `values` and `normed` (S,) are the number of
-    that reference among all, the n-gram's tf-idf in it, and that divided by the reference's norm.
+    `known` (G,) are the n-grams, encoded by `_ngrams`, ascending; an n-gram's position is its index. `weights` (G,) are
+    their log inverse document frequencies. The S postings, one per n-gram and reference, are sorted by `keys` (S,),
+    photograph times G plus n-gram. `references`, `values` and `normed` (S,) are the index of the reference among all,
+    the n-gram's tf-idf in it, and the latter divided by the reference's norm.
     """
 
     known: _Integers
@@ -37,10 +37,10 @@ class _Order:
 
 
 class CiderReward:
-    """CIDEr-D against references whose n-grams are numbered and weighed once.
+    """CIDEr-D against references whose n-grams are numbered and weighted once.
 
     Args:
-        references: for every photograph its captions, each a sequence of word numbers of at least 0.
+        references: captions of every photograph, each a sequence of word indices of at least 0.
 
     Raises:
         OptionError: there are no photographs, or one has no captions.
@@ -53,13 +53,13 @@ class CiderReward:
         if not counts.all():
             raise OptionError(f"photograph {int(counts.argmin())} has no reference captions")
         captions = [caption for of_photograph in references for caption in of_photograph]
-        photographs = np.repeat(np.arange(len(references)), counts)  # (R,) of each reference
+        photographs = np.repeat(np.arange(len(references)), counts)  # (R,) index of each reference's photograph
         lengths = np.array([len(caption) for caption in captions])
         tokens = np.fromiter((token for caption in captions for token in caption), np.int64, int(lengths.sum()))
         self._size = int(tokens.max(initial=0)) + 1
         self._reference_counts = counts
         self._reference_lengths = np.maximum(lengths - 1, 0)
-        self._rare = float(np.log(len(references)))  # weight of an n-gram of no reference
+        self._rare = float(np.log(len(references)))  # weight of an n-gram in no reference
         self._orders: list[_Order] = []
         for owners, counted, ngrams in _ngrams(tokens, lengths, self._size, self._orders):
             known, numbers = np.unique(ngrams, return_inverse=True)
@@ -74,14 +74,14 @@ class CiderReward:
             self._orders.append(order)
 
     def score_many(self, photographs: _Integers, captions: Sequence[Sequence[int]]) -> _Floats:
-        """CIDEr-D, from 0 to 10, of n captions (n,) for the photographs of these numbers (n,).
+        """Compute the CIDEr-D (n,), from 0 to 10, of n captions for the photographs with these indices (n,).
 
         Raises:
-            IndexError: a photograph's number is too high.
+            IndexError: an index of a photograph is too high.
         """
         lengths = np.array([len(caption) for caption in captions], np.int64)
         tokens = np.fromiter((token for caption in captions for token in caption), np.int64, int(lengths.sum()))
-        counted_lengths = np.maximum(lengths - 1, 0)  # as the official scorer counts: in pairs of neighbours
+        counted_lengths = np.maximum(lengths - 1, 0)  # in bigrams, as in the official scorer
         total = np.zeros(len(captions))
         for number, (owners, counts, ngrams) in enumerate(_ngrams(tokens, lengths, self._size, self._orders)):
             order = self._orders[number]
@@ -105,22 +105,22 @@ class CiderReward:
 def _ngrams(
     tokens: _Integers, lengths: _Integers, size: int, orders: Sequence[_Order]
 ) -> Iterator[tuple[_Integers, _Integers, _Integers]]:
-    """The different n-grams of each caption, order by order: caption, how often it is there, and the n-gram.
+    """Yield the distinct n-grams of each caption, order by order: caption, count, and the n-gram.
 
-    An n-gram is written as the number of its first n - 1 words among `known` of the order below, times `size`, plus its
-    last word: exact in 64 bits, however many words there are. It is -1 where it cannot be known.
+    An n-gram is encoded as the index of its first n - 1 words among `known` of the next lower order, times `size`, plus
+    its last word. That is exact in 64 bits for any vocabulary. An n-gram in no reference is -1.
 
     Args:
         tokens: of all captions, one after the other (N,).
         lengths: of the captions.
-        size: above every known token.
-        orders: of which those below the order in hand must be there when it is asked for.
+        size: greater than every known token.
+        orders: the references' n-grams; an order must be complete before the next higher one is requested.
     """
     captions = np.repeat(np.arange(len(lengths)), lengths)
     left = np.repeat(lengths.cumsum(), lengths) - np.arange(len(tokens))  # words from here to the caption's end
-    # Whatever is said beyond the known tokens must not be taken for another n-gram, but be counted.
+    # Tokens beyond the known ones must be counted, but not be taken for another n-gram.
     span = int(max(size, tokens.max(initial=0) + 1))
-    local = captions  # numbers of the runs so far, in these captions only
+    local = captions  # indices of the n-grams so far, in these captions only
     known = np.zeros(len(tokens), np.int64)
     here = ngrams = np.arange(0)
     for order in range(ORDERS):
@@ -141,7 +141,7 @@ def _ngrams(
 
 
 def _find(known: _Integers, ngrams: _Integers) -> tuple[_Integers, NDArray[np.bool_]]:
-    """Where n-grams stand in `known`, and whether they do."""
+    """Position of n-grams in `known`, and a mask of those found."""
     places = np.searchsorted(known, ngrams)
     places[places == len(known)] = 0
     if not len(known):

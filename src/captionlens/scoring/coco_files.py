@@ -1,4 +1,4 @@
-"""COCO's two caption formats: results (one caption a photograph) and annotations (references)."""
+"""Reading, writing and scoring of COCO's caption formats: results and annotations (references)."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,11 @@ from captionlens.errors import DatasetError
 ImageId = int | str
 FilePath = str | PathLike[str]
 
-_NAMED = 5  # photographs that an error names
+_NAMED = 5  # largest number of photographs in an error message
 
 
 def read_results(path: FilePath) -> dict[ImageId, str]:
-    """A results file, `[{"image_id": ..., "caption": ...}, ...]`, as caption by image id.
+    """Read a results file, `[{"image_id": ..., "caption": ...}, ...]`, to captions by image id.
 
     Raises:
         DatasetError: the file cannot be read, is not of that form, or has two captions for one photograph.
@@ -36,7 +36,7 @@ def read_results(path: FilePath) -> dict[ImageId, str]:
 
 
 def read_references(path: FilePath) -> dict[ImageId, list[str]]:
-    """An annotation file, `{"annotations": [{"image_id": ..., "caption": ...}, ...]}`, by image id.
+    """Read an annotation file, `{"annotations": [{"image_id": ..., "caption": ...}, ...]}`, to references by image id.
 
     Raises:
         DatasetError: the file cannot be read, or is not of that form.
@@ -59,13 +59,13 @@ def read_references(path: FilePath) -> dict[ImageId, list[str]]:
 
 
 def write_results(path: FilePath, captions: Mapping[ImageId, str]) -> None:
-    """Write captions as a results file, whole or not at all."""
+    """Write captions as a results file, atomically."""
     entries = [{"image_id": image_id, "caption": caption} for image_id, caption in captions.items()]
     files.write_text(path, json.dumps(entries, ensure_ascii=False) + "\n")
 
 
 def write_references(path: FilePath, captions: Mapping[ImageId, Sequence[str]]) -> None:
-    """Write reference captions as an annotation file that COCO's own tools read, whole or not at all."""
+    """Write references as an annotation file for COCO's own tools, atomically."""
     annotations = [
         {"image_id": image_id, "caption": caption} for image_id, texts in captions.items() for caption in texts
     ]
@@ -77,10 +77,10 @@ def write_references(path: FilePath, captions: Mapping[ImageId, Sequence[str]]) 
 
 
 def read_pair(results: FilePath, references: FilePath) -> tuple[dict[ImageId, str], dict[ImageId, list[str]], int]:
-    """A results file, the references of its photographs, and how many photographs of the references it lacks.
+    """Read a results file and the references of its photographs; also the number of references it has no result for.
 
     Raises:
-        DatasetError: a file is not of its form, or the results have photographs that the references lack.
+        DatasetError: a file is malformed, or the results have photographs that the references lack.
     """
     captions = read_results(results)
     everything = read_references(references)

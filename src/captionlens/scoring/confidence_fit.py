@@ -1,4 +1,4 @@
-"""Fit a captioner's confidence: which photographs it knows, and how often the words it says are right."""
+"""Calibration of a captioner's confidence: novelty of photographs, and logistic regressions on held-out ones."""
 
 import logging
 from collections import Counter
@@ -29,28 +29,28 @@ log = logging.getLogger("captionlens")
 
 CENTRES = 256
 FOLDS = 5
-FEW = 200  # photographs: fewer calibrate badly, and are told of
-_ROUNDS = 20  # of k-means, at most
+FEW = 200  # photographs: fewer give a poor calibration, and a warning
+_ROUNDS = 20  # largest number of iterations of k-means
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A captioned photograph: its n words and what they deserve."""
+    """A captioned photograph with its n words as samples of the regression."""
 
-    mean: NDArray[np.float32]  # (D,) grid features, averaged over the places
+    mean: NDArray[np.float32]  # (D,) mean-pooled grid features
     log_probs: NDArray[np.float64]  # (n,)
     idf: NDArray[np.float64]  # (n,)
-    right: NDArray[np.float64]  # (n,) whether a reference says the word, 0 or 1
+    right: NDArray[np.float64]  # (n,) 1 if a reference contains the word, else 0
 
     @property
     def share(self) -> float:
-        """Of right words, weighted by idf."""
+        """Share of right words, weighted by idf."""
         return float(np.average(self.right, weights=self.idf))
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationFit:
-    """A calibration and the photographs that could not be read: path and cause."""
+    """A calibration, and the path and cause of photographs that could not be read."""
 
     calibration: Calibration
     failed: tuple[tuple[str, str], ...]
@@ -59,16 +59,15 @@ class CalibrationFit:
 def fit_calibration(
     captioner: Captioner, dataset: Dataset, *, split: str = "val", batch_size: int = 16, progress: bool = True
 ) -> CalibrationFit:
-    """Fit the confidence of a captioner, captioning as the model itself does.
+    """Fit the confidence of a captioner with its default decoding options.
 
-    The training split tells which photographs it knows and how common each word is; the captions of `split`, which the
-    network must not have been trained on, how often a word is right. The calibration errors in the record are
-    cross-validated: each fifth of the photographs is judged by a fit to the other four.
+    Cluster centres and document frequencies come from the training split. The regressions are fitted to captions of
+    `split`, which must be held out. The calibration errors in the record are from five-fold cross-validation.
 
     Args:
-        captioner: as `captionlens.load` gives it.
-        dataset: with the split `train` and the other one.
-        split: to fit to.
+        captioner: of `captionlens.load`.
+        dataset: with the split `train` and the held-out one.
+        split: the held-out split.
         batch_size: photographs at a time.
         progress: show bars on a terminal.
 
@@ -121,7 +120,7 @@ def _encoded(
     failed: list[tuple[str, str]],
     progress: bool,
 ) -> Iterator[list[tuple[Record, NDArray[np.float32]]]]:
-    """Readable photographs with their grid features (L, D), batch by batch; the others go to `failed`."""
+    """Yield batches of readable photographs with their grid features (L, D); the others are added to `failed`."""
     features = captioner.encode_many((record.image for record in records), batch_size=batch_size)
     bar = tqdm(features, total=len(records), desc=name, unit="photo", disable=None if progress else True)
     batch: list[tuple[Record, NDArray[np.float32]]] = []
@@ -138,12 +137,12 @@ def _encoded(
 
 
 def document_frequencies(records: Sequence[Record], vocabulary: Vocabulary) -> NDArray[np.float32]:
-    """Inverse document frequency of every word, float32 (V,), above 0; a photograph's captions are one document."""
+    """Compute log inverse document frequencies, float32 (V,), above 0; a photograph's captions are one document."""
     counts = Counter(
         word for record in records for word in {word for caption in record.captions for word in split_words(caption)}
     )
     seen = np.array([counts[token] for token in vocabulary.tokens])
-    # Half a photograph more keeps words of all photographs above 0, and of none finite.
+    # Half a photograph more keeps them above 0 for words of all photographs, and finite for words of none.
     return np.log((len(records) + 1) / (seen + 0.5)).astype(np.float32)
 
 
@@ -151,9 +150,9 @@ def cluster(means: NDArray[np.float32], number: int, *, seed: int = 0) -> NDArra
     """Spherical k-means (Dhillon and Modha, "Concept Decompositions", Machine Learning 42, 2001).
 
     Args:
-        means: (N, D) grid features, averaged over the places.
-        number: of centres; where there are fewer photographs, each is a centre.
-        seed: of the photographs to start from.
+        means: (N, D) mean-pooled grid features.
+        number: of centres; with fewer photographs, each is a centre.
+        seed: of the choice of the initial photographs.
 
     Returns:
         (number, D) centres of unit length.
@@ -174,10 +173,10 @@ def cluster(means: NDArray[np.float32], number: int, *, seed: int = 0) -> NDArra
 
 
 def fit(samples: Sequence[Sample], centres: NDArray[np.float32], idf: NDArray[np.float32]) -> Calibration:
-    """A calibration from captioned photographs, without a record.
+    """Fit a calibration, without a record.
 
     Args:
-        samples: photographs the network has not seen, of the kind it was trained on.
+        samples: held-out photographs of the same data set.
         centres: (k, D) of the training photographs.
         idf: (V,) of the vocabulary.
     """
@@ -198,7 +197,7 @@ def fit(samples: Sequence[Sample], centres: NDArray[np.float32], idf: NDArray[np
 
 
 def _fit_monotone(inputs: NDArray[np.float64], outcome: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logistic regression in which the last input, squared novelty, never raises the confidence."""
+    """Fit a logistic regression in which the last input, squared novelty, never raises the confidence."""
     coefficients = fit_logistic(inputs, outcome)
     if coefficients[-1] > 0:
         coefficients = np.append(fit_logistic(inputs[:, :-1], outcome), 0.0)
@@ -208,7 +207,7 @@ def _fit_monotone(inputs: NDArray[np.float64], outcome: NDArray[np.float64]) -> 
 def cross_validate(
     samples: Sequence[Sample], centres: NDArray[np.float32], idf: NDArray[np.float32]
 ) -> dict[str, dict[str, float]]:
-    """ECE of words and captions, `before` and `after`; each fold of the photographs judged by a fit to the others."""
+    """Compute the cross-validated ECE of words and captions, `before` and `after` calibration."""
     words: list[NDArray[np.float64]] = []
     captions: list[float] = []
     order: list[Sample] = []

@@ -1,4 +1,4 @@
-"""How good a confidence is: its calibration error, and whether it ranks captions by their quality."""
+"""Quality of a confidence: expected calibration error, and rank correlation with the captions' scores."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,21 +10,21 @@ from captionlens.runtime.caption import Caption
 from captionlens.runtime.vocabulary import split_words
 
 BINS = 15
-_STEPS = 50  # of Newton's method, at most; about six do
+_STEPS = 50  # largest number of Newton's method; about six suffice
 
 
 def expected_calibration_error(confidence: Sequence[float], outcome: Sequence[float], bins: int = BINS) -> float:
-    """ECE: the mean distance of confidence from outcome over bins of equal width, each weighing as many as it holds.
+    """ECE: mean distance of confidence from outcome over bins of equal width, weighted by their numbers of samples.
 
     Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, equation 3.
 
     Args:
         confidence: (n,) in [0, 1].
-        outcome: (n,) in [0, 1]: whether it was right, or which share of it.
-        bins: how many.
+        outcome: (n,) in [0, 1]: right or wrong, or a share of right words.
+        bins: number of bins.
 
     Raises:
-        ValueError: there are none, or not as many of one as of the other.
+        ValueError: there are no samples, or the numbers of confidences and outcomes differ.
     """
     said, true = np.asarray(confidence, np.float64), np.asarray(outcome, np.float64)
     if said.shape != true.shape or not said.size:
@@ -36,12 +36,12 @@ def expected_calibration_error(confidence: Sequence[float], outcome: Sequence[fl
 def fit_logistic(
     inputs: NDArray[np.float64], outcome: NDArray[np.float64], *, penalty: float = 1.0
 ) -> NDArray[np.float64]:
-    """Logistic regression by Newton's method (iteratively reweighted least squares).
+    """Fit a logistic regression by Newton's method (iteratively reweighted least squares).
 
     Args:
         inputs: (n, k)
-        outcome: (n,) in [0, 1]; shares are allowed, as expected values.
-        penalty: on half the sum of squared coefficients; the intercept goes free.
+        outcome: (n,) in [0, 1]; fractions are allowed, as expected values.
+        penalty: factor of half the sum of squared coefficients, without the intercept.
 
     Returns:
         (1 + k,) coefficients, the intercept first.
@@ -74,7 +74,7 @@ def _objective(
 
 
 def ranks(values: Sequence[float]) -> NDArray[np.float64]:
-    """Ranks from 1; equal values share the mean of theirs."""
+    """Ranks from 1; ties share their mean rank."""
     _, place, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     shared: NDArray[np.float64] = (last - (counts - 1) / 2)[place]
@@ -82,10 +82,10 @@ def ranks(values: Sequence[float]) -> NDArray[np.float64]:
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's rank correlation, from -1 to 1; None where one of them is all alike.
+    """Spearman's rank correlation, from -1 to 1; None if all values of one sequence are equal.
 
     Raises:
-        ValueError: they are not of one length.
+        ValueError: the lengths differ.
     """
     if len(first) != len(second):
         raise ValueError(f"cannot correlate {len(first)} values with {len(second)}")
@@ -96,7 +96,7 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 
 def right_words(words: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
-    """1 for each of `words` that one of the reference captions says, else 0; (n,)."""
+    """Mark each of `words` by 1 if one of the references contains it, else 0; (n,)."""
     said = {word for reference in references for word in split_words(reference)}
     return np.array([float(word in said) for word in words])
 
@@ -107,18 +107,18 @@ def confidence_report(
     idf: Sequence[NDArray[Any]],
     cider: Sequence[float],
 ) -> dict[str, Any]:
-    """How good the confidence of captions is.
+    """Report on the quality of the confidence of captions.
 
     Args:
         captions: with confidence and at least one word.
         references: of each photograph.
-        idf: of each caption the inverse document frequencies (n,) of its words.
-        cider: CIDEr-D of each.
+        idf: inverse document frequencies (n,) of the words of each caption.
+        cider: CIDEr-D of each caption.
 
     Returns:
-        `words` and `captions`: how many, and ECE `before` (the network's probability; of a caption the geometric mean
-        over its words) and `after` (confidence). `spearman` of the captions' confidence with CIDEr-D, and the mean
-        CIDEr-D of the least and the most confident tenth.
+        `words` and `captions`: their number, and the ECE `before` (with the network's probability, for a caption the
+        geometric mean over its words) and `after` (with the confidence). `spearman`: the correlation of the captions'
+        confidence with CIDEr-D. Also the mean CIDEr-D of the least and the most confident tenth.
     """
     right = [right_words([word.text for word in c.words], r) for c, r in zip(captions, references, strict=True)]
     shares = [float(np.average(r, weights=i)) for r, i in zip(right, idf, strict=True)]

@@ -1,4 +1,4 @@
-"""The evaluation report: the captioner that users run, over a split, with scores and intervals."""
+"""Evaluation of a captioner on a split: captions, scores with intervals, confidence, grounding, faithfulness."""
 
 import json
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from captionlens.scoring.scores import Scores, score_captions
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What `evaluate` found: the report as plain values, and the photographs it had to leave out."""
+    """Result of `evaluate`: the report as plain values, and the photographs that could not be read."""
 
     report: dict[str, Any]
     scores: Scores
@@ -56,21 +56,22 @@ def evaluate(
     """Caption every photograph from its file and score the captions against the references.
 
     Args:
-        captioner: as `captionlens.load` gives it.
+        captioner: of `captionlens.load`.
         records: photographs with their references.
-        dataset: its name, for the report.
-        split: its name, for the report.
-        options: how to search; by default the model's own.
+        dataset: name of the data set, for the report.
+        split: name of the split, for the report.
+        options: of decoding; by default the model's own.
         batch_size: photographs at a time.
         intervals: add 95 % bootstrap intervals.
-        meteor: add METEOR where Java is found.
-        phrases: of a photograph, with boxes; given, attention is measured against them, see `scoring.grounding`.
-        faithfulness: measure what blanking does to the words of the captions, see `scoring.faithfulness`.
-        faithfulness_photographs: only of the first so many; by default of all.
+        meteor: add METEOR if Java is found.
+        phrases: reads a photograph's phrases; if given, attention is compared with their boxes, see
+            `scoring.grounding`.
+        faithfulness: measure the faithfulness of the captions' words, see `scoring.faithfulness_scores`.
+        faithfulness_photographs: measure it for the first so many photographs only; by default for all.
         progress: show a bar on a terminal.
 
     Raises:
-        DatasetError: not one photograph could be read.
+        DatasetError: no photograph could be read.
     """
     options = options or captioner.options
     candidates: dict[int, Caption] = {}
@@ -116,7 +117,7 @@ def _confidence(
     references: dict[int, tuple[str, ...]],
     scores: Scores,
 ) -> dict[str, Any] | None:
-    """How good the confidence is, see `scoring.calibration`; None where the model has none, or nothing was said."""
+    """Quality of the confidence, see `scoring.confidence_scores`; None without confidence, or without any words."""
     spoken = [number for number, caption in captions.items() if caption.words]
     if captioner.calibration is None or not spoken:
         return None
@@ -137,7 +138,7 @@ def _grounding(
     intervals: bool,
     progress: bool,
 ) -> dict[str, Any]:
-    """Attention against boxes: of the reference captions, teacher-forced, and of the captioner's own captions."""
+    """Attention against boxes: of the references, by teacher forcing, and of the generated captions."""
     of_references, of_own, left_out = [], [], []
     for number, caption in tqdm(captions.items(), desc="grounding", unit="photo", disable=None if progress else True):
         try:
@@ -165,7 +166,7 @@ def _faithfulness(
     intervals: bool,
     progress: bool,
 ) -> dict[str, Any]:
-    """What blanking does to the words of the captioner's own captions: nouns with boxes, or else content words."""
+    """Faithfulness of the words of the generated captions: nouns with boxes, or else content words."""
     chosen, others, left_out = [], [], []
     bar = tqdm(captions.items(), desc="faithfulness", unit="photo", disable=None if progress else True)
     for number, caption in bar:
@@ -188,10 +189,10 @@ def _faithfulness(
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """A REPORT.json as `Evaluation.save` wrote it.
+    """Read a REPORT.json of `Evaluation.save`.
 
     Raises:
-        FileError: it cannot be read or is no such report.
+        FileError: it cannot be read or is not such a report.
     """
     try:
         report = json.loads(path.read_text("utf-8"))
@@ -206,5 +207,5 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def image_id(record: Record) -> int | str:
-    """The id of a photograph in COCO's formats: COCO's ids are numbers, others' names."""
+    """Image id of a photograph in COCO's formats: a number for COCO's own photographs, else a name."""
     return int(record.source_id) if record.source_id.isdecimal() else record.source_id

@@ -1,4 +1,4 @@
-"""Whether what the words of captions looked at mattered to them, over a data set; see `attention.faithfulness`."""
+"""Faithfulness of attention over a data set: mean falls of word probabilities, see `runtime.faithfulness`."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,8 +11,8 @@ from captionlens.runtime.faithfulness import Faithfulness
 from captionlens.scoring.bootstrap import percentile_interval, resampled_totals
 from captionlens.scoring.grounding import boxes_by_name, singular
 
-# Words that grammar asks for, whatever a picture shows: articles, pronouns, conjunctions, auxiliaries, and the
-# prepositions that say least of where things are.
+# Words required by grammar rather than by the picture: articles, pronouns, conjunctions, auxiliaries, and the
+# prepositions that say least about positions.
 FUNCTION_WORDS = frozenset({
     "a", "an", "the", "this", "that", "these", "those", "his", "her", "hers", "its", "their", "he", "she", "it", "they",
     "him", "them", "who", "which", "there", "and", "or", "but", "while", "as", "is", "are", "was", "were", "be", "been",
@@ -21,18 +21,17 @@ FUNCTION_WORDS = frozenset({
 
 
 def function_words(words: Sequence[Word]) -> list[Faithfulness]:
-    """Of the words that grammar asks for and that were examined, what came out."""
+    """Faithfulness of the examined function words."""
     return [word.faithfulness for word in words if word.faithfulness and word.text in FUNCTION_WORDS]
 
 
 def content_words(words: Sequence[Word]) -> list[Faithfulness]:
-    """Of all other words that were examined, what came out."""
+    """Faithfulness of the examined words that are not function words."""
     return [word.faithfulness for word in words if word.faithfulness and word.text not in FUNCTION_WORDS]
 
 
 def named_nouns(words: Sequence[Word], references: Iterable[PhrasedCaption]) -> list[Faithfulness]:
-    """Of the examined words that people named and boxed in the photograph too, what came out; as `grounding.score_own`
-    matches them."""
+    """Faithfulness of the examined words that name a box of the photograph, matched as in `grounding.score_own`."""
     named = boxes_by_name(references)
     return [word.faithfulness for word in words if word.faithfulness and singular(word.text) in named]
 
@@ -41,13 +40,13 @@ def summarise(photographs: Sequence[Sequence[Faithfulness]], *, intervals: bool 
     """Means over all words, with 95 % bootstrap intervals over photographs.
 
     Args:
-        photographs: of each, its words.
-        intervals: add them.
+        photographs: the faithfulness of each photograph's words.
+        intervals: whether to add intervals.
 
     Returns:
-        `words`, and unless there are none: `falls_more`, the share of words whose probability falls more without what
-        they looked at than without the control; `fall` and `control_fall`, the mean falls of the probability;
-        `depends_on_picture`, the share of words that do; and `intervals`.
+        `words`, their number. If there are any, also `falls_more`, the share of words whose probability falls more
+        without the attended cells than without the control; `fall` and `control_fall`, the mean falls of the
+        probability; `depends_on_picture`, the share of words that depend on it; and `intervals`.
     """
     statistics = np.array(
         [

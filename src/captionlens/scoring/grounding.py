@@ -1,8 +1,8 @@
-"""Attention measured against boxes that people drew: attention correctness and the pointing game.
+"""Grounding of attention in annotated boxes: attention correctness and the pointing game.
 
 Attention correctness: Liu, Mao, Sha and Yuille, "Attention Correctness in Neural Image Captioning", AAAI 2017: the
-share of a phrase's attention that lies inside the boxes of what it names. Pointing game: Zhang, Lin, Brandt, Shen and
-Sclaroff, "Top-down Neural Attention by Excitation Backprop", ECCV 2016: whether its strongest place lies in a box.
+share of a phrase's attention that lies inside its boxes. Pointing game: Zhang, Lin, Brandt, Shen and Sclaroff,
+"Top-down Neural Attention by Excitation Backprop", ECCV 2016: a hit if the strongest cell lies in a box.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,19 +21,19 @@ from captionlens.scoring.bootstrap import percentile_interval, resampled_totals
 
 @dataclass(frozen=True, slots=True)
 class PhraseScore:
-    """One phrase: what its attention scores, and what looking without eyes would."""
+    """Scores of one phrase's attention, and of two baselines that ignore the photograph."""
 
     correctness: float
     pointing: bool
-    uniform: float  # correctness of attention that is the same everywhere: the share of the photograph in the boxes
-    centre: bool  # whether the middle of the photograph lies in a box
+    uniform: float  # correctness of uniform attention: the share of the photograph in the boxes
+    centre: bool  # whether the centre of the photograph lies in a box
 
 
 def score_phrase(attention: NDArray[np.floating[Any]], boxes: NDArray[np.floating[Any]]) -> PhraseScore:
-    """All there is to say of a map (rows, columns) and the boxes (n, 4) of what its phrase names.
+    """Score an attention map (rows, columns) against the boxes (n, 4) of its phrase.
 
-    Correctness is the share of the attention inside the union of the boxes, each cell weighing by how much of it they
-    cover; pointing is whether the centre of the strongest cell lies in one of them.
+    Correctness is the share of the attention inside the union of the boxes, with each cell weighted by its coverage.
+    Pointing is a hit if the centre of the strongest cell lies in one of the boxes.
     """
     rows, columns = attention.shape
     covered = coverage(boxes, rows, columns)
@@ -47,11 +47,11 @@ def score_phrase(attention: NDArray[np.floating[Any]], boxes: NDArray[np.floatin
 
 
 def score_reference(caption: PhrasedCaption, attention: NDArray[np.floating[Any]]) -> list[PhraseScore]:
-    """The phrases of a reference caption; a phrase's map is the mean of its words' maps.
+    """Score the phrases of a reference caption; a phrase's map is the mean of its words' maps.
 
     Args:
-        caption: with its phrases; those of which the vocabulary keeps no word are left out.
-        attention: (words, rows, columns), of the words that `phrase_of_words` gives.
+        caption: with its phrases; those without a word after tokenisation are left out.
+        attention: (words, rows, columns), of the words of `phrase_of_words`.
     """
     _, phrase_of = phrase_of_words(caption)
     return [
@@ -64,9 +64,9 @@ def score_reference(caption: PhrasedCaption, attention: NDArray[np.floating[Any]
 def score_own(
     words: Sequence[str], attention: NDArray[np.floating[Any]], references: Iterable[PhrasedCaption]
 ) -> list[PhraseScore]:
-    """The words of a captioner's own caption that people named too, each with all boxes of that name.
+    """Score the words of a generated caption that occur as a phrase's head noun, each against all boxes of that noun.
 
-    A word is matched with the last word of a phrase, the noun in English, singular or plural alike.
+    The last word of a phrase is taken for its head noun. Singular and plural are not distinguished.
 
     Args:
         words: of the caption.
@@ -82,7 +82,7 @@ def score_own(
 
 
 def boxes_by_name(references: Iterable[PhrasedCaption]) -> dict[str, list[NDArray[np.float32]]]:
-    """The boxes (n, 4) of all phrases, by the singular of the phrase's last word."""
+    """Collect the boxes (n, 4) of all phrases, by the singular of the phrase's last word."""
     boxes: dict[str, list[NDArray[np.float32]]] = {}
     for caption in references:
         for phrase in caption.phrases:
@@ -103,7 +103,7 @@ _IRREGULAR = {
 
 
 def singular(word: str) -> str:
-    """An English noun's singular, near enough to tell whether two nouns are the same."""
+    """Singular of an English noun, accurate enough to compare nouns."""
     if word in _IRREGULAR:
         return _IRREGULAR[word]
     if word.endswith("men"):  # women, policemen
@@ -121,12 +121,12 @@ def summarise(photographs: Sequence[Sequence[PhraseScore]], *, intervals: bool =
     """Means over all phrases, with 95 % bootstrap intervals over photographs, and the baselines of these phrases.
 
     Args:
-        photographs: of each, its phrases' scores.
-        intervals: add them.
+        photographs: the scores of each photograph's phrases.
+        intervals: whether to add intervals.
 
     Returns:
-        `phrases`, and unless there are none: `attention_correctness`, `pointing_game`, `uniform`, the correctness of
-        attention that is the same everywhere, `centre`, the pointing game of the photograph's middle, and `intervals`.
+        `phrases`, their number. If there are any, also `attention_correctness`, `pointing_game`, `uniform`, the
+        correctness of uniform attention, `centre`, the pointing game of the photograph's centre, and `intervals`.
     """
     statistics = np.array(
         [

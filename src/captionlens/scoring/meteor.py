@@ -1,8 +1,8 @@
-"""METEOR, by the official Java program where pycocoevalcap and `java` are there.
+"""METEOR by the official Java program, if pycocoevalcap and `java` are installed.
 
-Denkowski, Lavie, "Meteor universal: language specific translation evaluation for any target language" (WMT
-2014). The program aligns the captions; the corpus score of any selection of photographs follows from the
-numbers it gives for each, which is what bootstrap intervals need.
+Denkowski, Lavie, "Meteor universal: language specific translation evaluation for any target language" (WMT 2014). The
+program aligns the captions. Its statistics per photograph give the corpus score of any set of photographs, as
+bootstrap intervals require.
 """
 
 import importlib.util
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from captionlens.errors import CaptionlensError
 
 STATISTICS = 23
-"""Numbers a photograph gives: words, function words, matches by kind, chunks, matched words."""
+"""Number of statistics per photograph: words, function words, matches by kind, chunks, matched words."""
 
-# The parameters for English of METEOR 1.5, as its paper and `-l en` set them.
+# Parameters of METEOR 1.5 for English, from its paper and `-l en`.
 _ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.2, 0.6, 0.75
-_KINDS = np.array([1.0, 0.6, 0.8, 0.6])  # a match by form, stem, synonym, paraphrase
+_KINDS = np.array([1.0, 0.6, 0.8, 0.6])  # weights of matches by form, stem, synonym, paraphrase
 
 
 def why_not() -> str | None:
-    """What METEOR lacks here, or None where it can run."""
+    """The missing requirement of METEOR, or None if it can run."""
     if importlib.util.find_spec("pycocoevalcap") is None:
         return "needs the package pycocoevalcap: pip install 'captionlens[meteor]'"
     from pycocoevalcap.meteor import meteor
@@ -39,14 +39,14 @@ def why_not() -> str | None:
 def meteor_statistics(
     candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> NDArray[np.float64]:
-    """The numbers that the official program gives for each photograph, float64 (photographs, STATISTICS).
+    """Compute the official program's statistics of each photograph, float64 (photographs, STATISTICS).
 
     Args:
-        candidates: one caption a photograph, as tokens.
-        references: its captions, as tokens.
+        candidates: one caption per photograph, as tokens.
+        references: references of each photograph, as tokens.
 
     Raises:
-        CaptionlensError: the program cannot be started, or stops half way.
+        CaptionlensError: the program cannot be started, or ends early.
     """
     reason = why_not()
     if reason is not None:
@@ -65,7 +65,7 @@ def meteor_statistics(
         statistics = np.array(rows, dtype=np.float64).reshape(len(candidates), STATISTICS)
     except (OSError, ValueError) as error:
         raise CaptionlensError(f"METEOR's Java program failed ({error})") from error
-    # An unbroken match of everything is no chunk, alone and in the sum over photographs.
+    # A complete match in one chunk counts as no chunk, alone and in the sum over photographs.
     words, chunks, matched = statistics[:, 0:2], statistics[:, 20], statistics[:, 21:23]
     statistics[(matched == words).all(axis=1) & (chunks == 1), 20] = 0
     return statistics
@@ -78,15 +78,15 @@ def _stop(program: object) -> None:
     for stream in (process.stdin, process.stdout, process.stderr):
         try:
             stream.close()
-        except OSError:  # bytes were waiting for a program that has gone
+        except OSError:  # unwritten bytes for a program that has ended
             continue
 
 
 def meteor(totals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """METEOR from added statistics.
+    """Compute METEOR from summed statistics.
 
     Args:
-        totals: (..., STATISTICS), one row a corpus; the row of one photograph gives that photograph's METEOR.
+        totals: (..., STATISTICS), one row per corpus; the row of one photograph gives that photograph's METEOR.
 
     Returns:
         (...,), fractions.

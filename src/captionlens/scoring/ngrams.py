@@ -1,14 +1,14 @@
-"""Counting n-grams, which BLEU and CIDEr-D share."""
+"""Counting of n-grams, shared by BLEU and CIDEr-D."""
 
 from collections.abc import Hashable, Sequence
 
-ORDERS = 4  # both scores look at runs of one to four words
+ORDERS = 4  # both scores use n-grams of one to four words
 
 Ngram = tuple[Hashable, ...]
 
 
 def count_ngrams(tokens: Sequence[Hashable]) -> dict[Ngram, int]:
-    """How often each run of one to four tokens occurs, runs of one first."""
+    """Count the n-grams of one to four tokens, unigrams first."""
     tokens = tuple(tokens)
     counts: dict[Ngram, int] = {}
     for order in range(1, ORDERS + 1):

@@ -1,14 +1,12 @@
-"""Caption tokenisation as the official scorers do it, without Java.
+"""Tokenisation of captions for scoring, equivalent to the official PTBTokenizer but without Java.
 
-The COCO evaluation tokenises with Stanford's PTBTokenizer (CoreNLP 3.4.1, `-preserveLines -lowerCase`) and
-then drops a list of punctuation tokens. That tokeniser is a longest-match lexer: at every place all rules
-are tried, the rule that reaches furthest (what it looks ahead to included) wins, and of equals the one that
-stands first. `lex` works in the same way over the rules below; `tokenize` takes a short cut for ordinary
-words.
+The COCO evaluation tokenises with Stanford's PTBTokenizer (CoreNLP 3.4.1, `-preserveLines -lowerCase`) and then drops a
+list of punctuation tokens. That tokeniser is a longest-match lexer. At every position all rules are tried; the rule
+with the longest match (lookahead included) wins, and of equal ones the first. `lex` works in the same way over the
+rules of `ptb_rules`; `tokenize` takes a short cut for ordinary words.
 
-Two things differ from the lexer's own output, and neither survives the dropping of punctuation: a full stop
-that ends both an abbreviation and a sentence is not doubled, and quotes that stand alone are not told
-apart.
+Two differences from the lexer's own output disappear with the punctuation: a full stop that ends both an abbreviation
+and a sentence is not doubled, and opening and closing quotes that stand alone are not distinguished.
 """
 
 import re
@@ -19,20 +17,20 @@ from captionlens.scoring.ptb_rules import NEWLINE, Rule, rules
 PUNCTUATION = frozenset(
     ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
 )
-"""What pycocoevalcap drops. Brackets survive: they arrive in lower case (`-lrb-`), the list has capitals."""
+"""Tokens that pycocoevalcap drops. Brackets survive: they arrive in lower case (`-lrb-`), the list has capitals."""
 
-# Chunks between spaces whose tokens depend on nothing around them. A hyphen may only stand inside, as a
-# leading one can begin a number or a face; an initial with its full stop is read by the word that follows;
-# digits, brackets and symbols are the lexer's.
+# Chunks between spaces whose tokens do not depend on their context. A hyphen is allowed inside only, as a leading one
+# can begin a number or an emoticon; an initial with its full stop depends on the next word; digits, brackets and
+# symbols are left to the lexer.
 _SELF_CONTAINED = re.compile(r"[A-Za-z']+(?:-[A-Za-z']+)*,?|[A-Za-z]{2,}(?:-[A-Za-z]{2,})*\.|[.,]")
-_REMEMBERED = 50_000  # chunks: more than the different words of a large data set
+_REMEMBERED = 50_000  # chunks: more than the distinct words of a large data set
 
 
 def tokenize(caption: str) -> list[str]:
-    """The tokens that pycocoevalcap's PTBTokenizer leaves of a caption: lower case, without punctuation.
+    """Tokenise a caption as pycocoevalcap's PTBTokenizer does: lower case, without punctuation.
 
-    Line breaks inside the caption count as spaces. A token can hold a no-break space (`1 1/2`), as it does
-    there.
+    Line breaks inside the caption count as spaces. A token can contain a no-break space (`1 1/2`), as with the
+    original.
     """
     chunks = [chunk for chunk in caption.replace("\n", " ").split(" ") if chunk]
     tokens: list[str] = []
@@ -50,11 +48,11 @@ def _chunk_tokens(chunk: str) -> tuple[str, ...] | None:
 
 
 def lex(caption: str) -> list[str]:
-    """`tokenize` by the rules alone."""
+    """Tokenise as `tokenize` does, by the rules alone."""
     text = re.sub(NEWLINE, " ", caption)
     end = len(text)
-    # The official script writes one caption a line, and a last "K." is read by how the next line begins;
-    # nearly all captions begin with the article, in capitals where this one is.
+    # The official script writes one caption per line, and the reading of a final "K." depends on the beginning of the
+    # next line. Nearly all captions begin with the article; its case follows this caption's.
     text += "\nA " if text.lstrip()[:1].isupper() else "\na "
     tokens: list[str] = []
     position = 0
@@ -67,7 +65,7 @@ def lex(caption: str) -> list[str]:
 
 
 def _next_token(text: str, start: int) -> tuple[str, int]:
-    """The token at `start`, empty where the characters there make none, and where the next one starts."""
+    """Token at `start`, empty if the characters there are dropped, and the start of the next one."""
     best: re.Match[str] | None = None
     chosen: Rule | None = None
     for rule, regex in _compiled_rules():

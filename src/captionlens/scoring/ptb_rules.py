@@ -1,7 +1,7 @@
-"""The rules of the caption lexer in `ptb`: what counts as one token, as CoreNLP 3.4.1 decides it.
+"""Rules of the caption lexer in `ptb`: the token patterns of CoreNLP 3.4.1.
 
-Letters outside character classes match in either case; inside a class they match as written, which is how a
-few abbreviations (`Wash.` but not `wash.`) ask for a capital.
+Letters outside character classes match in either case. Inside a class they match as written, by which a few
+abbreviations (`Wash.` but not `wash.`) require a capital.
 """
 
 import re
@@ -14,7 +14,7 @@ NEWLINE = r"[\r\n\u2028\u2029\u000b\u000c\u0085]"
 GAP = rf"(?:{SPACE}|{NEWLINE})"
 SENTENCE_COMMA = r"[,;:\u3001]"
 APOSTROPHE = r"(?:['\u0092\u2019]|(?i:&apos;))"
-# Signs that people also type for an apostrophe inside a word.
+# Characters that are also typed for an apostrophe inside a word.
 INNER_APOSTROPHE = r"(?:['`\u0091\u0092\u2018\u2019\u201b]|(?i:&apos;))"
 HYPHEN = r"[-_\u058a\u2010\u2011]"
 ALNUM = r"[A-Za-z0-9]"
@@ -25,34 +25,34 @@ Action = Callable[[str], str]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A token's pattern, what must follow it, and how the text becomes the token."""
+    """A pattern of tokens, with its lookahead and the conversion of the text to the token."""
 
     pattern: str
     followed_by: str = ""
     action: Action = str
-    keep: int | None = None  # characters that make the token; the rest is read again
+    keep: int | None = None  # number of characters in the token; the rest is read again
 
     @property
     def regex(self) -> str:
-        """The rule as one expression whose first group is the token."""
+        """The rule as one regular expression whose first group is the token."""
         return f"({self.pattern}){self.followed_by}"
 
 
-# A tag or comment of HTML is one token.
+# An HTML tag or comment is one token.
 _TAG_NAME = r"[A-Za-z][A-Za-z0-9:.-]*"
 _TAG_PART = rf" +{_TAG_NAME}(?: *= *(?:'[^']*'|\"[^\"]*\"))?"
 _MARKUP = rf"<(?:[!?][A-Za-z-][^>\r\n]*|{_TAG_NAME}(?:{_TAG_PART})* */?|/{_TAG_NAME}) *>"
 
 
 def _any(words: str) -> str:
-    """Alternatives, longest first, so that the first that fits is the one that reaches furthest."""
+    """Alternatives, longest first, so that the first one to match is the longest match."""
     return "|".join(re.escape(word) for word in sorted(words.split(), key=len, reverse=True))
 
 
 def _character_class(keep: Callable[[str], bool]) -> str:
-    """The inside of a character class: what `keep` accepts of the characters beyond ASCII.
+    """Inside of a character class: the characters beyond ASCII that `keep` accepts.
 
-    Java's lexer knows 16 bits: pictographs and rare scripts beyond them are dropped from captions.
+    Java's lexer reads 16 bits: pictographs and rare scripts beyond them are dropped from captions.
     """
     ranges: list[list[int]] = []
     for code in range(0x80, 0x10000):
@@ -69,11 +69,11 @@ def _is_letter(character: str) -> bool:
 
 
 def _is_mark(character: str) -> bool:
-    """Accents and vowel signs of the scripts from Greek to Lao: they continue a word."""
+    """Whether a character is an accent or vowel sign of the scripts from Greek to Lao, which continue a word."""
     return "\u02c2" <= character <= "\u0ecd" and unicodedata.category(character) in ("Mn", "Mc", "Sk")
 
 
-# Signs that stand alone: ASCII and Latin-1, typography, letters in a role, arrows to pictures, full width.
+# Single-character tokens: ASCII and Latin-1, typography, letter-like symbols, arrows to pictographs, full width.
 _SYMBOLS = (
     r"+%&~^|\\\u00a6-\u00a9\u00ac\u00ae-\u00b8\u00d7\u00f7\u2016\u2017\u2020-\u2023\u2030-\u2038\u203b\u203e-\u2042"
     r"\u2044\u207a-\u207f\u208a-\u208e\u2100-\u214f\u2190-\u2bff\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40"
@@ -120,7 +120,7 @@ def _quotes(text: str) -> str:
 
 
 def rules() -> tuple[Rule, ...]:
-    """All rules, in the order in which they win ties. Built on demand: sorting out letters takes a few ms."""
+    """All rules, in the order in which they win ties. Built on demand: classifying letters takes a few ms."""
     letters = _character_class(_is_letter)
     digits = _character_class(lambda character: unicodedata.category(character) == "Nd")
     plain_letter = f"[A-Za-z{letters}]"
@@ -226,7 +226,7 @@ _STATES = (
     "ala ariz calif colo conn ct dak fla ga ind kan kans ky md mich minn mo mont neb nev okla penn tenn"
     " va vt wis wisc wyo"
 )
-# Also words, so abbreviations only with their capital.
+# These are words too, so that they are abbreviations only with a capital.
 _STATES_THAT_ARE_WORDS = "Az Ark Del Ill La Mass Miss Ore Pa Tex Wash"
 _ENDING_SENTENCES = (
     "inc co cos corp ltd plc rt bancorp bhd assn univ intl sys jr sr bros esq ed.d ph.d blvd rd tel est"
@@ -259,11 +259,11 @@ def _abbreviations(digit: str) -> tuple[Rule, ...]:
     sentence_starts = "|".join(f"{word[0]}(?i:{re.escape(word[1:])})" for word in _SENTENCE_STARTS.split())
     return (
         Rule(rf"(?i:{_any(_BEFORE_NUMBERS)})\.", followed_by=rf"{GAP}?{digit}"),
-        # Two more characters are looked at, which lets these win over a word with a full stop inside: `co.x`.
+        # The lookahead of two characters lets these win over a word with a full stop inside: `co.x`.
         Rule(ending, followed_by=r"(?s:..)"),
         Rule(ending),
         Rule(rf"(?:(?i:{inside})|[mM][ft][gG]|{acronym}|[A-Za-z])\."),
-        # A single letter before a word that begins sentences ends the one before: `vitamin C. The`.
+        # A single letter before a word that begins sentences ends a sentence: `vitamin C. The`.
         Rule(r"[A-Za-z]", followed_by=rf"\.{GAP}+(?:{sentence_starts}|{_MARKUP}){GAP}"),
         Rule(acronym, followed_by=GAP),
         Rule(rf"{APOSTROPHE}[0-9][0-9]", followed_by=GAP),

@@ -1,4 +1,4 @@
-"""ROUGE-L as pycocoevalcap computes it.
+"""ROUGE-L, with the same results as pycocoevalcap.
 
 Lin, "ROUGE: a package for automatic evaluation of summaries" (2004): the F-measure of the longest common
 subsequence. Precision and recall are each the best over the references, not those of one reference.
@@ -10,10 +10,10 @@ BETA = 1.2
 
 
 def rouge_l(candidate: Sequence[Hashable], references: Sequence[Sequence[Hashable]]) -> float:
-    """ROUGE-L of one caption, a fraction.
+    """Compute ROUGE-L of one caption, a fraction.
 
     Args:
-        candidate: its tokens.
+        candidate: tokens of the caption.
         references: the photograph's captions, at least one, each a sequence of tokens.
     """
     # The official scorer splits an empty caption into one empty token, so two empty captions agree.
@@ -33,10 +33,10 @@ def rouge_l(candidate: Sequence[Hashable], references: Sequence[Sequence[Hashabl
 
 
 def _longest_common_subsequence(places: dict[Hashable, int], length: int, other: Sequence[Hashable]) -> int:
-    """Length of the longest common subsequence, a row of the table at a time in the bits of one integer.
+    """Length of the longest common subsequence, with each row of the table in the bits of one integer.
 
-    Hyyrö, "Bit-parallel LCS-length computation revisited" (2004). `places` has for every token of the first
-    sequence the bits of its positions; a cleared bit of `row` is a step of the table.
+    Hyyrö, "Bit-parallel LCS-length computation revisited" (2004). `places` has the bits of the positions of every token
+    in the first sequence; a cleared bit of `row` is a step of the table.
     """
     everything = (1 << length) - 1
     row = everything

@@ -1,4 +1,4 @@
-"""All caption scores of a set of photographs at once, with their intervals."""
+"""BLEU, METEOR, ROUGE-L and CIDEr-D of a set of captions, with bootstrap intervals."""
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,29 +17,29 @@ from captionlens.scoring.rouge import rouge_l
 Tokenizer = Callable[[str], list[str]]
 
 _BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
-_NAMED = 5  # photographs that an error names
+_NAMED = 5  # largest number of photographs in an error message
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a set of captions scores.
+    """Scores of a set of captions.
 
-    Scores are fractions as the official scorers give them; CIDEr-D is the one that goes up to 10.
+    Scores are fractions, as in the official scorers, except for CIDEr-D, which goes up to 10.
     """
 
     scores: dict[str, float]
     photographs: int
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # 95 %, where they were asked for
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # 95 %, if requested
     per_photograph: dict[str, dict[Hashable, float]] = field(default_factory=dict)  # CIDEr-D and ROUGE-L
-    left_out: dict[str, str] = field(default_factory=dict)  # score -> why it is missing
+    left_out: dict[str, str] = field(default_factory=dict)  # score -> the cause why it is missing
 
 
 class References:
-    """Reference captions, tokenised and counted once, for scoring as often as wanted.
+    """Reference captions, tokenised and counted once for any number of scorings.
 
     Args:
-        captions: for every photograph its captions, at least one.
-        tokenizer: how a caption becomes tokens; candidates are cut by the same.
+        captions: captions of every photograph, at least one each.
+        tokenizer: of references and candidates.
 
     Raises:
         OptionError: there are no photographs, or some have no captions.
@@ -56,21 +56,21 @@ class References:
 
     @cached_property
     def words(self) -> dict[Hashable, list[list[str]]]:
-        """The captions as BLEU and CIDEr-D count them."""
+        """The captions in the tokens of BLEU and CIDEr-D."""
         return {key: [split_tokens(tokens) for tokens in captions] for key, captions in self.tokens.items()}
 
     @cached_property
     def cider(self) -> CiderD:
-        """CIDEr-D against these references."""
+        """Scorer of CIDEr-D against these references."""
         return CiderD(self.words)
 
     @cached_property
     def bleu(self) -> bleu.Bleu:
-        """BLEU's counts against these references."""
+        """Counter of BLEU's statistics against these references."""
         return bleu.Bleu(self.words)
 
     def check_keys(self, keys: Collection[Hashable]) -> None:
-        """That `keys` are exactly the photographs of these references.
+        """Check that `keys` are exactly the photographs of these references.
 
         Raises:
             OptionError: some are missing or unknown; the message names the first.
@@ -88,20 +88,20 @@ class References:
 
 
 def split_tokens(tokens: list[str]) -> list[str]:
-    """Tokens as BLEU and CIDEr-D take them.
+    """Split tokens for BLEU and CIDEr-D.
 
-    The official scorers cut at any white space, so that a token with a no-break space inside (`1 1/2`) is two
-    words to them, and one to ROUGE-L.
+    Their official scorers split at any white space, so that a token with a no-break space inside (`1 1/2`) is two words
+    for them, and one for ROUGE-L.
     """
     joined = " ".join(tokens)
     return joined.split() if "\u00a0" in joined else tokens
 
 
 def quick_cider(candidates: Mapping[Any, str], references: References) -> float:
-    """Mean CIDEr-D alone, for validation while training.
+    """Compute the mean CIDEr-D alone, for validation in training.
 
     Raises:
-        OptionError: candidates and references are not of the same photographs.
+        OptionError: the photographs of candidates and references differ.
     """
     references.check_keys(candidates.keys())
     captions = [split_tokens(references.tokenizer(candidates[key])) for key in references.tokens]
@@ -118,21 +118,20 @@ def score_captions(
     meteor: bool = True,
     tokenizer: Tokenizer = ptb.tokenize,
 ) -> Scores:
-    """BLEU-1 to BLEU-4, ROUGE-L, CIDEr-D and, where Java is there, METEOR.
+    """Compute BLEU-1 to BLEU-4, ROUGE-L, CIDEr-D and, if Java is installed, METEOR.
 
     Args:
-        candidates: for every photograph the caption to score.
-        references: for every photograph the captions to score against, or `References` made of them before.
-        intervals: whether to add 95 % percentile bootstrap intervals over photographs. The document
-            frequencies of CIDEr-D stay those of all photographs; BLEU and METEOR are computed anew for
-            every resample.
-        resamples: how often to draw the photographs.
-        seed: of the draws.
+        candidates: the caption of every photograph to score.
+        references: the references of every photograph, or `References` made of them before.
+        intervals: whether to add 95 % percentile bootstrap intervals over photographs. The document frequencies of
+            CIDEr-D stay those of all photographs; BLEU and METEOR are recomputed for every resample.
+        resamples: number of bootstrap samples.
+        seed: of the sampling.
         meteor: whether to run METEOR.
-        tokenizer: how captions become tokens; `References` bring their own.
+        tokenizer: of the captions; `References` have their own.
 
     Raises:
-        OptionError: candidates and references are not of the same photographs, or there are none.
+        OptionError: the photographs of candidates and references differ, or there are none.
     """
     if not isinstance(references, References):
         references = References(references, tokenizer)
@@ -176,7 +175,7 @@ def _meteor_statistics(candidates: list[list[str]], references: list[list[list[s
 
 
 def _from_totals(totals: NDArray[np.float64], photographs: int) -> dict[str, NDArray[np.float64]]:
-    """Scores from added statistics (..., columns), in the order in which reports show them."""
+    """Compute scores from summed statistics (..., columns), in the order of reports."""
     bleus = bleu.bleu(totals[..., : bleu.STATISTICS])  # (..., 4)
     rest = totals[..., bleu.STATISTICS :]
     scores = {name: bleus[..., order] for order, name in enumerate(_BLEU)}
@@ -188,6 +187,6 @@ def _from_totals(totals: NDArray[np.float64], photographs: int) -> dict[str, NDA
 
 
 def _some(keys: Sequence[Hashable]) -> str:
-    """The first of many photographs, for a message."""
+    """Name the first few photographs, for a message."""
     more = ", ..." if len(keys) > _NAMED else ""
     return ", ".join(str(key) for key in keys[:_NAMED]) + more

@@ -97,7 +97,7 @@ class CaptionedPhotographs(Dataset[Item]):
         return sum(len(captions) for _, captions in self.items)
 
     def keep_on(self, card: torch.device) -> None:
-        """Copy all grids to a GPU once, if they fit into a quarter of its free memory; joining takes twice that."""
+        """Copy all grids to a GPU if they fit into a quarter of its free memory; joining them takes twice that."""
         blanked = sorted({photograph.key for photograph in self.blanked.values()})
         keys = [key for key, _ in (*self.items, *self.mirrored)] + blanked
         size = torch.as_tensor(self.store.read(keys[:1])).nbytes * len(keys)

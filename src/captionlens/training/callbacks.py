@@ -44,7 +44,7 @@ class Progress(pl.Callback):
             self._bar.set_postfix({name: f"{value:.3f}" for name, value in trained.items()})
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show that the bar waits for validation."""
+        """Show on the bar that validation runs."""
         if self._bar is not None and not self._bar.disable:
             self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, validating")
 

@@ -109,7 +109,7 @@ class CaptioningModule(pl.LightningModule):
 
     @property
     def _batch_captions(self) -> int:
-        """Captions per batch in the data, such that the configured number of captions is trained on."""
+        """Captions per batch in the data; self-critical training samples its own, in the configured number."""
         if self.self_critical is None:
             return self.config.batch_captions
         photographs = max(1, self.config.batch_captions // self.self_critical.samples)

@@ -77,7 +77,7 @@ def extract_features(
 
 
 def run_vocabulary(run: RunFolder, training: Sequence[Record]) -> Vocabulary:
-    """Vocabulary of a run: its own file if it exists, else that of the run it starts from, else built from captions."""
+    """Vocabulary of a run: its own if it is resumed, else that of the run it starts from, else built from captions."""
     path = run.path / "tokenizer.json"
     if run.checkpoint and path.exists():
         return Vocabulary.load(path)

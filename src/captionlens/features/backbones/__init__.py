@@ -1,4 +1,4 @@
-"""Networks trained on ImageNet that turn a photograph into a grid of features."""
+"""Backbones: networks pretrained on ImageNet that encode a photograph as grid features."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ NAMES = (*efficientnet_lite.SIZES, "inception_v3", "timm:NAME")
 
 __all__ = ["DEFAULT", "NAMES", "Backbone", "check_image_size", "load_backbone", "untrained_backbones"]
 
-_SMALLEST_IMAGE = 32  # pixels a side: one place
+_SMALLEST_IMAGE = 32  # side in pixels, with a grid of one place
 
 
 def check_image_size(name: str, image_size: int | None) -> None:
-    """Refuse a size that a backbone cannot be shown photographs at; None is its own.
+    """Refuse an input size that a backbone does not support; None is its default.
 
     Raises:
-        OptionError: the size is too small, or the backbone takes photographs of one size only.
+        OptionError: the size is too small, or the backbone supports one size only.
     """
     if image_size is None:
         return
@@ -31,16 +31,16 @@ def check_image_size(name: str, image_size: int | None) -> None:
 
 
 def load_backbone(name: str = DEFAULT, weights: Path | None = None, image_size: int | None = None) -> Backbone:
-    """A backbone with ImageNet weights, in evaluation mode.
+    """Load a backbone with ImageNet weights, in evaluation mode.
 
     Args:
         name: one of NAMES.
-        weights: a file of published weights instead of those that come with a package or a download.
-        image_size: pixels a side that photographs are shown at, None: as the network was trained. Larger photographs
-            show more and give a finer grid, at a price that grows with their area. EfficientNet-Lite only.
+        weights: a file of published weights, instead of those from a package or a download.
+        image_size: side of the input in pixels; None: as in training. A larger input shows more detail and gives a
+            finer grid, at a cost that grows with its area. EfficientNet-Lite only.
 
     Raises:
-        OptionError: the name is not known, or the size not one for this backbone.
+        OptionError: the name is unknown, or the size not supported by this backbone.
         MissingExtra: the backbone's package is not installed.
         WeightsError: the weights are missing or do not fit.
     """
@@ -59,16 +59,17 @@ def load_backbone(name: str = DEFAULT, weights: Path | None = None, image_size: 
 
 
 def untrained_backbones(name: str, image_size: int) -> list[Backbone]:
-    """The networks that a name can stand for, fused, in evaluation mode, with weights that are yet to be filled in.
+    """Make the networks that a name can stand for, fused, in evaluation mode, without trained weights.
 
-    There is one but for `inception_v3`: torchvision's and Keras' differ in how they average, which is no weight.
+    It is one network, except for `inception_v3`: torchvision's and Keras' differ in their average pooling, which does
+    not show in the weights.
 
     Args:
         name: one of NAMES.
-        image_size: pixels a side of the photographs it was shown.
+        image_size: side of the input in pixels.
 
     Raises:
-        OptionError: the name is not known.
+        OptionError: the name is unknown.
         MissingExtra: the backbone's package is not installed.
     """
     networks: list[Backbone]

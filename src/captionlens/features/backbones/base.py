@@ -1,4 +1,4 @@
-"""What every backbone offers: grid features of photographs, and how it wants its pictures."""
+"""Base classes of backbones: grid features, preprocessing, fusion for inference, and splitting for fine-tuning."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -13,10 +13,10 @@ from captionlens.runtime.images import Preprocessing
 
 
 class Backbone(nn.Module):
-    """A network trained on ImageNet, cut before its pooling: a photograph becomes a grid of features.
+    """A network pretrained on ImageNet, without its pooling and classifier.
 
-    `forward` takes images (B, 3, H, W), normalised as `preprocessing` says, and returns the grid
-    (B, L, D): L = rows * columns places, row by row from the top left, D channels each.
+    `forward` takes images (B, 3, H, W), normalised by `preprocessing`, and returns the grid features (B, L, D):
+    L = rows * columns places in row-major order from the top left, with D channels each.
     """
 
     name: str
@@ -25,21 +25,21 @@ class Backbone(nn.Module):
     channels: int
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) to grid features (B, L, D)."""
+        """Encode images (B, 3, H, W) as grid features (B, L, D)."""
         raise TypeError(f"{type(self).__name__} has no forward")
 
     def split(self, blocks: int) -> tuple["Backbone", "Tail"]:
-        """The network in two parts that share its weights: its last `blocks` blocks, and all before them.
+        """Split the network into two parts that share its weights: the last `blocks` blocks, and all before them.
 
         Raises:
-            OptionError: this backbone cannot be split, or has not as many blocks.
+            OptionError: this backbone cannot be split, or has fewer blocks.
         """
         raise OptionError(f"{self.name} cannot be fine-tuned: use one of the EfficientNet-Lite backbones")
 
     def fingerprint(self) -> str:
-        """SHA-256 over name, preprocessing and every weight: two backbones that differ never share a store.
+        """SHA-256 over name, preprocessing and every weight, so that different backbones never share a store.
 
-        Taken over the weights as loaded, so call it before `fuse`.
+        It is that of the weights as loaded, so call it before `fuse`.
         """
         digest = hashlib.sha256(f"{self.name} {sorted(self.preprocessing.to_dict().items())}".encode())
         for name, tensor in sorted(self.state_dict().items()):
@@ -48,9 +48,9 @@ class Backbone(nn.Module):
         return digest.hexdigest()
 
     def fuse(self) -> "Backbone":
-        """Fold every batch normalisation into the convolution before it, for inference. Returns itself.
+        """Fold every batch normalisation into the convolution before it, for inference; return the backbone.
 
-        Arithmetic stays the same up to rounding: y = (w x - mean) * gamma / sqrt(var + eps) + beta is linear in x.
+        The result is the same up to rounding: y = (w x - mean) * gamma / sqrt(var + eps) + beta is linear in x.
         """
         self.eval()
         for parent, conv_name, norm_name in list(_normalised_convolutions(self)):
@@ -61,19 +61,19 @@ class Backbone(nn.Module):
 
 
 class Tail(nn.Module):
-    """The last blocks of a backbone, to be trained further. Its weights have the names that they have there.
+    """The last blocks of a backbone, for fine-tuning. Its weights keep the names they have in the backbone.
 
-    `forward` takes the places of the part before (B, L', D') and returns grid features (B, L, D).
+    `forward` takes the output of the first part (B, L', D') and returns grid features (B, L, D).
     """
 
     def train(self, mode: bool = True) -> "Tail":
-        """Stay in evaluation mode: batches are too small for statistics of their own."""
+        """Stay in evaluation mode: batches are too small for batch statistics."""
         super().train(False)
         return self
 
 
 def _normalised_convolutions(network: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
-    """Pairs of a convolution and the batch normalisation declared right after it in the same module."""
+    """Yield pairs of a convolution and the batch normalisation declared right after it in the same module."""
     for parent in network.modules():
         for (name, child), (next_name, next_child) in pairwise(parent.named_children()):
             if isinstance(child, nn.Conv2d) and isinstance(next_child, nn.BatchNorm2d):
@@ -86,11 +86,11 @@ def has_fast_bfloat16() -> bool:
 
 
 def clamps_within(norm: nn.Module, input: Tensor) -> bool:
-    """Whether `convolve_and_clamp` may stand for a convolution of `input`, `norm` and a ReLU.
+    """Whether `convolve_and_clamp` can replace a convolution of `input`, `norm` and a ReLU.
 
-    It may where the normalisation was folded away (`Backbone.fuse`), in inference mode, on a processor, in single
-    precision, or in bfloat16 if the processor has it. The operation is the one that PyTorch's own compiler makes of the
-    two. That it stays is not promised, so its absence only costs time.
+    It can if the normalisation is folded (`Backbone.fuse`), in inference mode, on a processor, in single precision, or
+    in bfloat16 if the processor has it. The operation is the one that PyTorch's compiler generates. It is not part of
+    the public interface; without it, inference is only slower.
     """
     return (
         isinstance(norm, nn.Identity)
@@ -108,10 +108,7 @@ def convolve_and_clamp(
     highest: float | None = None,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """A convolution, with another weight if that is given, and a ReLU, up to `highest` if that is given.
-
-    Without a second pass over the result.
-    """
+    """Apply a convolution (optionally with another weight) and a ReLU (optionally clamped to `highest`) in one pass."""
     clamp = ("relu", []) if highest is None else ("hardtanh", [0.0, highest])
     if weight is None:
         weight = convolution.weight
@@ -123,5 +120,5 @@ def convolve_and_clamp(
 
 
 def to_places(grid: Tensor) -> Tensor:
-    """A convolution's output (B, D, rows, columns) as places (B, rows * columns, D), row by row."""
+    """Flatten a feature map (B, D, rows, columns) to places (B, rows * columns, D), in row-major order."""
     return grid.flatten(2).transpose(1, 2)

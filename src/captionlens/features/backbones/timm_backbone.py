@@ -1,7 +1,7 @@
-"""Any network of timm's that ends in a grid of features: convolutional networks and transformers alike.
+"""Backbones from timm: any convolutional network or transformer whose features form a grid.
 
-timm (Wightman, "PyTorch Image Models") is an optional extra. Its networks come with the preprocessing that
-they were trained with, except that the whole photograph is squeezed into the square instead of cropped.
+timm (Wightman, "PyTorch Image Models") is an optional extra. Its networks get the preprocessing of their training,
+except that the whole photograph is resized to the square instead of cropped.
 """
 
 import math
@@ -25,10 +25,10 @@ class TimmBackbone(Backbone):
     Args:
         name: `timm:NAME`.
         network: a network with timm's `forward_features`.
-        preprocessing: how the network wants its pictures.
+        preprocessing: of the network's input.
 
     Raises:
-        OptionError: the network does not end in a square grid.
+        OptionError: the network's features do not form a square grid.
     """
 
     def __init__(self, name: str, network: Any, preprocessing: Preprocessing) -> None:
@@ -51,12 +51,15 @@ class TimmBackbone(Backbone):
         self.channels = places.shape[2]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, size, size) to grid features (B, L, D)."""
+        """Encode images (B, 3, size, size) as grid features (B, L, D)."""
         return self._places(self.network.forward_features(images))
 
     def fuse(self) -> Backbone:
-        """Leave the network as it is: in a foreign network the order of declaration does not tell what a
-        batch normalisation follows, and some of timm's contain the activation too."""
+        """Leave the network as it is.
+
+        In a foreign network the order of declaration does not tell which layer a batch normalisation follows, and some
+        of timm's normalisations contain the activation too.
+        """
         return self.eval()
 
     def _places(self, features: Tensor) -> Tensor:
@@ -66,16 +69,16 @@ class TimmBackbone(Backbone):
 
 
 def load(name: str, weights: Path | None = None) -> TimmBackbone:
-    """A network of timm's with its published weights, in evaluation mode.
+    """Load a network of timm's with its published weights, in evaluation mode.
 
     Args:
-        name: `timm:NAME`, with NAME as timm knows it, such as `resnet50.a1_in1k`.
+        name: `timm:NAME`, with timm's name of the model, such as `resnet50.a1_in1k`.
         weights: a `.safetensors` or `.pth` of that network; by default timm downloads its own.
 
     Raises:
         MissingExtra: timm is not installed.
         CaptionlensError: timm is installed but cannot be imported.
-        OptionError: timm knows no such network, or it does not end in a grid.
+        OptionError: timm has no such network, or its features do not form a grid.
         WeightsError: the weights are missing, cannot be downloaded, or do not fit.
     """
     timm = _import_timm()
@@ -85,10 +88,10 @@ def load(name: str, weights: Path | None = None) -> TimmBackbone:
 
 
 def build(name: str) -> TimmBackbone:
-    """A network of timm's with random weights, in evaluation mode.
+    """Make a network of timm's with random weights, in evaluation mode.
 
     Raises:
-        MissingExtra, CaptionlensError, OptionError: as `load`.
+        MissingExtra, CaptionlensError, OptionError: see `load`.
     """
     timm = _import_timm()
     _published(timm, name)
@@ -96,7 +99,7 @@ def build(name: str) -> TimmBackbone:
 
 
 def _published(timm: ModuleType, name: str) -> Any:
-    """What timm knows of a network's published weights."""
+    """timm's configuration of a network's published weights."""
     try:
         return timm.models.get_pretrained_cfg(name.removeprefix(PREFIX), allow_unregistered=False)
     except RuntimeError as error:
@@ -110,7 +113,7 @@ def _backbone(timm: ModuleType, name: str, network: Any) -> TimmBackbone:
 
 
 def preprocessing_of(name: str, config: dict[str, Any]) -> Preprocessing:
-    """timm's data configuration as ours; an interpolation other than bilinear becomes bicubic.
+    """Convert timm's data configuration; an interpolation other than bilinear becomes bicubic.
 
     Raises:
         OptionError: the network does not take square RGB pictures.
@@ -128,11 +131,11 @@ def _create(timm: ModuleType, known: str, weights: Path | None, hub: str | None)
         raise WeightsError(weights, "no such file")
     overlay = None if weights is None else {"file": str(weights), "custom_load": False}
     try:
-        # With the classifier it was published with: only then does timm insist that every weight fits.
+        # With its published classifier: only then does timm insist that every weight fits.
         return timm.create_model(known, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:  # timm, its hub client and torch raise many types
         if weights is not None:
-            unsafe = "weights_only" in str(error)  # torch and timm go on to advise unsafe unpickling
+            unsafe = "weights_only" in str(error)  # torch and timm then advise unsafe unpickling
             cause = "the file holds more than plain tensors" if unsafe else _first_line(error)
             raise WeightsError(weights, f"does not fit timm's {known} ({cause})") from error
         place = f"https://huggingface.co/{hub}{known if hub.endswith('/') else ''}" if hub else "timm's model hub"
@@ -148,7 +151,7 @@ def _import_timm() -> ModuleType:
         import timm
         import timm.data
         import timm.models
-    except Exception as error:  # torchvision, which timm imports, raises RuntimeError beside an unlike torch
+    except Exception as error:  # torchvision, which timm imports, raises RuntimeError with an incompatible torch
         if isinstance(error, ModuleNotFoundError) and error.name == "timm":
             raise MissingExtra("timm", "timm") from error
         raise CaptionlensError(

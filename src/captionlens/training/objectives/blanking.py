@@ -114,7 +114,7 @@ def wanted_of_words(blanked: BlankedPhrase, target: CaptionTargets | None) -> ND
 
 
 def _part(coverage: NDArray[np.float32], cells: NDArray[np.bool_]) -> float:
-    """Share of a coverage (R, C) that lies in these cells."""
+    """Share of the sum of a coverage (R, C) that lies in these cells."""
     return float(coverage[cells].sum(dtype=np.float64) / coverage.sum(dtype=np.float64))
 
 
