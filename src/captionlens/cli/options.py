@@ -1,4 +1,4 @@
-"""What several commands share: how a data set is named, read and reported."""
+"""Options shared by several commands: data set, device and decoding."""
 
 import functools
 from collections.abc import Callable
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from captionlens.datasets import Dataset
     from captionlens.geometry.region import Region
 
-_SHOWN = 5  # problems of a data set that are named before training
+_SHOWN = 5  # largest number of a data set's problems to report before training
 
 
 def data_options(
     command: Callable[..., Any], seed: str = "Of the subset, and of splits where the data set has none."
 ) -> Callable[..., Any]:
-    """DATASET, --layout, --max-captions and --seed, with what the seed is of."""
+    """Add DATASET, --layout, --max-captions and --seed; `seed` is the help of the last."""
     for option in reversed(
         (
             click.argument("dataset"),
-            click.option("--layout", help="How the data set is laid out; by default it is recognised."),
+            click.option("--layout", help="Layout of the data set; by default it is recognised."),
             click.option(
                 "--max-captions", type=click.IntRange(min=1), help="A random subset of the training captions."
             ),
@@ -41,22 +41,22 @@ def data_options(
 
 
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--threads and --device: where and how the captioner computes."""
-    threads = click.option("--threads", type=click.IntRange(min=0), default=0, help="0: one a core.")
+    """Add --threads and --device."""
+    threads = click.option("--threads", type=click.IntRange(min=0), default=0, help="Of the network; 0: one per core.")
     device = click.option(
         "--device",
         type=click.Choice(DEVICES),
         default="cpu",
         show_default=True,
-        help="Others than cpu need their own onnxruntime.",
+        help="All but cpu require another onnxruntime package.",
     )
     return threads(device(command))
 
 
 def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """How to search and what is wished, in one argument: `search`, which `Captioner.request` takes."""
+    """Add the options of a caption request, collected in one argument `search` for `Captioner.request`."""
 
-    others = len(getattr(command, "__click_params__", ()))  # options of its own, which stand below
+    others = len(getattr(command, "__click_params__", ()))  # the command's own options, listed after these
 
     @functools.wraps(command)
     def collected(*arguments: Any, **given: Any) -> Any:
@@ -64,35 +64,35 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     options = (
         click.option("--beam", type=click.IntRange(min=1), help="Beam width; 1 is greedy."),
-        click.option("--sample", "temperature", type=float, metavar="TEMPERATURE", help="Draw words at random."),
+        click.option("--sample", "temperature", type=float, metavar="TEMPERATURE", help="Sample the words."),
         click.option("--top-k", type=click.IntRange(min=0), default=0, help="With --sample: the K likeliest words."),
         click.option("--top-p", type=float, default=1.0, help="With --sample: the likeliest words of mass P."),
-        click.option("--seed", type=click.IntRange(min=0), default=0, help="With --sample."),
+        click.option("--seed", type=click.IntRange(min=0), default=0, help="With --sample: of the random numbers."),
         click.option("--max-words", type=click.IntRange(min=1), help="Longer captions are cut."),
         click.option("--prefix", default="", metavar="TEXT", help="Words that every caption begins with."),
         click.option(
             "--region",
             metavar="X,Y,WIDTH,HEIGHT",
             callback=_region,
-            help="Keep attention to a box, in fractions of width and height: 0,0,0.5,1 is the left half.",
+            help="Restrict attention to a box, in fractions of width and height: 0,0,0.5,1 is the left half.",
         ),
         click.option(
             "--alternatives",
             type=click.IntRange(min=0),
             default=0,
             metavar="N",
-            help="The N likeliest other words for every word, in json and jsonl.",
+            help="Add the N most probable other words of every word to json and jsonl.",
         ),
         click.option(
             "--faithfulness",
             is_flag=True,
-            help="Blank out where each word looked: does the word depend on it? Slow.",
+            help="Measure the effect of blanking what each word attended to. Slow.",
         ),
         click.option(
             "--min-confidence",
             type=click.FloatRange(0, 1),
             metavar="X",
-            help="From 0 to 1: a less confident caption is not shown.",
+            help="From 0 to 1: do not show captions of lower confidence.",
         ),
     )
     for option in reversed(options):
@@ -108,7 +108,7 @@ def _region(context: click.Context, parameter: click.Parameter, value: str | Non
 
 
 def show_dataset(dataset: str, *, layout: str | None, max_captions: int | None, seed: int, quiet: bool) -> "Dataset":
-    """Download a known name where it is missing, read the data set, and tell on stderr what was left out."""
+    """Download a known data set if it is missing, read it, and report on stderr what was left out."""
     from captionlens.datasets import read_dataset
     from captionlens.datasets.download import resolve_dataset
 

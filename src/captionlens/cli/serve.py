@@ -1,4 +1,4 @@
-"""`captionlens serve`: the page and the HTTP service."""
+"""`captionlens serve`: run the HTTP service with its page."""
 
 import os
 import sys
@@ -20,25 +20,25 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "or a file: other users can read a command line.",
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 is all of them.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, help="0 takes a free one.")
-@click.option("--model", type=_FOLDER, help="A model directory; by default the one that comes along.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, help="0 chooses a free one.")
+@click.option("--model", type=_FOLDER, help="A model directory; by default the one in the package.")
 @device_options
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Photographs captioned together, at most.")
-@click.option("--queue", type=click.IntRange(min=1), default=64, help="Photographs waiting or worked on; more get 503.")
-@click.option("--max-upload", type=click.IntRange(min=1), default=20, metavar="MIB", help="Of one photograph.")
-@click.option("--max-batch-upload", type=click.IntRange(min=1), default=100, metavar="MIB", help="Of several.")
-@click.option("--max-uploads", type=click.IntRange(min=1), default=400, metavar="MIB", help="Of all at once.")
-@click.option("--max-pixels", type=click.IntRange(min=1), default=50_000_000, help="Of a photograph.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Largest number of photographs per batch.")
+@click.option("--queue", type=click.IntRange(min=1), default=64, help="Photographs waiting or in work; more get 503.")
+@click.option("--max-upload", type=click.IntRange(min=1), default=20, metavar="MIB", help="One photograph.")
+@click.option("--max-batch-upload", type=click.IntRange(min=1), default=100, metavar="MIB", help="Several photographs.")
+@click.option("--max-uploads", type=click.IntRange(min=1), default=400, metavar="MIB", help="All uploads together.")
+@click.option("--max-pixels", type=click.IntRange(min=1), default=50_000_000, help="Of one photograph.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Seconds a request may take."
 )
-@click.option("--connections", type=click.IntRange(min=1), default=512, help="Open at once.")
-@click.option("--rate", type=click.IntRange(min=0), default=0, help="POSTs a minute and client; 0: any.")
-@click.option("--allow-host", multiple=True, metavar="NAME", help="Served under this name too; * is any.")
-@click.option("--allow-origin", multiple=True, metavar="https://SITE", help="Pages of this site may ask (CORS).")
-@click.option("--token-file", type=_FILE, help="Holds the token that clients must know.")
-@click.option("--root-path", default="", show_default=False, metavar="/PATH", help="Where a proxy offers the service.")
-@click.option("--proxy", metavar="ADDRESS", help="Whose X-Forwarded-For is believed.")
+@click.option("--connections", type=click.IntRange(min=1), default=512, help="Largest number of open connections.")
+@click.option("--rate", type=click.IntRange(min=0), default=0, help="POSTs per minute and client; 0: no limit.")
+@click.option("--allow-host", multiple=True, metavar="NAME", help="Another valid host name; * is any.")
+@click.option("--allow-origin", multiple=True, metavar="https://SITE", help="Accept this site's requests (CORS).")
+@click.option("--token-file", type=_FILE, help="A file with the token that clients must send.")
+@click.option("--root-path", default="", show_default=False, metavar="/PATH", help="The service's path behind a proxy.")
+@click.option("--proxy", metavar="ADDRESS", help="The proxy whose X-Forwarded-For is trusted.")
 @click.option(
     "--log", type=click.Choice(["text", "json"]), help="Default: text on a terminal, else json.",
     show_default=False,
@@ -67,7 +67,7 @@ def serve(
     log: str | None,
     quiet: bool,
 ) -> None:
-    """Offer the page and the HTTP service, until Ctrl+C or SIGTERM."""
+    """Serve the page and the HTTP API, until Ctrl+C or SIGTERM."""
     try:
         from captionlens.server import logs, run
         from captionlens.server.settings import MIB, Settings, is_loopback
@@ -85,7 +85,7 @@ def serve(
         timeout=timeout,
         connections=connections,
         rate=rate,
-        # Where it listens is a name it goes by; "all addresses" is none.
+        # The address it listens on is a valid host name, too, unless it stands for all addresses.
         allow_hosts=(*allow_host, host),
         allow_origins=allow_origin,
         token=_token(token_file),
