@@ -71,7 +71,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.command("captionlens", cls=_Commands, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="captionlens")
 def main() -> None:
-    """Caption photographs, and see for every word where the network looked."""
+    """Caption photographs, with an attention map for every word."""
 
 
 def show_messages(quiet: bool) -> None:
