@@ -36,7 +36,7 @@ class _Resume:
     url: str
     etag: str | None
     modified: str | None
-    total: int | None  # bytes, as the server said
+    total: int | None  # bytes, as stated by the server
 
     @property
     def validator(self) -> str | None:
@@ -94,7 +94,7 @@ def try_once(
         response = opener.open(urllib.request.Request(url, headers=headers), timeout=timeout)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416:  # nothing lies beyond our part: it is whole, or longer than the file
+        if error.code == 416:  # there is nothing beyond our part: it is whole, or longer than the file
             ends_there = error.headers.get("Content-Range", "").endswith(f"/{offset}")
             if offset and ends_there and known is not None and known.total is None:
                 return

@@ -1,4 +1,4 @@
-"""The command line: one file a command, each of them parsing and one call."""
+"""The command line: one file per command, each with its options and one call of the library."""
 
 import errno
 import importlib
@@ -18,13 +18,13 @@ _COMMANDS = ("caption", "data", "extract", "train", "evaluate", "score", "export
 
 
 class _Commands(click.Group):
-    """Commands are imported when they are asked for, so that --help is quick.
+    """A group that imports a command only when it is used, so that --help is quick.
 
-    Exit codes: 0 done, 1 something failed, 2 wrong usage, 130 interrupted.
+    Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands, in the order of the work."""
+        """Names of all commands, in the order of their usual use."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -35,7 +35,7 @@ class _Commands(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what the user can mend is told in one line."""
+        """Run a command; report an error that the user can mend in one line."""
         try:
             return super().invoke(ctx)
         except CaptionlensError as error:
@@ -48,7 +48,7 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             problem, code = "interrupted", 130
         except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader of our output has seen enough
+            if error.errno == errno.EPIPE:  # the reader of our output has closed the pipe
                 raise
             # A full disk, a folder without permission: the file's name is in the message.
             problem, code = str(error), 1
@@ -57,7 +57,7 @@ class _Commands(click.Group):
 
 
 class _ToStderr(logging.Handler):
-    """Messages of the library, a line each, between the progress bars."""
+    """Handler that writes messages of the library, a line each, between the progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
@@ -71,7 +71,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.command("captionlens", cls=_Commands, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="captionlens")
 def main() -> None:
-    """Caption photographs, and see for every word where the network looked."""
+    """Caption photographs, with an attention map for every word."""
 
 
 def show_messages(quiet: bool) -> None:

@@ -1,4 +1,4 @@
-"""`captionlens caption`: captions of files, folders, a list of files, or an image on stdin."""
+"""`captionlens caption`: caption files, folders, a list of files, or an image on stdin."""
 
 import io
 import sys
@@ -24,8 +24,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("paths", nargs=-1, metavar="PATH...")
 @click.option("-r", "--recursive", is_flag=True, help="Photographs in sub-folders too.")
-@click.option("--filelist", type=_FILE, help="A text file with one path a line; - in PATH reads an image.")
-@click.option("--model", type=_FOLDER, help="A model directory; by default the one that comes along.")
+@click.option("--filelist", type=_FILE, help="A text file with one path per line.")
+@click.option("--model", type=_FOLDER, help="A model directory; by default the one in the package.")
 @search_options
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
 @device_options
@@ -36,7 +36,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     default="text",
     show_default=True,
 )
-@click.option("--attention", is_flag=True, help="Put the maps into json and jsonl.")
+@click.option("--attention", is_flag=True, help="Include the attention maps in json and jsonl.")
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Write the captions to FILE, not to stdout.")
 @click.option("--sidecar", type=click.Choice(SIDECARS), help="Write captions beside the photographs.")
 @click.option(
@@ -44,11 +44,11 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     type=click.Choice(ON_EXISTING),
     default="error",
     show_default=True,
-    help="Where a sidecar exists already.",
+    help="What to do if a sidecar exists already.",
 )
-@click.option("--explain", type=_FOLDER, metavar="DIR", help="Figures of where each word looked.")
-@click.option("--report", type=_FILE, metavar="FILE.html", help="One page: hover a word, see its map.")
-@click.option("--quiet", is_flag=True, help="No progress; failures are named nevertheless.")
+@click.option("--explain", type=_FOLDER, metavar="DIR", help="Save attention figures, one per photograph.")
+@click.option("--report", type=_FILE, metavar="FILE.html", help="Write a page that shows the map of each word.")
+@click.option("--quiet", is_flag=True, help="No progress bar; failures are still reported.")
 @click.pass_context
 def caption(
     context: click.Context,
@@ -73,8 +73,8 @@ def caption(
     PATH is a photograph, a folder of photographs, or - for an image on stdin. Captions go to stdout; a
     photograph that cannot be read is named on stderr, the others go on, and the exit code is 1.
 
-    With --min-confidence, a caption that is less likely to be right is replaced by a sentence that says so; no
-    sidecar and no figure shows it.
+    With --min-confidence, a caption of lower confidence is replaced by a sentence that says so, and gets no sidecar
+    and no figure.
     """
     from captionlens.cli.sources import gather
     from captionlens.outputs.formats import open_writer
@@ -123,7 +123,7 @@ def caption(
 
 
 def _check_shown(search: dict[str, Any], format_: str, report: Path | None) -> None:
-    """Refuse what would cost time and show nowhere."""
+    """Refuse options that cost time but change no output."""
     in_json = format_ in ("json", "jsonl")
     if search["faithfulness"] and not in_json and report is None:
         raise click.UsageError("--faithfulness shows in --format json or jsonl, or in a --report")
@@ -132,10 +132,10 @@ def _check_shown(search: dict[str, Any], format_: str, report: Path | None) -> N
 
 
 def _distribute(captions: Iterator["Caption"], sinks: list["Sink"], total: int, quiet: bool) -> tuple[int, int]:
-    """Give every caption to every sink; name on stderr what went wrong with a photograph, and go on.
+    """Write every caption to every sink; report failed photographs on stderr, and go on.
 
     Returns:
-        How many photographs failed, and how many captions are withheld.
+        Number of photographs that failed, and of captions that are withheld.
     """
     from tqdm import tqdm
 
@@ -160,7 +160,7 @@ def _distribute(captions: Iterator["Caption"], sinks: list["Sink"], total: int, 
 
 @contextmanager
 def _stream(output: Path | None) -> Iterator[TextIO]:
-    """Where captions go: stdout, or a file that appears when it is whole."""
+    """Open the output of captions: stdout, or a file that is written atomically."""
     from captionlens.files import atomic_open
 
     if output is None:

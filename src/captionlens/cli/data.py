@@ -18,7 +18,7 @@ def data() -> None:
 @data.command()
 @data_options
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress; problems are named nevertheless.")
+@click.option("--quiet", is_flag=True, help="No progress bar; problems are still reported.")
 @click.pass_context
 def check(
     context: click.Context,
@@ -26,11 +26,10 @@ def check(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Read DATASET the way training would, and report.
+    """Read DATASET as training does, and report its problems.
 
-    DATASET is a folder, a captions file, or a known name (coco2014, coco2017, flickr8k, flickr30k), which is
-    downloaded first where it is missing. Every photograph is decoded. Exit code 1 if anything is wrong; each
-    problem is named on stderr.
+    DATASET is a folder, a captions file, or a known name (coco2014, coco2017, flickr8k, flickr30k), which is downloaded
+    if it is missing. Every photograph is decoded. Each problem is reported on stderr; the exit code is then 1.
     """
     from captionlens.datasets import read_dataset
     from captionlens.datasets.check import check_dataset
@@ -49,13 +48,13 @@ def check(
 @data.command()
 @click.argument("name")
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--keep-archives", is_flag=True, help="Leave the zip files in DIR after unpacking.")
+@click.option("--keep-archives", is_flag=True, help="Keep the zip files in DIR after unpacking.")
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
 def download(name: str, folder: Path, keep_archives: bool, quiet: bool) -> None:
     """Download the data set NAME into DIR: coco2014, coco2017, flickr8k or flickr30k.
 
-    Archives are checked and unpacked. A call that was interrupted goes on where it stopped. The environment
-    variable CAPTIONLENS_MIRROR names a server to take everything from.
+    Archives are checked and unpacked. An interrupted download is resumed by the same command. The environment variable
+    CAPTIONLENS_MIRROR names a server to download everything from.
     """
     from captionlens.datasets.download import download_dataset
 

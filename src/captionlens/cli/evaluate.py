@@ -1,4 +1,4 @@
-"""`captionlens evaluate`: the scores of a captioner on a split of a data set."""
+"""`captionlens evaluate`: score a captioner on a split of a data set."""
 
 from pathlib import Path
 from typing import Any
@@ -13,30 +13,30 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command()
 @data_options
-@click.option("--model", type=click.Path(path_type=Path), help="By default the captioner that comes along.")
+@click.option("--model", type=click.Path(path_type=Path), help="A model directory; by default the one in the package.")
 @click.option("--split", default="val", show_default=True, help="train, val (or dev), test.")
-@click.option("-o", "--output", type=_FILE, metavar="REPORT.json", help="The report with all captions.")
-@click.option("--results", type=_FILE, help="The captions alone, in COCO's results format.")
-@click.option("--references", type=_FILE, help="The references in COCO's format, for other scorers.")
-@click.option("--beam", type=click.IntRange(min=1), help="By default the model's own.")
+@click.option("-o", "--output", type=_FILE, metavar="REPORT.json", help="Write the report with all captions.")
+@click.option("--results", type=_FILE, help="Write the captions in COCO's results format.")
+@click.option("--references", type=_FILE, help="Write the references in COCO's format, for other scorers.")
+@click.option("--beam", type=click.IntRange(min=1), help="Beam width; by default the model's own.")
 @click.option("--length-penalty", type=float, help="By default the model's own.")
 @click.option("--max-words", type=click.IntRange(min=1), help="By default the model's own.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
 @device_options
 @click.option("--intervals/--no-intervals", default=True, help="95 % bootstrap intervals.")
-@click.option("--meteor/--no-meteor", default=True, help="METEOR, where Java is found.")
+@click.option("--meteor/--no-meteor", default=True, help="METEOR, if Java is installed.")
 @click.option(
     "--grounding",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Measure attention against the boxes of Flickr30k Entities, or of drawn scenes.",
+    help="Compare attention with the boxes of Flickr30k Entities, or of drawn scenes.",
 )
-@click.option("--faithfulness", is_flag=True, help="Blank out where words looked, and see what becomes of them. Slow.")
+@click.option("--faithfulness", is_flag=True, help="Measure the effect of blanking what words attended to. Slow.")
 @click.option(
     "--faithfulness-photographs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="With --faithfulness: only the first N. By default all.",
+    help="Measure faithfulness for the first N photographs only; by default for all.",
 )
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
 @click.pass_context
@@ -122,7 +122,7 @@ def evaluate(
 
 
 def _confidence_line(confidence: dict[str, Any]) -> str:
-    """Calibration errors before and after, and CIDEr-D of the least and the most confident tenth, times 100."""
+    """Line with calibration errors before and after, and CIDEr-D of the least and most confident tenths, times 100."""
     words, captions, rank = confidence["words"], confidence["captions"], confidence["spearman"]
     return (
         f"confidence: error of words {100 * words['before']:.1f} -> {100 * words['after']:.1f}, "
@@ -134,7 +134,7 @@ def _confidence_line(confidence: dict[str, Any]) -> str:
 
 
 def _grounding_table(grounding: dict[str, Any]) -> str:
-    """Attention against boxes, times 100, with intervals where there are some, beside what needs no eyes."""
+    """Table of attention against boxes, times 100, with intervals if there are any, and the baselines."""
     lines = []
     for name, part in (("reference captions", grounding), ("own captions", grounding["own_captions"])):
         lines += ["", f"attention in {name}, {part['phrases']} phrases with boxes"]
@@ -152,7 +152,7 @@ def _grounding_table(grounding: dict[str, Any]) -> str:
 
 
 def _faithfulness_table(faithfulness: dict[str, Any]) -> str:
-    """What becomes of words without what they looked at, and without the control, times 100."""
+    """Table of the falls of word probabilities without the attended cells and without the control, times 100."""
     lines = ["", f"{'faithfulness':<18}{'words':>9}{'falls more':>13}{'fall':>9}{'control':>10}{'depends':>10}"]
     columns = (("falls_more", 13), ("fall", 9), ("control_fall", 10), ("depends_on_picture", 10))
     for name, part in (

@@ -1,4 +1,4 @@
-"""`captionlens export`: a training run becomes a model directory, or a model directory a smaller or newer one."""
+"""`captionlens export`: export a training run as a model directory, or rewrite a model directory."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ from captionlens.cli import show_messages
 @click.command()
 @click.argument("source", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="MODEL")
-@click.option("--name", help="Of the model; by default that of RUN, or the model's own.")
-@click.option("--licence", help="Under which the model may be used; by default the data set's known terms.")
-@click.option("--beam", type=click.IntRange(min=1), help="The captioner's own; by default that of RUN's validation.")
+@click.option("--name", help="Name of the model; by default that of RUN, or the model's own.")
+@click.option("--licence", help="Licence of the model; by default the data set's known terms.")
+@click.option("--beam", type=click.IntRange(min=1), help="Default beam width; by default that of RUN's validation.")
 @click.option(
     "--weights",
     type=click.Choice(["half", "int8"]),
     default="half",
     show_default=True,
-    help="How they are kept: in half precision, or in eight bits.",
+    help="Precision of the weights: half precision, or eight bits.",
 )
-@click.option("--report", type=click.Path(path_type=Path), help="Of evaluate: its scores go into the model card.")
+@click.option("--report", type=click.Path(path_type=Path), help="A report of evaluate, for the model card.")
 @click.option("--notes", type=click.Path(path_type=Path), help="Markdown for the end of the model card.")
 @click.option("--quiet", is_flag=True, help="No messages.")
 def export(
@@ -34,9 +34,9 @@ def export(
     notes: Path | None,
     quiet: bool,
 ) -> None:
-    """Write the kept epoch of RUN as the model directory MODEL, and check that it does what the network does.
+    """Write the kept epoch of RUN as the model directory MODEL, and check it against the PyTorch network.
 
-    RUN may be a model directory too: it is written anew, with the graphs of this version or with smaller weights.
+    RUN may be a model directory too: it is rewritten with the graphs of this version, or with quantised weights.
     """
     from captionlens.datasets.reading import read_text
     from captionlens.export.rewriting import export_again

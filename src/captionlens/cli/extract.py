@@ -1,4 +1,4 @@
-"""`captionlens extract`: grid features of a data set, into a feature store."""
+"""`captionlens extract`: extract the grid features of a data set into a feature store."""
 
 from functools import partial
 from pathlib import Path
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="STORE")
 @click.option("--backbone", default="efficientnet_lite2", show_default=True, help="Or inception_v3, timm:NAME.")
 @click.option("--backbone-weights", type=click.Path(path_type=Path), help="A file of published weights.")
-@click.option("--image-size", type=int, help="Pixels a side. [default: the backbone's own]")
+@click.option("--image-size", type=int, help="Side of the input in pixels. [default: the backbone's own]")
 @click.option(
     "--validation-photographs",
     type=click.IntRange(min=1),
     metavar="N",
     default=VALIDATION_PHOTOGRAPHS,
     show_default=True,
-    help="The first N of val; training's setting of that name.",
+    help="The first N of val, as in the training setting of that name.",
 )
 @click.option("--all", "everything", is_flag=True, help="All photographs of all splits.")
-@click.option("--mirrored", is_flag=True, help="Also those of train seen in a mirror, for the setting mirror.")
+@click.option("--mirrored", is_flag=True, help="Also mirrored photographs of train, for the training setting mirror.")
 @click.option(
     "--blanked",
     type=click.Path(path_type=Path),
     metavar="BOXES",
-    help="Also those of train with one of the phrases of BOXES blanked out, for the setting blanking.",
+    help="Also photographs of train with a phrase of BOXES blanked out, for the training setting blanking.",
 )
 @click.option("--devices", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option(
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "32", "bf16"]),
     default="auto",
     show_default=True,
-    help="Of computing; auto is bfloat16 where the processor has it.",
+    help="Of the computation; auto is bfloat16 where the processor has it.",
 )
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
 @click.pass_context
@@ -66,10 +66,10 @@ def extract(
 ) -> None:
     """Run the frozen network over the photographs of DATASET once, into the feature store STORE.
 
-    Takes those that train asks for: all of train and the first of val. With --all it takes all of them, mirrored and
-    blanked out too.
+    By default these are the photographs that training uses: all of train and the first of val. With --all they are all
+    photographs, for mirroring and blanking too.
 
-    Can be killed at any moment; the same command goes on where it stopped.
+    It can be killed at any moment; the same command resumes it.
     """
     wait_asleep()
     from captionlens.features.backbones import load_backbone
@@ -79,7 +79,7 @@ def extract(
     device = accelerator(devices)
     bfloat16 = None if precision == "auto" else precision == "bf16"
     network = load_backbone(backbone, backbone_weights, image_size)
-    if blanked is not None:  # a wrong folder is refused before the work
+    if blanked is not None:  # refuse a wrong folder before the work
         from captionlens.datasets.blanked_phrases import blanked_cells, blanked_reader
         from captionlens.datasets.phrase_targets import targets_reader
 

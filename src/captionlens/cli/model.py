@@ -1,4 +1,4 @@
-"""`captionlens model`: what a model directory is, whether it is whole, and how sure it may be."""
+"""`captionlens model`: show, check or calibrate a model directory."""
 
 import json
 from pathlib import Path
@@ -22,10 +22,10 @@ def model() -> None:
 
 @model.command()
 @click.argument("folder", metavar="[DIR]", type=_FOLDER, required=False)
-@click.option("--json", "as_json", is_flag=True, help="The whole of config.json.")
+@click.option("--json", "as_json", is_flag=True, help="Print config.json.")
 @click.option("--quiet", is_flag=True, help="The name alone.")
 def show(folder: Path | None, as_json: bool, quiet: bool) -> None:
-    """Show what the model in DIR is and was trained on; by default the one that comes along."""
+    """Describe the model in DIR and its training; by default the one in the package."""
     from captionlens.runtime.captioner import PACKAGED_MODEL
     from captionlens.runtime.model_directory import ModelDirectory
 
@@ -42,11 +42,11 @@ def show(folder: Path | None, as_json: bool, quiet: bool) -> None:
 
 @model.command()
 @click.argument("folder", metavar="[DIR]", type=_FOLDER, required=False)
-@click.option("--quiet", is_flag=True, help="Say nothing if all is well.")
+@click.option("--quiet", is_flag=True, help="No output unless there is an error.")
 def check(folder: Path | None, quiet: bool) -> None:
-    """Whether the model in DIR is whole.
+    """Check that the model in DIR is complete.
 
-    Every file must be as the manifest names it, all parts must be of one model, and it must load.
+    Every file must match the manifest, all parts must belong to one model, and the model must load.
     """
     from captionlens.runtime.captioner import PACKAGED_MODEL, load
 
@@ -58,7 +58,7 @@ def check(folder: Path | None, quiet: bool) -> None:
 @model.command()
 @click.argument("folder", metavar="MODEL", type=_FOLDER)
 @data_options
-@click.option("--split", default="val", show_default=True, help="Photographs that it was not trained on.")
+@click.option("--split", default="val", show_default=True, help="A held-out split.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
 @device_options
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
@@ -72,9 +72,9 @@ def calibrate(
     computing: dict[str, Any],
     quiet: bool,
 ) -> None:
-    """Fit the confidence of MODEL to DATASET, which it was trained on, and keep it in MODEL.
+    """Calibrate the confidence of MODEL on DATASET, which it was trained on, and store it in MODEL.
 
-    The train split tells which photographs it knows, the other split how often its words are right. The table
+    The train split gives the distribution of known photographs, the held-out split the share of right words. The table
     shows the expected calibration error, times 100, before and after; after is cross-validated.
     """
     from captionlens.export.card import with_confidence

@@ -1,4 +1,4 @@
-"""What several commands share: how a data set is named, read and reported."""
+"""Options shared by several commands: data set, device and decoding."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ _SHOWN = 5  # problems of a data set that are named before training
 
 
 def in_one(command: Command, name: str, options: Sequence[Callable[[Command], Command]]) -> Command:
-    """The command with these options, which it takes as one argument `name`, a dict by the options' names."""
+    """Add options to a command, which takes them as one argument `name`, a dict by the options' names."""
     others = len(getattr(command, "__click_params__", ()))  # options of its own, which stand below
 
     @functools.wraps(command)
@@ -34,7 +34,7 @@ def in_one(command: Command, name: str, options: Sequence[Callable[[Command], Co
 
 
 def data_options(command: Command, seed: str = "Of the subset, and of splits where the data set has none.") -> Command:
-    """DATASET, --layout, --max-captions and --seed, as `data`, which `show_dataset` takes.
+    """Add DATASET, --layout, --max-captions and --seed, in one argument `data` for `show_dataset`.
 
     Args:
         command: to decorate.
@@ -50,7 +50,7 @@ def data_options(command: Command, seed: str = "Of the subset, and of splits whe
 
 
 def device_options(command: Command) -> Command:
-    """--threads and --device, where and how the captioner computes, as `computing`, which `captionlens.load` takes."""
+    """Add --threads and --device, in one argument `computing` for `captionlens.load`."""
     options = (
         click.option("--threads", type=click.IntRange(min=0), default=0, help="0: one a core."),
         click.option(
@@ -65,38 +65,38 @@ def device_options(command: Command) -> Command:
 
 
 def search_options(command: Command) -> Command:
-    """How to search and what is wished, as `search`, which `Captioner.request` takes."""
+    """Add the options of a caption request, in one argument `search` for `Captioner.request`."""
     options = (
         click.option("--beam", type=click.IntRange(min=1), help="Beam width; 1 is greedy."),
-        click.option("--sample", "temperature", type=float, metavar="TEMPERATURE", help="Draw words at random."),
+        click.option("--sample", "temperature", type=float, metavar="TEMPERATURE", help="Sample the words."),
         click.option("--top-k", type=click.IntRange(min=0), default=0, help="With --sample: the K likeliest words."),
         click.option("--top-p", type=float, default=1.0, help="With --sample: the likeliest words of mass P."),
-        click.option("--seed", type=click.IntRange(min=0), default=0, help="With --sample."),
+        click.option("--seed", type=click.IntRange(min=0), default=0, help="With --sample: of the random numbers."),
         click.option("--max-words", type=click.IntRange(min=1), help="Longer captions are cut."),
         click.option("--prefix", default="", metavar="TEXT", help="Words that every caption begins with."),
         click.option(
             "--region",
             metavar="X,Y,WIDTH,HEIGHT",
             callback=_region,
-            help="Keep attention to a box, in fractions of width and height: 0,0,0.5,1 is the left half.",
+            help="Restrict attention to a box, in fractions of width and height: 0,0,0.5,1 is the left half.",
         ),
         click.option(
             "--alternatives",
             type=click.IntRange(min=0),
             default=0,
             metavar="N",
-            help="The N likeliest other words for every word, in json and jsonl.",
+            help="Add the N most probable other words of every word to json and jsonl.",
         ),
         click.option(
             "--faithfulness",
             is_flag=True,
-            help="Blank out where each word looked: does the word depend on it? Slow.",
+            help="Measure the effect of blanking what each word attended to. Slow.",
         ),
         click.option(
             "--min-confidence",
             type=click.FloatRange(0, 1),
             metavar="X",
-            help="From 0 to 1: a less confident caption is not shown.",
+            help="From 0 to 1: do not show captions of lower confidence.",
         ),
     )
     return in_one(command, "search", options)
@@ -109,7 +109,7 @@ def _region(context: click.Context, parameter: click.Parameter, value: str | Non
 
 
 def show_dataset(dataset: str, *, layout: str | None, max_captions: int | None, seed: int, quiet: bool) -> "Dataset":
-    """Download a known name where it is missing, read the data set, and tell on stderr what was left out."""
+    """Download a known data set if it is missing, read it, and report on stderr what was left out."""
     from captionlens.datasets import read_dataset
     from captionlens.datasets.download import resolve_dataset
 

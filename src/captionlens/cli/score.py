@@ -1,4 +1,4 @@
-"""`captionlens score`: the caption scores of anybody's captions in COCO's formats."""
+"""`captionlens score`: score captions of any captioner, in COCO's formats."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--intervals/--no-intervals", default=True, show_default=True, help="95 % bootstrap intervals.")
 @click.option("--resamples", type=click.IntRange(min=1), default=1000, show_default=True, help="For intervals.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For intervals.")
-@click.option("--meteor/--no-meteor", default=True, show_default=True, help="METEOR, where Java is there.")
+@click.option("--meteor/--no-meteor", default=True, show_default=True, help="METEOR, if Java is installed.")
 @click.option("--quiet", is_flag=True, help="No messages.")
 def score(
     results: Path,
@@ -39,10 +39,9 @@ def score(
 ) -> None:
     """Score the captions of RESULTS.json against REFERENCES.json.
 
-    RESULTS.json is COCO's results format, a list of {"image_id", "caption"}; REFERENCES.json is COCO's
-    annotation format, {"annotations": [{"image_id", "caption"}, ...]}. Scored are the photographs of the
-    results, as COCO's own evaluation does. The table shows scores times 100; the JSON file has the official
-    scorers' fractions.
+    RESULTS.json is in COCO's results format, a list of {"image_id", "caption"}. REFERENCES.json is in COCO's annotation
+    format, {"annotations": [{"image_id", "caption"}, ...]}. As in COCO's own evaluation, the photographs of the results
+    are scored. The table shows scores times 100; the JSON file has the official scorers' fractions.
     """
     from captionlens import files
     from captionlens.scoring.coco_files import read_pair
@@ -69,7 +68,7 @@ def score(
 
 
 def score_table(scores: "Scores") -> str:
-    """Scores for people: times 100, with intervals where there are some."""
+    """Table of scores times 100, with intervals if there are any."""
     lines = [f"{scores.photographs} photographs, scores times 100"]
     for name, value in scores.scores.items():
         line = f"{name:<9}{100 * value:8.2f}"

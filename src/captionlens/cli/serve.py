@@ -1,4 +1,4 @@
-"""`captionlens serve`: the page and the HTTP service."""
+"""`captionlens serve`: run the HTTP service with its page."""
 
 import os
 import sys
@@ -80,8 +80,8 @@ def _settings(limits: dict[str, Any], host: str) -> Settings:
     "or a file: other users can read a command line.",
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 is all of them.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, help="0 takes a free one.")
-@click.option("--model", type=_FOLDER, help="A model directory; by default the one that comes along.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, help="0 chooses a free one.")
+@click.option("--model", type=_FOLDER, help="A model directory; by default the one in the package.")
 @device_options
 @_settings_options
 @click.option("--proxy", metavar="ADDRESS", help="Whose X-Forwarded-For is believed.")
@@ -100,7 +100,7 @@ def serve(
     log: str | None,
     quiet: bool,
 ) -> None:
-    """Offer the page and the HTTP service, until Ctrl+C or SIGTERM."""
+    """Serve the page and the HTTP API, until Ctrl+C or SIGTERM."""
     try:
         from captionlens.server import logs, run
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The photographs that a command line names: files, folders, a list of files, an image on stdin."""
+"""Photographs named on a command line: files, folders, a list of files, an image on stdin."""
 
 import sys
 from pathlib import Path
@@ -10,12 +10,12 @@ from captionlens.runtime.photograph import Photograph
 
 
 def gather(paths: tuple[str, ...], filelist: Path | None, recursive: bool) -> tuple[list[Photograph], list[FileError]]:
-    """Photographs in the order in which they are named, and what is wrong with folders.
+    """Collect photographs in the order of the command line, and the errors of folders.
 
     Args:
         paths: of photographs and folders; `-` is an image on stdin.
-        filelist: a text file with one path a line.
-        recursive: look into sub-folders.
+        filelist: a text file with one path per line.
+        recursive: include sub-folders.
 
     Raises:
         FileError: the list cannot be read.

@@ -1,4 +1,4 @@
-"""`captionlens train`: from photographs and captions to a captioner, in one command."""
+"""`captionlens train`: train a captioner on a data set of photographs and captions."""
 
 from dataclasses import replace
 from functools import partial
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 @click.command()
 @partial(data_options, seed="Of everything drawn: the subset, made-up splits, weights, the order of batches.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="RUN")
-@click.option("--name", help="Of the model; by default the name of RUN, as in runs/NAME.")
+@click.option("--name", help="Name of the model; by default that of RUN, as in runs/NAME.")
 @click.option("--preset", help="tutorial, show-attend-tell, base or self-critical [default: base].")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="Settings in a YAML file.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
-@click.option("--resume", is_flag=True, help="Go on with RUN as it was started, plus what --set changes.")
+@click.option("--resume", is_flag=True, help="Resume RUN as it was started, with the changes of --set.")
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="RUN", help="Start from its kept weights.")
 @click.option("--features", type=click.Path(path_type=Path), metavar="STORE", help="By default RUN/features.")
 @click.option("--backbone", help="[default: efficientnet_lite2] Or inception_v3, timm:NAME.")
@@ -48,10 +48,10 @@ def train(
     precision: str,
     quiet: bool,
 ) -> None:
-    """Train a captioner on DATASET: the whole job, into the run folder RUN.
+    """Train a captioner on DATASET in the run folder RUN.
 
-    Extracts the features that are missing, builds the vocabulary, trains, validates each epoch, keeps the best
-    and exports it to RUN/model. Can be killed at any moment; the same command goes on where it stopped.
+    It extracts missing features, builds the vocabulary, trains, validates each epoch, keeps the best one and exports it
+    to RUN/model. It can be killed at any moment; the same command resumes it.
     """
     from captionlens.training.config import make_config, parse_settings, read_yaml
     from captionlens.training.distributed import started_processes
@@ -73,7 +73,7 @@ def train(
             backbone_weights=str(backbone_weights) if backbone_weights else None,
             boxes=str(boxes) if boxes else None,
         )
-        # Settings are refused before a data set is downloaded for them.
+        # Refuse invalid settings before a data set is downloaded.
         if resume:
             run = resume_run(output, {"preset": preset, **changes} if preset else changes, name)
             chosen = replace(run.data, dataset=data["dataset"])
@@ -96,7 +96,7 @@ def train(
     with started_processes() as processes:
         show_messages(quiet or not processes.first)
         run, read = processes.from_first(prepare)
-        from captionlens.training.fit import train as run_training  # takes seconds: what is wrong is told before
+        from captionlens.training.fit import train as run_training  # takes seconds, so errors are reported first
 
         summary = run_training(run, read, devices=devices, precision=precision, progress=not quiet, processes=processes)
         if processes.first and not quiet:

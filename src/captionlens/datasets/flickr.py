@@ -26,7 +26,7 @@ _OFFICIAL_LISTS = {
 
 
 def captions_file(root: Path, names: tuple[str, ...]) -> Path | None:
-    """The first of `names` that lies in `root`."""
+    """Path of the first of `names` that exists in `root`."""
     return next((root / name for name in names if (root / name).is_file()), None)
 
 

@@ -30,7 +30,7 @@ SYSTEM_FONTS = (
     "malgun.ttf",
 )
 _NO_SUCH_LETTER = "\U0010fffe"  # a noncharacter: every font shows its "missing" box for it
-_WIDEST_WORD = 200  # letters; more than this is no word, and measuring it would take long
+_WIDEST_WORD = 200  # letters; a longer text is not a word, and slow to measure
 
 
 def font_for(text: str, size: int) -> Font:

@@ -89,7 +89,7 @@ def _set(document: Document, rdf: Element, prefix: str, name: str, text: str) ->
         default = _append(document, alternatives, "rdf", "li")
         default.setAttributeNS(_XML, "xml:lang", "x-default")
         if first is not None:
-            alternatives.insertBefore(default, first)  # the specification wants it first
+            alternatives.insertBefore(default, first)  # the specification requires it first
     for child in list(default.childNodes):
         default.removeChild(child)
     default.appendChild(document.createTextNode(text))

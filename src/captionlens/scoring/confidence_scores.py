@@ -10,7 +10,7 @@ from captionlens.runtime.caption import Caption
 from captionlens.runtime.vocabulary import split_words
 
 BINS = 15
-_STEPS = 50  # largest number of Newton's method; about six suffice
+_STEPS = 50  # of Newton's method, at most; about six suffice
 
 
 def expected_calibration_error(confidence: Sequence[float], outcome: Sequence[float], bins: int = BINS) -> float:

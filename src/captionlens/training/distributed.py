@@ -93,7 +93,7 @@ def started_processes() -> Iterator[Processes]:
 
 
 def _end_with(parent: int) -> None:
-    """End this process once torchrun was killed: it would go on writing to a run folder that another run may resume."""
+    """End this process once torchrun was killed: it would write on in a run folder that others may resume."""
     while os.getppid() == parent:
         time.sleep(0.2)
     os._exit(1)
