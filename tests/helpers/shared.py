@@ -14,11 +14,11 @@ def made_once(name: str, make: Callable[[Path], object], tmp_path_factory: pytes
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent  # which all processes of a test run have in common
-    folder = root / name
-    with (root / f"{name}.lock").open("a") as lock:
+    folder, whole = root / name, root / f"{name}.whole"
+    with (root / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not lock.tell():  # nobody has written that it is whole
+        if not whole.exists():
             shutil.rmtree(folder, ignore_errors=True)
             make(folder)
-            lock.write("whole")
+            whole.touch()
     return folder
