@@ -1,1 +1,1 @@
-"""What the HTML report, the page of `captionlens serve` and the page in browser/ share: scripts, style and markup."""
+"""Scripts, styles and markup shared by the HTML report, the page of `captionlens serve` and the page in `browser/`."""

@@ -110,7 +110,7 @@ async def batch(request: Request, query: Annotated[Search, Query()], service: _S
 
 @router.get("/v1/model", summary="The captioner", responses=documented(*_EVERYWHERE), tags=["service"])
 async def model(service: _Service) -> ModelAnswer:
-    """Which captioner answers, how it searches unless a request says otherwise, and what the service takes."""
+    """The captioner that answers, its defaults of the search, and the limits of the service."""
     captioner, settings = service.batcher.captioner, service.settings
     rows, columns = captioner.grid
     return {

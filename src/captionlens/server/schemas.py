@@ -154,7 +154,7 @@ class Grid(TypedDict):
 
 
 class Decoding(TypedDict):
-    """How captions are searched for where a request says nothing."""
+    """Defaults of the search for captions."""
 
     beam: int
     length_penalty: float
@@ -162,7 +162,7 @@ class Decoding(TypedDict):
 
 
 class Limits(TypedDict):
-    """What the service takes."""
+    """Limits of the service."""
 
     upload_bytes: int
     batch_upload_bytes: int
