@@ -101,8 +101,8 @@ def main() -> None:
 
 def example_grids(captioner: captionlens.Captioner, photographs: int) -> np.ndarray:
     """Grids (B, L, D) of the example photographs, as often as they must be repeated."""
-    found = list(captioner.encode_many(sorted(EXAMPLES.glob("*.jpg"))))
-    return np.stack([grid for _, grid in zip(range(photographs), itertools.cycle(found), strict=False)])
+    found = [grid for grid in captioner.encode_many(sorted(EXAMPLES.glob("*.jpg"))) if isinstance(grid, np.ndarray)]
+    return np.stack(list(itertools.islice(itertools.cycle(found), photographs)))
 
 
 def our_network(config: NetworkConfig) -> TorchNetwork:

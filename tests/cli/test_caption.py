@@ -130,15 +130,12 @@ def test_stdin(run: Run, photographs: Path, captions: dict[str, Caption]) -> Non
 
 
 def test_stdin_without_a_photograph(run: Run) -> None:
-    for content in (b"", b"text"):
+    for content, cause in ((b"", "is empty"), (b"text", "not a photograph of an allowed format")):
         result = run("-", "--format", "jsonl", input=content, code=1)
-        assert "captionlens: -: not a photograph of an allowed format\n" in result.stderr
+        assert f"captionlens: -: {cause}\n" in result.stderr
         assert json.loads(result.stdout) == {
             "path": "-",
-            "error": {
-                "type": "unreadable-image",
-                "message": "-: not a photograph of an allowed format",
-            },
+            "error": {"type": "unreadable-image", "message": f"-: {cause}"},
         }
 
 
@@ -383,7 +380,7 @@ def test_a_report(run: Run, photographs: Path, tmp_path: Path, captions: dict[st
     assert page.lower().startswith("<!doctype html>")
     assert "captionlens-small" in page
     assert "beam 3" in page
-    assert "not a photograph of an allowed format" in page
+    assert "00001.png: is empty" in page
     assert page.count("data:image/jpeg") >= 3
     for name in captions:
         assert name in page

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -138,7 +139,7 @@ def test_captions_to_examine_let_others_go_first() -> None:
             tasks = [await one_in_work(batcher, network)]
             for number, (name, request) in enumerate([("examined", EXAMINED), ("a", PLAIN), ("b", PLAIN)], 1):
                 tasks.append(start(batcher, WHITE, request))
-                tasks[-1].add_done_callback(lambda _, name=name: finished.append(name))
+                tasks[-1].add_done_callback(partial(lambda name, _: finished.append(name), name))
                 await waiting(batcher, number)
         return (await asyncio.gather(*tasks))[1]
 

@@ -15,9 +15,11 @@ from captionlens.training.distributed import ALONE, Processes
 
 
 def hush_lightning() -> None:
-    """Silence Lightning's advice on loader workers: reading memory-mapped features in this process is faster."""
+    """Silence Lightning's advice on loader workers, reading memory-mapped features in this process being faster, and
+    PyTorch's compiler, which asks every tensor of the decoder's weights for its gradient."""
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
+    warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
