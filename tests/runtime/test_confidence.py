@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import captionlens
 from captionlens.datasets import read_dataset
-from captionlens.errors import DatasetError, ModelError, OptionError
+from captionlens.errors import DatasetError, ModelError, OptionError, UnreadableImage
 from captionlens.outputs.formats import NOT_SURE, open_writer
 from captionlens.outputs.sidecar import write_sidecar
 from captionlens.runtime.caption import Caption
-from captionlens.runtime.captioner import PACKAGED_MODEL, load
+from captionlens.runtime.captioner import PACKAGED_MODEL, Captioner, load
 from captionlens.runtime.confidence import Calibration
 from captionlens.runtime.model_directory import ModelDirectory, add_calibration, write_manifest
 from captionlens.scoring.confidence_fit import fit_calibration
@@ -46,6 +47,15 @@ def photographs(small_scenes: Path) -> list[Path]:
     return [record.image for record in read_dataset(small_scenes).split("test")]
 
 
+def grids_of(captioner: Captioner, photographs: list[Path]) -> NDArray[np.float32]:
+    """The grids (B, L, D) of photographs that can all be read."""
+    grids = []
+    for grid in captioner.encode_many(photographs):
+        assert not isinstance(grid, UnreadableImage)
+        grids.append(grid)
+    return np.stack(grids)
+
+
 def test_captions_are_the_same_but_for_their_confidence(
     calibrated: Path, small_model: Path, photographs: list[Path]
 ) -> None:
@@ -63,7 +73,7 @@ def test_captions_are_the_same_but_for_their_confidence(
         assert all("confidence" in word for word in with_.to_dict()["words"])
     one = sure.caption(photographs[0])
     assert one.confidence == pytest.approx(next(sure.caption_many(photographs)).confidence, abs=1e-4)
-    features = np.stack(list(sure.encode_many(photographs[:2])))  # type: ignore[misc]
+    features = grids_of(sure, photographs[:2])
     assert sure.caption_features(features)[0].confidence == pytest.approx(one.confidence, abs=1e-4)
     assert sure.force(photographs[0], [one.text])[0].confidence is None
 
@@ -322,7 +332,7 @@ def test_a_rocket_is_not_taken_for_what_it_knows(shared_data: Path) -> None:
     assert calibration.record["ece"]["words"]["after"] < calibration.record["ece"]["words"]["before"]
     photographs = REPOSITORY / "examples" / "photographs"
     names = ("rocket", "coffee", "cat", "astronaut", "stairs")
-    grids = captioner.encode_many([photographs / f"{name}.jpg" for name in names])
-    novelty = dict(zip(names, calibration.novelty(np.stack(list(grids))), strict=True))  # type: ignore[arg-type]
+    grids = grids_of(captioner, [photographs / f"{name}.jpg" for name in names])
+    novelty = dict(zip(names, calibration.novelty(grids), strict=True))
     assert min(novelty[name] for name in ("rocket", "coffee", "cat")) > 1.2
     assert min(novelty[name] for name in ("rocket", "coffee", "cat")) > max(novelty["astronaut"], novelty["stairs"])

@@ -385,7 +385,7 @@ def test_a_bad_option_is_named_with_its_value(name: str, value: float) -> None:
     with pytest.raises(OptionError, match=rf"^{name} must be .*, got {value}$"):
         DecodingOptions(**{name: value})  # type: ignore[arg-type]
     with pytest.raises(OptionError, match=name):
-        dataclasses.replace(DecodingOptions(), **{name: value})
+        dataclasses.replace(DecodingOptions(), **{name: value})  # type: ignore[arg-type]
 
 
 def test_options_cannot_be_changed() -> None:

@@ -59,7 +59,7 @@ def test_threads_change_nothing_but_time(small_model: Path) -> None:
     one, *others = (captionlens.load(small_model, threads=threads) for threads in (1, 2, 3))
     wanted = [one.caption(photograph) for photograph in photographs]
     for captioner in (one, *others):
-        many = [*photographs[:3], "missing.jpg", *photographs[3:]]
+        many: list[str | Path] = [*photographs[:3], "missing.jpg", *photographs[3:]]
         first, second, third, bad, *rest = captioner.caption_many(many, batch_size=3)
         assert bad.error is not None
         for found, caption in zip((first, second, third, *rest), wanted, strict=True):

@@ -34,7 +34,8 @@ class OneCell:
     def encode(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         self.batches.append(len(images))
         size = images.shape[-1] // GRID[0]
-        cells = images.reshape(len(images), 3, GRID[0], size, GRID[1], size).mean((1, 3, 5))
+        parts = images.reshape(len(images), 3, GRID[0], size, GRID[1], size)
+        cells: NDArray[np.float32] = parts.mean((1, 3, 5))
         return cells.reshape(len(images), -1, 1)  # (B, L, 1)
 
     def start(self, features: Any) -> State:

@@ -32,11 +32,13 @@ def triangle_resize(pixels: NDArray[Any], size: int) -> NDArray[np.float64]:
         scale = old / size
         centres = (np.arange(size) + 0.5) * scale
         distances = np.abs(np.arange(old) + 0.5 - centres[:, None]) / max(scale, 1.0)
-        table = np.clip(1 - distances, 0, None)
-        return table / table.sum(1, keepdims=True)
+        table: NDArray[np.float64] = np.clip(1 - distances, 0, None)
+        total: NDArray[np.float64] = table.sum(1, keepdims=True)
+        return table / total
 
     rows, columns = weights(pixels.shape[0]), weights(pixels.shape[1])
-    return np.einsum("ih,hwc,jw->ijc", rows, pixels.astype(np.float64), columns)
+    resized: NDArray[np.float64] = np.einsum("ih,hwc,jw->ijc", rows, pixels.astype(np.float64), columns)
+    return resized
 
 
 @pytest.mark.parametrize("shape", [(40, 60, 3), (7, 9, 3), (12, 12, 3), (13, 300, 3)])
