@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from captionlens.network import compiled_loops
 from captionlens.network.compiled_loops import compiled, exp, prange
@@ -25,7 +26,7 @@ def exponentials(values: Any, results: Any) -> None:
 
 @pytest.mark.parametrize(("kind", "error"), [(np.float32, 2e-7), (np.float64, 1e-15)])
 def test_exponential_is_right_to_the_last_bits(kind: type, error: float) -> None:
-    values = np.linspace(-86, 88, 100_001).astype(kind)
+    values: NDArray[Any] = np.linspace(-86, 88, 100_001).astype(kind)
     results = np.empty_like(values)
     exponentials(values, results)
     expected = np.exp(values.astype(np.float64))
@@ -51,11 +52,17 @@ def test_what_is_no_number_is_seen_in_the_loss() -> None:
 
 def test_what_is_no_number_is_seen_in_the_states() -> None:
     words = Words.of(torch.tensor([[2]]))
-    shapes = ((5,), (9, 0), (9,), (14, 3), (14,), (9, 6))
-    weights = DecoderWeights(*(torch.zeros(shape) for shape in shapes))
-    values = [torch.zeros(shape) for shape in ((1, 1, 3), (1, 4, 6), (1, 4, 5), (2, 9))]
-    values[3][0, 0] = torch.nan
-    states, _, alphas, _ = unroll(words, *values, weights)
+    weights = DecoderWeights(
+        score=torch.zeros(5),
+        word_weight=torch.zeros(9, 0),
+        word_bias=torch.zeros(9),
+        state_weight=torch.zeros(14, 3),
+        state_bias=torch.zeros(14),
+        context_weight=torch.zeros(9, 6),
+    )
+    first, memory, keys, from_words = (torch.zeros(shape) for shape in ((1, 1, 3), (1, 4, 6), (1, 4, 5), (2, 9)))
+    from_words[0, 0] = torch.nan
+    states, _, alphas, _ = unroll(words, first, memory, keys, from_words, weights)
     assert states[0].isnan().any()
     assert alphas[1].isnan().any()
 

@@ -124,6 +124,7 @@ def test_hard_attention_draws_each_place_as_often_as_it_is_weighed() -> None:
         torch.testing.assert_close(contexts, values[1][0, chosen])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "gate", "asked", "hard"),
     [("gru", "none", False, False), ("gru", "vector", True, False), ("lstm", "scalar", True, True)],
