@@ -1,5 +1,7 @@
 """Small networks and batches for tests of what training minimises."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -10,8 +12,8 @@ from captionlens.training.batch import Batch
 def hard_network() -> CaptioningNetwork:
     """A network with hard attention over three places and six words, in training mode."""
     torch.manual_seed(1)
-    sizes = {"memory": 8, "embedding": 8, "units": 8, "attention": 8}
-    config = NetworkConfig(6, 1, 3, 5, **sizes, attention_kind="hard", word_query=True)  # type: ignore[arg-type]
+    sizes = NetworkConfig(6, 1, 3, 5, memory=8, embedding=8, units=8, attention=8)
+    config = replace(sizes, attention_kind="hard", word_query=True)
     network = CaptioningNetwork(config)
     with torch.no_grad():
         for weight in network.parameters():

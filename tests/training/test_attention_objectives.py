@@ -103,9 +103,9 @@ def test_supervision_pulls_attention_that_misses_its_box() -> None:
 
 def test_terms_count_as_much_as_the_part_of_a_batch_that_they_are_of() -> None:
     taught = teacher([[0.6, 0.4], [0.9, 0.1]])
-    boxes = {"phrases": torch.tensor([[[-1, 0], [-1, -1], [-1, -1]]]), "coverages": torch.tensor([[1.0, 0.0]])}
-    whole = batch_of(CAPTIONS, **boxes)
-    part = batch_of(CAPTIONS, caption_share=0.5, word_share=0.25, **boxes)
+    phrases, coverages = torch.tensor([[[-1, 0], [-1, -1], [-1, -1]]]), torch.tensor([[1.0, 0.0]])
+    whole = batch_of(CAPTIONS, phrases=phrases, coverages=coverages)
+    part = replace(whole, caption_share=0.5, word_share=0.25)
     for objective, share in (
         (DoublyStochastic(2.0), 0.5),
         (AttentionEntropy(0.5), 0.25),

@@ -145,6 +145,7 @@ def test_photographs_without_features_are_counted(data: CaptionedPhotographs, tm
     lone.write_bytes(b"y")
     stranger = Record(lone, ("a dog",), "train", "stranger")
     gone = Record(tmp_path / "gone.jpg", ("a dog",), "train", "gone")
+    assert isinstance(data.store, FeatureStore)
     known = Record(data.store.folder.parent / "0.jpg", ("a dog",), "train", "0")
     vocabulary = Vocabulary.build(["a dog"])
     mixed = CaptionedPhotographs([stranger, known, gone], data.store, vocabulary)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from captionlens.datasets import read_dataset
-from captionlens.datasets.blanked_phrases import BlankedPhrase, choose_phrase
+from captionlens.datasets.blanked_phrases import BlankedPhrase, blanked_cells, choose_phrase
 from captionlens.datasets.phrase_targets import CaptionTargets, targets_reader
 from captionlens.features.backbones import load_backbone
 from captionlens.features.extract import extract
@@ -158,9 +158,7 @@ def test_store_holds_photographs_with_something_blanked_out(small_scenes: Path, 
     chosen = {record: choose_phrase(record.source_id, targets(record)) for record in records}
     del chosen[records[0]]  # nothing of this one is blanked out
 
-    def cells(record):  # type: ignore[no-untyped-def]
-        return chosen[record].cells if record in chosen else None
-
+    cells = blanked_cells(chosen.get)
     for extracted in (5, 0):
         network = load_backbone("efficientnet_lite0")
         done = extract(records, tmp_path, network, blanked=cells, bfloat16=False, progress=False)

@@ -179,11 +179,12 @@ def test_objective_and_length_of_a_linear_schedule_are_kept(tmp_path: Path) -> N
     run = start_run(tmp_path / "run", DataSettings("x", from_run="y"), config)
     assert run == RunFolder(tmp_path / "run", DataSettings("x", from_run="y"), config) == open_run(tmp_path / "run")
     (tmp_path / "run" / "last.ckpt").touch()
-    for changes, message in [
+    refused: list[tuple[dict[str, object], str]] = [
         ({"objective": "cross-entropy"}, "objective cannot change"),
         ({"samples": 3}, "samples cannot change"),
         ({"epochs": 30}, "in the middle of a linear schedule"),
-    ]:
+    ]
+    for changes, message in refused:
         with pytest.raises(RunError, match=message):
             resume_run(tmp_path / "run", changes)
 

@@ -1,6 +1,7 @@
 """The gradient of hard attention against the exact one, and the baseline that makes it less random."""
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -56,7 +57,7 @@ def test_gradient_of_hard_attention_is_that_of_the_expected_loss(
         torch.testing.assert_close(estimate, wanted, rtol=1e-4, atol=1e-6)
 
 
-def gradients(loss: Tensor, weights: list[Tensor]) -> list[Tensor]:
+def gradients(loss: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
     """Zero where a weight has no part in the loss."""
     found = torch.autograd.grad(loss, weights, allow_unused=True, retain_graph=True)
     return [torch.zeros_like(w) if gradient is None else gradient for w, gradient in zip(weights, found, strict=True)]

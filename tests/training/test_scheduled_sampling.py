@@ -1,5 +1,7 @@
 """Scheduled sampling: which words before are replaced, and by what."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -17,8 +19,9 @@ WORDS = 30
 def network_and_batch(certainty: float) -> tuple[CaptioningNetwork, Tensor, Tensor]:
     """A network in training mode, features of 3 photographs, and captions of which one photograph has fewer."""
     torch.manual_seed(0)
-    options = {"memory": 12, "embedding": 8, "units": 16, "attention": 8, "dropout": 0.5}
-    network = CaptioningNetwork(NetworkConfig(WORDS, 2, 3, 10, gated_context=True, deep_output=True, **options))
+    sizes = NetworkConfig(WORDS, 2, 3, 10, memory=12, embedding=8, units=16, attention=8)
+    config = replace(sizes, gated_context=True, deep_output=True, dropout=0.5)
+    network = CaptioningNetwork(config)
     with torch.no_grad():
         network.output_words.weight.mul_(certainty)
     captions = torch.randint(4, WORDS, (3, 2, 9))

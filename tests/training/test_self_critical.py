@@ -1,6 +1,7 @@
 """Self-critical training: captions drawn as the network would say them, and a gradient that raises their reward."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,15 +25,15 @@ from captionlens.training.objectives.self_critical import (
 from captionlens.training.sampled_captions import sample_captions
 from helpers.training import batch_of
 
-BASE = {"initial_state": "mean", "gated_context": True, "deep_output": True}
+BASE: dict[str, Any] = {"initial_state": "mean", "gated_context": True, "deep_output": True}
 WORDS = 12
 
 
-def small_network(**changes: object) -> CaptioningNetwork:
+def small_network(**changes: Any) -> CaptioningNetwork:
     """Weights larger than training starts from, so that captions end and differ."""
     torch.manual_seed(0)
     options = BASE | {"memory": 12, "embedding": 8, "units": 16, "attention": 8, "dropout": 0.5} | changes
-    network = CaptioningNetwork(NetworkConfig(WORDS, 2, 3, 10, **options))  # type: ignore[arg-type]
+    network = CaptioningNetwork(NetworkConfig(WORDS, 2, 3, 10, **options))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(2)

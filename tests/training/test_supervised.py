@@ -49,7 +49,8 @@ def test_store_holds_what_the_trained_blocks_take_of_both_views(run: Path, small
 
     # Extraction computes in bfloat16 where the processor has it.
     dtype = torch.bfloat16 if has_fast_bfloat16() else torch.float32
-    network = trunk.fuse().to(dtype=dtype, memory_format=torch.channels_last)
+    network = trunk.fuse().to(dtype)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
     with torch.inference_mode():
         expected = network(torch.from_numpy(views).to(dtype)).float().numpy()
     kept = store.read([photograph_key(one), photograph_key(one, mirrored=True)]).astype(np.float32)
