@@ -70,14 +70,16 @@ def zero_padded_grid(keras: Any, keras_network: Any, images: torch.Tensor) -> np
 def _grid_of(network: Any, images: torch.Tensor) -> np.ndarray:
     """A Keras network's grid (8, 8, 2048)."""
     output = network.predict(images.permute(0, 2, 3, 1).numpy(), verbose=0)
-    return np.asarray(output)[0]
+    grid: np.ndarray = np.asarray(output)[0]
+    return grid
 
 
 @torch.no_grad()
 def _our_grid(network: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
     places = network(images)
     assert places.shape == (1, 64, 2048)
-    return places[0].reshape(8, 8, 2048).numpy()
+    grid: np.ndarray = places[0].reshape(8, 8, 2048).numpy()
+    return grid
 
 
 def test_keras_2_file_equals_keras(

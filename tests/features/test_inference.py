@@ -8,7 +8,8 @@ from captionlens.features.backbones.efficientnet_lite import SamePadConv2d
 
 def test_shorter_ways_of_inference_give_the_same_bits() -> None:
     torch.manual_seed(0)
-    backbone = load_backbone("efficientnet_lite0").fuse().bfloat16().to(memory_format=torch.channels_last)
+    backbone = load_backbone("efficientnet_lite0").fuse().bfloat16()
+    backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
     images = torch.randn(2, 3, 224, 224).bfloat16().to(memory_format=torch.channels_last)
     with torch.no_grad():
         plain = backbone(images)
