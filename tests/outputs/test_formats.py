@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from captionlens.errors import OptionError, UnreadableImage
-from captionlens.outputs.formats import FORMATS, coco_image_id, open_writer
+from captionlens.outputs import FORMATS
+from captionlens.outputs.formats import coco_image_id, open_writer
 from captionlens.runtime.caption import Caption, Word
 
 DOG = Caption(
@@ -24,7 +25,9 @@ FAILED = Caption("", path="x.jpg", error=UnreadableImage("x.jpg", "truncated fil
 NOT_UTF8 = Caption("a dog", path="caf\udce9.jpg")
 
 
-def written(format, captions, *, many=True, attention=False, encoding="utf-8"):
+def written(
+    format: str, captions: list[Caption], *, many: bool = True, attention: bool = False, encoding: str = "utf-8"
+) -> str:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding, newline="")
     with open_writer(format, stream, many=many, attention=attention) as writer:
@@ -33,13 +36,13 @@ def written(format, captions, *, many=True, attention=False, encoding="utf-8"):
     return raw.getvalue().decode(encoding)
 
 
-def test_text():
+def test_text() -> None:
     assert written("text", [DOG], many=False) == "a dog\n"
     assert written("text", [DOG, FAILED, CHINESE]) == 'photos/000000000139.jpg\ta dog\na "b", c\\n.jpg\t狗\n'
     assert written("text", [Caption("a cat")]) == "-\ta cat\n"
 
 
-def test_json_is_one_array_of_what_captions_say_of_themselves():
+def test_json_is_one_array_of_what_captions_say_of_themselves() -> None:
     text = written("json", [DOG, FAILED, CHINESE])
     assert json.loads(text) == [caption.to_dict() for caption in (DOG, FAILED, CHINESE)]
     assert "狗" in text
@@ -47,7 +50,7 @@ def test_json_is_one_array_of_what_captions_say_of_themselves():
     assert json.loads(written("json", [DOG])) == [DOG.to_dict()]
 
 
-def test_json_lines():
+def test_json_lines() -> None:
     lines = written("jsonl", [DOG, FAILED, CHINESE], attention=True).splitlines()
     assert [json.loads(line) for line in lines] == [
         caption.to_dict(attention=True) for caption in (DOG, FAILED, CHINESE)
@@ -56,7 +59,7 @@ def test_json_lines():
     assert "attention" not in written("jsonl", [DOG])
 
 
-def test_csv():
+def test_csv() -> None:
     rows = list(csv.DictReader(io.StringIO(written("csv", [DOG, FAILED, CHINESE]), newline="")))
     assert rows == [
         {"path": DOG.path, "caption": "a dog", "log_prob": "-1.25", "error": "", "confidence": ""},
@@ -65,7 +68,7 @@ def test_csv():
     ]
 
 
-def test_coco_results_leave_failures_out():
+def test_coco_results_leave_failures_out() -> None:
     assert json.loads(written("coco", [FAILED, DOG, CHINESE])) == [
         {"image_id": 139, "caption": "a dog"},
         {"image_id": 'a "b", c\n', "caption": "狗"},
@@ -85,12 +88,12 @@ def test_coco_results_leave_failures_out():
         (None, "-"),
     ],
 )
-def test_image_ids(path, image_id):
+def test_image_ids(path: str | None, image_id: int | str) -> None:
     assert coco_image_id(path) == image_id
 
 
 @pytest.mark.parametrize("format", ["text", "jsonl", "csv"])
-def test_captions_reach_a_pipe_one_by_one(format):
+def test_captions_reach_a_pipe_one_by_one(format: str) -> None:
     raw = io.BytesIO()
     with open_writer(format, io.TextIOWrapper(raw, "utf-8"), many=True) as writer:
         writer.write(DOG)
@@ -99,7 +102,7 @@ def test_captions_reach_a_pipe_one_by_one(format):
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
-def test_no_name_and_no_encoding_stops_the_writing(format, encoding):
+def test_no_name_and_no_encoding_stops_the_writing(format: str, encoding: str) -> None:
     text = written(format, [NOT_UTF8, CHINESE], encoding=encoding)
     assert "a dog" in text
     if format == "jsonl":
@@ -107,7 +110,7 @@ def test_no_name_and_no_encoding_stops_the_writing(format, encoding):
 
 
 @pytest.mark.parametrize("format", ["json", "coco"])
-def test_half_an_array_does_not_pass_for_a_whole_one(format):
+def test_half_an_array_does_not_pass_for_a_whole_one(format: str) -> None:
     stream = io.StringIO()
     with pytest.raises(KeyboardInterrupt), open_writer(format, stream, many=True) as writer:
         writer.write(DOG)
@@ -116,6 +119,6 @@ def test_half_an_array_does_not_pass_for_a_whole_one(format):
         json.loads(stream.getvalue())
 
 
-def test_unknown_formats_are_refused():
+def test_unknown_formats_are_refused() -> None:
     with pytest.raises(OptionError, match="'xml'"), open_writer("xml", io.StringIO(), many=False):
         pass

@@ -1,11 +1,12 @@
 """Sidecars: the right file, whole, and nobody else's metadata lost."""
 
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 
 from captionlens.errors import FileError, OptionError, UnreadableImage
-from captionlens.outputs import xmp
+from captionlens.outputs import Sidecar, xmp
 from captionlens.outputs.sidecar import sidecar_path, write_sidecar
 from captionlens.runtime.caption import Caption
 
@@ -43,12 +44,12 @@ DARKTABLE = """<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
-def languages(content, name):
+def languages(content: bytes, name: str) -> dict[str | None, str | None]:
     (found,) = ElementTree.fromstring(content).findall(f"rdf:RDF/rdf:Description/{name}/rdf:Alt", NAMES)
     return {item.get(LANG): item.text for item in found}
 
 
-def without_ours(content):
+def without_ours(content: bytes) -> str:
     root = ElementTree.fromstring(content)
     for description in root.iterfind("rdf:RDF/rdf:Description", NAMES):
         for name in OURS:
@@ -57,7 +58,7 @@ def without_ours(content):
     return ElementTree.canonicalize(ElementTree.tostring(root), strip_text=True)
 
 
-def test_a_new_packet_says_the_caption_twice():
+def test_a_new_packet_says_the_caption_twice() -> None:
     content = xmp.packet(DOG.text)
     for name in OURS:
         assert languages(content, name) == {"x-default": DOG.text}
@@ -67,7 +68,7 @@ def test_a_new_packet_says_the_caption_twice():
     assert text.count("xmlns:dc=") == text.count("xmlns:Iptc4xmpCore=") == text.count("xmlns:rdf=") == 1
 
 
-def test_everything_else_in_a_packet_is_kept():
+def test_everything_else_in_a_packet_is_kept() -> None:
     content = xmp.describe(DARKTABLE.encode(), DOG.text)
     assert languages(content, "dc:description") == {"x-default": DOG.text, "de-DE": "alte Worte"}
     assert languages(content, "iptc:AltTextAccessibility") == {"x-default": DOG.text}
@@ -77,14 +78,14 @@ def test_everything_else_in_a_packet_is_kept():
     assert 'darktable:params="one&#10;two&#9;' in text or "darktable:params='one&#10;two&#9;" in text
 
 
-def test_writing_again_changes_nothing_but_the_words():
+def test_writing_again_changes_nothing_but_the_words() -> None:
     first = xmp.describe(DARKTABLE.encode(), "one")
     assert xmp.describe(first, "one") == first
     assert xmp.describe(first, "other") == first.replace(b">one<", b">other<")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "latin-1"])
-def test_other_encodings_are_read(encoding):
+def test_other_encodings_are_read(encoding: str) -> None:
     declared = DARKTABLE.replace('"UTF-8"', f'"{encoding.removesuffix("-sig")}"')
     content = xmp.describe(declared.encode(encoding), "狗")
     assert languages(content, "dc:description")["x-default"] == "狗"
@@ -106,7 +107,7 @@ RDF_ONLY = '<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">{}</r:R
         "</dc:description></r:Description>",
     ],
 )
-def test_unusual_packets(inside):
+def test_unusual_packets(inside: str) -> None:
     content = xmp.describe(RDF_ONLY.format(inside).encode(), "a dog")
     root = ElementTree.fromstring(content)
     for name in OURS:
@@ -118,7 +119,7 @@ def test_unusual_packets(inside):
     assert (b'dc:description="theirs"' in content) == ("theirs" in inside)
 
 
-def test_characters_that_xml_cannot_write_are_left_out():
+def test_characters_that_xml_cannot_write_are_left_out() -> None:
     assert languages(xmp.packet("a\x00 \x0bd\udcffog\ufffe 👍"), "dc:description") == {"x-default": "a dog 👍"}
 
 
@@ -137,7 +138,7 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><x>&b;</x>'
     ],
     ids=["text", "empty", "xml", "bomb", "encoding", "deep"],
 )
-def test_what_is_no_xmp_is_refused_and_left_alone(tmp_path, content, cause):
+def test_what_is_no_xmp_is_refused_and_left_alone(tmp_path: Path, content: str, cause: str) -> None:
     sidecar = tmp_path / "photo.xmp"
     sidecar.write_text(content)
     with pytest.raises(FileError, match=cause) as raised:
@@ -146,7 +147,7 @@ def test_what_is_no_xmp_is_refused_and_left_alone(tmp_path, content, cause):
     assert sidecar.read_text() == content
 
 
-def test_names(tmp_path):
+def test_names(tmp_path: Path) -> None:
     photo = tmp_path / "my.photo.jpg"
     assert sidecar_path(photo, "txt") == tmp_path / "my.photo.txt"
     assert sidecar_path(photo, "xmp") == tmp_path / "my.photo.xmp"
@@ -156,9 +157,10 @@ def test_names(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["txt", "xmp"])
-def test_existing_sidecars(tmp_path, kind):
+def test_existing_sidecars(tmp_path: Path, kind: Sidecar) -> None:
     photo = tmp_path / "photo.jpg"
     path = write_sidecar(photo, DOG, kind, "error")
+    assert path is not None
     assert path == tmp_path / f"photo.{kind}"
     before = path.read_bytes()
     assert write_sidecar(photo, Caption("a cat"), kind, "skip") is None
@@ -170,12 +172,13 @@ def test_existing_sidecars(tmp_path, kind):
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_text_is_one_line_of_utf8(tmp_path):
+def test_text_is_one_line_of_utf8(tmp_path: Path) -> None:
     path = write_sidecar(tmp_path / "photo.jpg", DOG, "txt")
+    assert path is not None
     assert path.read_bytes() == (DOG.text + "\n").encode()
 
 
-def test_darktables_file_is_the_one_that_is_changed(tmp_path):
+def test_darktables_file_is_the_one_that_is_changed(tmp_path: Path) -> None:
     theirs = tmp_path / "photo.jpg.xmp"
     theirs.write_text(DARKTABLE, "utf-8")
     assert write_sidecar(tmp_path / "photo.jpg", DOG, "xmp", "overwrite") == theirs
@@ -183,11 +186,11 @@ def test_darktables_file_is_the_one_that_is_changed(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["photo.jpg.xmp"]
 
 
-def test_failures_are_named(tmp_path):
+def test_failures_are_named(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="'doc'"):
-        write_sidecar("photo.jpg", DOG, "doc")
+        write_sidecar("photo.jpg", DOG, "doc")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="'ask'"):
-        write_sidecar("photo.jpg", DOG, "txt", "ask")
+        write_sidecar("photo.jpg", DOG, "txt", "ask")  # type: ignore[arg-type]
     with pytest.raises(FileError, match="missing"):
         write_sidecar(tmp_path / "missing" / "photo.jpg", DOG, "txt")
     (tmp_path / "photo.xmp").mkdir()
