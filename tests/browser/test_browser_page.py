@@ -91,10 +91,10 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     """The page, ready; at the end it must not have complained, nor have asked another host for anything."""
     opened = browser.new_page()
     complaints: list[str] = []
+    ours = (address, f"blob:{address}")
     opened.on("console", lambda message: complaints.append(message.text))
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on("request", lambda request: complaints.extend([request.url] * (not request.url.startswith(ours))))
-    ours = (address, f"blob:{address}")
     opened.add_init_script(LISTEN)
     opened.goto(address)
     opened.locator(".status", has_text="Ready.").wait_for(timeout=120_000)
@@ -104,7 +104,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 
 
 def test_a_model_that_is_not_whole_is_named(tmp_path: Path) -> None:
-    command = [
+    command: list[str | Path] = [
         sys.executable,
         REPOSITORY / "browser" / "build.py",
         tmp_path / "site",

@@ -64,10 +64,9 @@ def visit(browser: Any, url: str, **options: Any) -> Iterator[Any]:
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: complaints.append(dialog.message))
-    page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
-    page.on(
-        "request", lambda request: request.url.startswith((url, "blob:", "data:")) or complaints.append(request.url)
-    )
+    page.on("console", lambda message: complaints.extend([message.text] * (message.type == "error")))
+    ours = (url, "blob:", "data:")
+    page.on("request", lambda request: complaints.extend([request.url] * (not request.url.startswith(ours))))
     page.goto(url)
     yield page
     # Chromium itself reports answers such as 422 and 503 as errors.
