@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -147,7 +148,7 @@ def latencies(
     part_of: dict[str, list[float]] = {"whole": [], "decode": [], "encode": [], "search": []}
     captioner.caption(files[0], search)
     for file in files:
-        part_of["whole"] += seconds(lambda file=file: captioner.caption(file, search), repeats=1, warm_up=0)
+        part_of["whole"] += seconds(partial(captioner.caption, file, search), repeats=1, warm_up=0)
     held: dict[str, Any] = {}
 
     def read(file: Path) -> None:
@@ -157,7 +158,7 @@ def latencies(
         held["features"] = captioner.network.encode(held["images"])
 
     for file in files:
-        part_of["decode"] += seconds(lambda file=file: read(file), repeats=1, warm_up=0)
+        part_of["decode"] += seconds(partial(read, file), repeats=1, warm_up=0)
         part_of["encode"] += seconds(encode, repeats=1, warm_up=0)
         part_of["search"] += seconds(lambda: decode(captioner.network, held["features"], search), repeats=1, warm_up=0)
     return part_of
@@ -171,7 +172,7 @@ def throughput(
 ) -> dict[str, dict[str, Any]]:
     """Photographs a second of each size, by turns."""
     times = seconds_in_turn(
-        {name: lambda some=some: caption_all(captioner, some, search, options) for name, some in files.items()},
+        {name: partial(caption_all, captioner, some, search, options) for name, some in files.items()},
         options.repeats,
     )
     return {name: per_second("photographs", len(files[name]), times[name]) for name in files}

@@ -151,9 +151,9 @@ def train(options: argparse.Namespace, device: torch.device, parts: dict[str, fl
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
         with timed(parts, "rest of the card's work"):
-            mean = float(torch.stack(losses).mean())
+            epoch_loss = float(torch.stack(losses).mean())
         epochs.append(time.perf_counter() - begin)
-        print(f"epoch {epoch + 1}: {epochs[-1]:.2f} s, loss {mean:.3f}", flush=True)
+        print(f"epoch {epoch + 1}: {epochs[-1]:.2f} s, loss {epoch_loss:.3f}", flush=True)
     return epochs, data.caption_count
 
 

@@ -29,7 +29,8 @@ def main() -> None:
     megabytes = np.load(files[0]).nbytes / 1e6  # a photograph
 
     def load(path: bytes) -> np.ndarray:
-        return np.load(path.decode())
+        grid: np.ndarray = np.load(path.decode())
+        return grid
 
     dataset = tf.data.Dataset.from_tensor_slices([str(file) for file in files])
     dataset = dataset.shuffle(len(files))  # anew in each pass

@@ -30,7 +30,7 @@ EMBEDDING, UNITS, BATCH = 256, 512, 64
 layers = tf.keras.layers
 
 
-class Captioner(tf.Module):
+class Captioner(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     """The tutorial's encoder, attention and decoder."""
 
     def __init__(self, vocabulary: int, places: int, channels: int, words: int, seed: int) -> None:
@@ -47,8 +47,8 @@ class Captioner(tf.Module):
         self.losses = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none")
         # Makes the variables.
         self.decode(tf.zeros((1, 1), tf.int32), self.encoder(tf.zeros((1, places, channels))), tf.zeros((1, UNITS)))
-        parts = (self.encoder, self.embedding, self.key_layer, self.query_layer, self.score_layer, self.gru)
-        parts += (self.hidden_layer, self.output_layer)
+        parts = [self.encoder, self.embedding, self.key_layer, self.query_layer, self.score_layer, self.gru]
+        parts += [self.hidden_layer, self.output_layer]
         self.weights = [variable for part in parts for variable in part.trainable_variables]
         self.optimizer.build(self.weights)
 
@@ -93,7 +93,8 @@ def main() -> None:
     captions, photographs, grids = (np.load(options.folder / f"{name}.npy", mmap_mode="r") for name in (
         "captions", "photographs", "grids"
     ))  # fmt: skip
-    captioner = Captioner(options.vocabulary, *grids.shape[1:], captions.shape[1], options.seed)
+    _, places, channels = grids.shape
+    captioner = Captioner(options.vocabulary, places, channels, captions.shape[1], options.seed)
     train = tf.function(captioner.train) if options.mode == "graph" else captioner.train
     batches = shuffled(captions, photographs, grids, np.random.default_rng(options.seed))
     result: dict[str, Any] = {"tensorflow": tf.__version__, "mode": options.mode, "words_padded_to": captions.shape[1]}
