@@ -27,6 +27,7 @@ from common import EXAMPLES, finish, machine, peak_memory_mib, per_second, posit
 from torch import Tensor, nn
 
 import captionlens
+from captionlens.errors import UnreadableImage
 from captionlens.export.torch_network import TorchNetwork
 from captionlens.network import PRESETS, CaptioningNetwork, NetworkConfig
 from captionlens.runtime.decoding import DecodingOptions, Network, decode
@@ -101,7 +102,11 @@ def main() -> None:
 
 def example_grids(captioner: captionlens.Captioner, photographs: int) -> np.ndarray:
     """Grids (B, L, D) of the example photographs, as often as they must be repeated."""
-    found = [grid for grid in captioner.encode_many(sorted(EXAMPLES.glob("*.jpg"))) if isinstance(grid, np.ndarray)]
+    found = []
+    for grid in captioner.encode_many(sorted(EXAMPLES.glob("*.jpg"))):
+        if isinstance(grid, UnreadableImage):
+            raise grid
+        found.append(grid)
     return np.stack(list(itertools.islice(itertools.cycle(found), photographs)))
 
 
