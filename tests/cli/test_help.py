@@ -10,6 +10,8 @@ from click.testing import CliRunner
 
 from captionlens._version import __version__
 from captionlens.cli import main
+from captionlens.cli.data import check
+from captionlens.cli.serve import serve
 
 SLOW = ("numpy", "PIL", "onnxruntime", "torch", "lightning", "h5py", "matplotlib", "yaml", "tokenizers", "onnx")
 
@@ -69,3 +71,11 @@ def test_an_unknown_command() -> None:
     result = CliRunner().invoke(main, ["capture"])
     assert result.exit_code == 2
     assert "capture" in result.stderr
+
+
+def test_a_command_has_its_help_whatever_used_it_before() -> None:
+    """As tests and programs do that call a command without the group it belongs to."""
+    assert serve.make_context("serve", []).help_option_names == ["-h", "--help"]
+    assert check.make_context("check", ["."]).help_option_names == ["-h", "--help"]
+    for path in (["serve"], ["data", "check"]):
+        assert CliRunner().invoke(main, [*path, "-h"]).exit_code == 0

@@ -17,7 +17,31 @@ _TRAINING_PACKAGES = (
 _COMMANDS = ("caption", "data", "extract", "train", "evaluate", "score", "export", "model", "serve")
 
 
-class _Commands(click.Group):
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Command(click.Command):
+    """A command with -h and the width of our help, however it is reached.
+
+    click takes both from the group above, and keeps the help option of a command's first use.
+    """
+
+    def __init__(self, *arguments: Any, **given: Any) -> None:
+        super().__init__(*arguments, **given)
+        self.context_settings = _SETTINGS | dict(self.context_settings)
+
+
+class Group(click.Group):
+    """A group of such commands, and itself one."""
+
+    command_class = Command
+
+    def __init__(self, *arguments: Any, **given: Any) -> None:
+        super().__init__(*arguments, **given)
+        self.context_settings = _SETTINGS | dict(self.context_settings)
+
+
+class _Commands(Group):
     """A group that imports a command only when it is used, so that --help is quick.
 
     Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.
@@ -65,10 +89,7 @@ class _ToStderr(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-@click.command("captionlens", cls=_Commands, context_settings=_SETTINGS)
+@click.command("captionlens", cls=_Commands)
 @click.version_option(__version__, prog_name="captionlens")
 def main() -> None:
     """Caption photographs, with an attention map for every word."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from captionlens.cli import Command
 from captionlens.cli.options import device_options, search_options
 from captionlens.outputs import FORMATS, ON_EXISTING, SIDECARS
 
@@ -21,7 +22,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("paths", nargs=-1, metavar="PATH...")
 @click.option("-r", "--recursive", is_flag=True, help="Photographs in sub-folders too.")
 @click.option("--filelist", type=_FILE, help="A text file with one path per line.")

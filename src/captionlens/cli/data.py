@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
+from captionlens.cli import Group
 from captionlens.cli.options import data_options
 from captionlens.cli.scenes import scenes
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
     """Check, download and draw data sets."""
 

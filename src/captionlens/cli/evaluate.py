@@ -5,13 +5,14 @@ from typing import Any
 
 import click
 
+from captionlens.cli import Command
 from captionlens.cli.options import data_options, device_options, show_dataset
 from captionlens.cli.score import score_table
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command()
+@click.command(cls=Command)
 @data_options
 @click.option("--model", type=click.Path(path_type=Path), help="A model directory; by default the one in the package.")
 @click.option("--split", default="val", show_default=True, help="train, val (or dev), test.")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from captionlens.cli import show_messages
+from captionlens.cli import Command, show_messages
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("source", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="MODEL")
 @click.option("--name", help="Name of the model; by default that of RUN, or the model's own.")

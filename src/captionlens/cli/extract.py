@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from captionlens.cli import Command
 from captionlens.cli.options import data_options, show_dataset
 from captionlens.datasets.records import SPLITS
 from captionlens.datasets.splits import VALIDATION_PHOTOGRAPHS, for_training
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from captionlens.datasets import Record
 
 
-@click.command()
+@click.command(cls=Command)
 @data_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="STORE")
 @click.option("--backbone", default="efficientnet_lite2", show_default=True, help="Or inception_v3, timm:NAME.")

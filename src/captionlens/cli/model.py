@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from captionlens.cli import Group
 from captionlens.cli.options import data_options, device_options, show_dataset
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ _FOLDER = click.Path(path_type=Path)
 _WEIGHTS = {"half": "half precision", "int8": "eight bits"}
 
 
-@click.group()
+@click.group(cls=Group)
 def model() -> None:
     """Show, check or calibrate a model directory."""
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
+from captionlens.cli import Command
 
-@click.command()
+
+@click.command(cls=Command)
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--images", type=click.IntRange(min=1), required=True, help="Number of pictures to draw.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random choices.")

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from captionlens.cli import Command
+
 if TYPE_CHECKING:
     from captionlens.scoring.scores import Scores
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("results", metavar="RESULTS.json", type=_FILE)
 @click.argument("references", metavar="REFERENCES.json", type=_FILE)
 @click.option(

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from captionlens.cli import Command
 from captionlens.cli.options import device_options, in_one
 from captionlens.errors import FileError, MissingExtra, OptionError
 from captionlens.server.settings import MIB, Settings, is_loopback
@@ -75,6 +76,7 @@ def _settings(limits: dict[str, Any], host: str) -> Settings:
 
 
 @click.command(
+    cls=Command,
     context_settings={"auto_envvar_prefix": "CAPTIONLENS", "show_default": True},
     epilog=f"Every option can be set in the environment, --port as CAPTIONLENS_PORT. The token is taken from {_TOKEN} "
     "or a file: other users can read a command line.",

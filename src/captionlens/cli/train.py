@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from captionlens.cli import show_messages
+from captionlens.cli import Command, show_messages
 from captionlens.cli.options import data_options, show_dataset
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from captionlens.training.run_folder import RunFolder
 
 
-@click.command()
+@click.command(cls=Command)
 @partial(data_options, seed="Of everything drawn: the subset, made-up splits, weights, the order of batches.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="RUN")
 @click.option("--name", help="Name of the model; by default that of RUN, as in runs/NAME.")
