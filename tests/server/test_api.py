@@ -183,7 +183,7 @@ def picture(size: tuple[int, int], format: str = "PNG") -> bytes:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "not a photograph"),
+        (b"", "is empty"),
         (b"GIF89a", ""),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a photograph"),
         (CAT[:7000], "truncated"),
