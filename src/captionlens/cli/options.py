@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from captionlens.datasets import Dataset
     from captionlens.geometry.region import Region
 
-Command = Callable[..., Any]
+Callback = Callable[..., Any]
 
 _SHOWN = 5  # problems of a data set that are named before training
 
 
-def in_one(command: Command, name: str, options: Sequence[Callable[[Command], Command]]) -> Command:
+def in_one(command: Callback, name: str, options: Sequence[Callable[[Callback], Callback]]) -> Callback:
     """Add options to a command, which takes them as one argument `name`, a dict by the options' names."""
     others = len(getattr(command, "__click_params__", ()))  # options of its own, which stand below
 
@@ -26,14 +26,16 @@ def in_one(command: Command, name: str, options: Sequence[Callable[[Command], Co
     def collected(*arguments: Any, **given: Any) -> Any:
         return command(*arguments, **{name: {part: given.pop(part) for part in parts}}, **given)
 
-    decorated: Command = collected
+    decorated: Callback = collected
     for option in reversed(options):
         decorated = option(decorated)
     parts = tuple(option.name for option in decorated.__click_params__[others:])  # type: ignore[attr-defined]
     return decorated
 
 
-def data_options(command: Command, seed: str = "Of the subset, and of splits where the data set has none.") -> Command:
+def data_options(
+    command: Callback, seed: str = "Of the subset, and of splits where the data set has none."
+) -> Callback:
     """Add DATASET, --layout, --max-captions and --seed, in one argument `data` for `show_dataset`.
 
     Args:
@@ -49,7 +51,7 @@ def data_options(command: Command, seed: str = "Of the subset, and of splits whe
     return in_one(command, "data", options)
 
 
-def device_options(command: Command) -> Command:
+def device_options(command: Callback) -> Callback:
     """Add --threads and --device, in one argument `computing` for `captionlens.load`."""
     options = (
         click.option("--threads", type=click.IntRange(min=0), default=0, help="0: one a core."),
@@ -64,7 +66,7 @@ def device_options(command: Command) -> Command:
     return in_one(command, "computing", options)
 
 
-def search_options(command: Command) -> Command:
+def search_options(command: Callback) -> Callback:
     """Add the options of a caption request, in one argument `search` for `Captioner.request`."""
     options = (
         click.option("--beam", type=click.IntRange(min=1), help="Beam width; 1 is greedy."),
