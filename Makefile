@@ -9,6 +9,9 @@
 #
 # `make demo PYTHON=python3.12` chooses the Python that .venv is made with.
 
+# What does not depend on one another runs side by side: chromium is installed while the checks run.
+MAKEFLAGS += -j2
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -77,55 +77,11 @@ def small_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model directory, small and whole, of a network that was never trained; tests that change it take a copy."""
+    """A model directory, tiny and whole, of a network that was never trained; tests that change it take a copy."""
     pytest.importorskip("torch", reason="exporting a model needs torch")
-    return made_once("small_model", write_small_model, tmp_path_factory)
+    from helpers.small_models import write_tiny_model
 
-
-def write_small_model(folder: Path) -> None:
-    """Weights are drawn larger than training would start from: otherwise all photographs get one caption."""
-    import torch
-
-    from captionlens.export.writing import write_model
-    from captionlens.features.backbones import load_backbone
-    from captionlens.network import CaptioningNetwork, NetworkConfig
-    from captionlens.runtime.decoding import DecodingOptions
-    from captionlens.runtime.vocabulary import Vocabulary
-
-    backbone = load_backbone("efficientnet_lite0")
-    vocabulary = Vocabulary.build(["a red green blue white yellow circle square star cross is above beside the"])
-    rows, columns = backbone.grid
-    config = NetworkConfig(
-        vocabulary=len(vocabulary),
-        rows=rows,
-        columns=columns,
-        channels=backbone.channels,
-        memory=24,
-        embedding=16,
-        units=32,
-        attention=16,
-        initial_state="mean",
-    )
-    random = torch.Generator().manual_seed(3)
-    network = CaptioningNetwork(config).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            fan_in = parameter.shape[-1] if parameter.dim() > 1 else 4
-            parameter.copy_(torch.randn(parameter.shape, generator=random) * 2.5 / fan_in**0.5)
-    write_model(
-        folder,
-        network,
-        vocabulary,
-        backbone,
-        name="captionlens-small",
-        decoding=DecodingOptions(beam=3, max_words=8),
-        history={
-            "trained_on": "",
-            "licence": "Made for tests.",
-            "training": {"preset": "tutorial"},
-            "best_epoch": {"epoch": 0, "val_cider": 0.0},
-        },
-    )
+    return made_once("small_model", write_tiny_model, tmp_path_factory)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import captionlens
 from captionlens.drawing import heatmap
 from captionlens.errors import DownloadError
 from captionlens.runtime.images import Preprocessing
+from helpers.canvas import canvas_pixels
 from helpers.paths import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -43,9 +44,6 @@ window.Worker = class extends Worker {
     }
 };
 """
-
-PIXELS = """(canvas) => [canvas.width, canvas.height,
-    ...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data]"""
 
 RESIZE = """async ([content, width, height, size, interpolation]) => {
     const { resize } = await import("./pixels.mjs");
@@ -165,8 +163,8 @@ def test_a_word_shows_where_it_looked(page: Any) -> None:
         drawn.append(page.evaluate("document.querySelector('.entry canvas').toDataURL()"))
     assert drawn[0] != drawn[1]
     # What is drawn is what heatmap.py draws of the map that the captioner gave.
-    width, height, *values = entry.locator("canvas").evaluate(PIXELS)
-    opacity = np.array(values).reshape(height, width, 4)[..., 3] / 255
+    opacity = canvas_pixels(entry.locator("canvas"))[..., 3] / 255
+    height, width = opacity.shape
     map_ = np.array(page.evaluate("answers.at(-1).words[4].attention"), np.float32)
     faintest, strongest = heatmap.HEAT_OPACITY
     wanted = faintest + (strongest - faintest) * heatmap.strength(map_, (width, height)) ** 2

@@ -11,6 +11,7 @@ from captionlens.features.store import FeatureStore, photograph_key
 from helpers.cli import run_cli, run_process
 
 
+@pytest.mark.slow
 def test_what_training_asks_for_is_extracted_unless_all_is_wanted(small_scenes: Path, tmp_path: Path) -> None:
     command = ["extract", small_scenes, "-o", tmp_path / "store", "--backbone=efficientnet_lite0", "--mirrored"]
     data = read_dataset(small_scenes)
@@ -35,6 +36,7 @@ def test_what_training_asks_for_is_extracted_unless_all_is_wanted(small_scenes: 
     assert len(FeatureStore.open(tmp_path / "store")) == 240
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("own", "policy", "spins"),
     [

@@ -22,7 +22,7 @@ def test_show(small_model: Path) -> None:
     told = {name: value.strip() for name, value in shown.items()}
     assert told["name"] == "captionlens-small"
     assert told["folder"] == str(small_model)
-    assert told["backbone"] == "efficientnet_lite0, grid 7 x 7"
+    assert told["backbone"] == "tiny, grid 7 x 7"
     assert told["words"] == "18"
     assert told["decoding"] == "beam 3, length penalty 1"
     assert told["trained on"] == "not recorded"

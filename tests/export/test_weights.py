@@ -14,15 +14,12 @@ import captionlens
 from captionlens.errors import ModelError, OptionError
 from captionlens.export.rewriting import export_again, reopen
 from captionlens.export.weights import SMALLEST, fill, store
-from captionlens.export.writing import write_model
 from captionlens.features.backbones.inception_v3 import InceptionV3
-from captionlens.network import CaptioningNetwork, NetworkConfig
 from captionlens.runtime.captioner import PACKAGED_MODEL
-from captionlens.runtime.decoding import DecodingOptions
 from captionlens.runtime.model_directory import ModelDirectory, write_manifest
-from captionlens.runtime.vocabulary import Vocabulary
 from helpers.cli import run_cli
 from helpers.paths import REPOSITORY
+from helpers.small_models import write_small_model
 
 PHOTOGRAPH = REPOSITORY / "examples" / "photographs" / "cat.jpg"
 
@@ -87,36 +84,30 @@ def test_the_captioner_that_comes_along_is_written_anew_as_it_is(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_in_eight_bits_a_model_is_half_as_large(small_model: Path, tmp_path: Path) -> None:
-    place = tmp_path / "small"
-    shutil.copytree(small_model, place)
+def test_in_eight_bits_a_model_is_half_as_large(tmp_path: Path) -> None:
+    place = Path(shutil.copytree(PACKAGED_MODEL, tmp_path / "small"))
     done = run_cli("export", place, "-o", place, "--weights", "int8", "--name", "smaller", "--beam", "2")
     assert "wrote the model" in done.stderr
     model = ModelDirectory.open(place)  # in its own place
-    before = (small_model / "model.safetensors").stat().st_size
+    before = (PACKAGED_MODEL / "model.safetensors").stat().st_size
     assert model.weights.stat().st_size < 0.55 * before
     assert (model.name, model.decoding.beam, model.config["weights"]) == ("smaller", 2, "int8")
     card = (place / "README.md").read_text()
     assert card.startswith("# smaller\n")
     assert "- Weights in eight bits" in card
     assert "- Weights in half precision" not in card
+    assert "The scores\n  below were measured before" in card
     kept = load_file(model.weights)
     assert kept["backbone._conv_head.weight"].dtype == torch.int8
     # What the graphs compute is what torch computes with the same rounded weights; and not far from the model before.
     reopen(model)
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
-    images = model.preprocessing.normalise(pixels)
-    features, others = (captionlens.load(folder).network.encode(images) for folder in (place, small_model))
+    images = model.preprocessing.normalise(model.preprocessing.read(PHOTOGRAPH)[None])
+    features, others = (captionlens.load(folder).network.encode(images) for folder in (place, PACKAGED_MODEL))
     cosine = (features * others).sum() / np.linalg.norm(features) / np.linalg.norm(others)
     assert 0.99 < cosine < 1 - 1e-6
-
-
-@pytest.mark.slow
-def test_a_calibration_goes_along_with_its_weights_only(tmp_path: Path) -> None:
-    done = run_cli("export", PACKAGED_MODEL, "-o", tmp_path / "int8", "--weights", "int8")
+    # A calibration goes along with its own weights only.
     assert "calibration was of other weights" in done.stderr
-    assert captionlens.load(tmp_path / "int8").calibration is None
-    assert "The scores\n  below were measured before" in (tmp_path / "int8" / "README.md").read_text()
+    assert captionlens.load(place).calibration is None
 
 
 def test_options_of_runs_are_refused_for_models(small_model: Path, tmp_path: Path) -> None:
@@ -125,11 +116,11 @@ def test_options_of_runs_are_refused_for_models(small_model: Path, tmp_path: Pat
     assert not (tmp_path / "m").exists()
 
 
-def test_what_does_not_fit_is_refused_and_nothing_is_left(small_model: Path, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
-    shutil.copytree(small_model, wrong)
+    shutil.copytree(PACKAGED_MODEL, wrong)
     config = json.loads((wrong / "config.json").read_text())
-    config["network"]["memory"] = 32
+    config["network"]["memory"] = 16
     (wrong / "config.json").write_text(json.dumps(config))
     write_manifest(wrong)
     with pytest.raises(ModelError, match=r"has weights that do not fit its config\.json"):
@@ -137,7 +128,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_left(small_model: Path, tmp
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "letter.txt").touch()
     with pytest.raises(ModelError, match="is not a model directory"):
-        export_again(small_model, tmp_path / "taken")
+        export_again(PACKAGED_MODEL, tmp_path / "taken")
     assert {path.name for path in tmp_path.iterdir()} == {"wrong", "taken"}
 
 
@@ -149,26 +140,7 @@ def test_both_kinds_of_inception_are_reopened(count_include_pad: bool, tmp_path:
     for layer in backbone.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight)  # what comes in does not fade on its way
-    vocabulary = Vocabulary.build(["a red circle is above a square"])
-    rows, columns = backbone.grid
-    config = NetworkConfig(
-        len(vocabulary), rows, columns, backbone.channels, memory=16, embedding=16, units=16, attention=16
-    )
-    write_model(
-        tmp_path / "model",
-        CaptioningNetwork(config).eval(),
-        vocabulary,
-        backbone,
-        name="inception",
-        decoding=DecodingOptions(max_words=5),
-        history={
-            "trained_on": "",
-            "licence": "Made for tests.",
-            "training": {"preset": "tutorial"},
-            "best_epoch": {"epoch": 0, "val_cider": 0.0},
-        },
-        weights="int8",
-    )
+    write_small_model(tmp_path / "model", backbone, weights="int8")
     _, found = reopen(ModelDirectory.open(tmp_path / "model"))
     assert isinstance(found, InceptionV3)
     assert found.count_include_pad == count_include_pad

@@ -356,7 +356,7 @@ def test_features_from_a_store(captioner: Captioner, scenes: list[Path], one_by_
     """Half precision, as the store keeps them, is nearly the same."""
     pixels = np.stack([captioner.preprocessing.read(path) for path in scenes])
     features = np.asarray(captioner.network.encode(captioner.preprocessing.normalise(pixels)))
-    assert features.shape == (10, 49, 1280)
+    assert features.shape == (10, 49, 32)
     for caption, wanted in zip(captioner.caption_features(features), one_by_one, strict=True):
         assert_same(caption, wanted)
         assert caption.path is None
@@ -396,16 +396,16 @@ def test_torch_and_onnx_say_the_same(small_model: Path, scenes: list[Path]) -> N
     """At batch sizes the graphs were not traced with."""
     safetensors = pytest.importorskip("safetensors.torch")
     from captionlens.export.torch_network import TorchNetwork
-    from captionlens.features.backbones.efficientnet_lite import EfficientNetLite
     from captionlens.network import CaptioningNetwork, NetworkConfig
     from captionlens.runtime.decoding import beam_search
     from captionlens.runtime.model_directory import ModelDirectory
     from captionlens.runtime.onnx_network import OnnxNetwork
+    from helpers.tiny_backbone import TinyBackbone
 
     model = ModelDirectory.open(small_model)
     tensors = {name: tensor.float() for name, tensor in safetensors.load_file(model.weights).items()}
     network = CaptioningNetwork(NetworkConfig(**model.config["network"])).eval()
-    backbone = EfficientNetLite("efficientnet_lite0").fuse()
+    backbone = TinyBackbone().fuse()
     for prefix, part in (("network.", network), ("backbone.", backbone)):
         part.load_state_dict(
             {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -40,7 +40,7 @@ def test_a_whole_model_opens(small_model: Path) -> None:
     assert opened.name == "captionlens-small"
     assert opened.grid == (7, 7)
     assert opened.decoding == DecodingOptions(beam=3, max_words=8)
-    assert opened.preprocessing.size == 224
+    assert opened.preprocessing.size == 56
     assert len(opened.vocabulary) == opened.config["network"]["vocabulary"]
     assert opened.graph("step").is_file()
     assert opened.weights.is_file()
@@ -177,7 +177,7 @@ def test_settings_that_disagree_with_the_graphs(model: Path) -> None:
     assert refusal(model, "onnx/start.onnx") == "is made for [49], config.json says [81]"
     edit(model / "config.json", lambda config: config.update(grid=[7, 7]))
     edit(model / "preprocessor_config.json", lambda config: config.update(size=260))
-    assert "is made for [3, 224, 224]" in refusal(model, "onnx/backbone.onnx")
+    assert "is made for [3, 56, 56]" in refusal(model, "onnx/backbone.onnx")
 
 
 def test_a_vocabulary_that_disagrees_with_the_graphs(model: Path) -> None:

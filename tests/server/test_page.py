@@ -17,12 +17,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from captionlens.drawing import heatmap
 from captionlens.errors import DownloadError
 from captionlens.geometry.region import Region
 from captionlens.runtime.captioner import Captioner
+from helpers.canvas import canvas_pixels
 from helpers.paths import REPOSITORY
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
@@ -50,9 +52,6 @@ TRANSFER = """([kind, files]) => {
         : new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
     document.body.dispatchEvent(event);
 }"""
-
-PIXELS = """(canvas) => [canvas.width, canvas.height,
-    ...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data]"""
 
 
 @contextmanager
@@ -96,12 +95,11 @@ def sentence(entry: Any) -> str:
     return " ".join(entry.locator(".word").all_text_contents())
 
 
-def shown(entry: Any, index: int) -> list[int]:
-    """The pixels of the map over the photograph, once they are those of a word."""
+def shown(entry: Any, index: int) -> NDArray[np.uint8]:
+    """RGBA of the map over the photograph (height, width, 4), once it is that of a word."""
     canvas = entry.locator(f"canvas.map[data-drawn='{index}']")
     canvas.wait_for(state="attached")
-    pixels: list[int] = canvas.evaluate(PIXELS)
-    return pixels
+    return canvas_pixels(canvas)
 
 
 def screenshot(page: Any, name: str, tmp_path: Path, **options: Any) -> Image.Image:
@@ -123,13 +121,13 @@ def test_a_dropped_photograph_gets_its_caption_and_every_word_its_map(
     seen = [photograph.screenshot()]
     for index, word in enumerate(answer["words"]):
         entry.locator(".word").nth(index).hover()
-        width, height, *values = shown(entry, index)
+        pixels = shown(entry, index).astype(int)
+        height, width = pixels.shape[:2]
         told = entry.locator(".told").text_content()
         assert told.startswith(f"{word['text']} · {word['confidence']:.0%} sure")
         # What is drawn is what heatmap.py draws of the map that the service gave.
         strength = heatmap.strength(np.array(word["attention"], np.float32), (width, height))
         faintest, strongest = heatmap.HEAT_OPACITY
-        pixels = np.array(values).reshape(height, width, 4)
         opacity = 255 * (faintest + (strongest - faintest) * strength**2)
         assert np.abs(pixels[..., 3] - opacity).max() < 2
         place = strength * (len(heatmap.INFERNO) - 1)
@@ -197,13 +195,12 @@ def test_playing_walks_through_the_words(page: Any) -> None:
 
 
 def test_with_keys_alone(page: Any, server: RunningServer) -> None:
+    page.on("filechooser", lambda chooser: chooser.set_files(PHOTOGRAPHER))
     keyboard = page.keyboard
     files = page.locator("#files")
     while not files.evaluate("(input) => input === document.activeElement"):
         keyboard.press("Tab")
-    with page.expect_file_chooser() as chooser:
-        keyboard.press("Enter")
-    chooser.value.set_files(PHOTOGRAPHER)
+    keyboard.press("Enter")
     entry = captioned(page)
     before = sentence(entry)
 
@@ -217,7 +214,7 @@ def test_with_keys_alone(page: Any, server: RunningServer) -> None:
     walk_to(".word")
     first = shown(entry, 0)
     keyboard.press("ArrowRight")
-    assert shown(entry, 1) != first
+    assert not np.array_equal(shown(entry, 1), first)
     keyboard.press("End")
     shown(entry, before.count(" "))
     keyboard.press("Home")
@@ -296,8 +293,8 @@ def test_a_box_is_asked_about(page: Any, captioner: Captioner, tmp_path: Path) -
     rows, columns = captioner.grid
     for index in range(2):
         entry.locator(".word").nth(index).hover()
-        width, height, *values = shown(entry, index)
-        opacity = np.array(values).reshape(height, width, 4)[..., 3]
+        opacity = shown(entry, index)[..., 3].astype(int)
+        height, width = opacity.shape
         least = 255 * heatmap.HEAT_OPACITY[0]
         outside = opacity[round((region.bottom + 1.6 / rows) * height) :, :]
         assert np.abs(outside - least).max() <= 1

@@ -35,7 +35,8 @@ SELF_CRITICAL = [
 def first(small_scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A captioner that knows a little."""
     run = tmp_path_factory.mktemp("runs") / "first"
-    run_cli("train", small_scenes, "-o", run, *SMALL_CAPTIONER, "--set=epochs=6", "--set=vocabulary_size=60")
+    settings = ["--set=epochs=6", "--set=vocabulary_size=60"]
+    run_cli("train", small_scenes, "-o", run, *SMALL_CAPTIONER, *settings, "--no-export")
     return run
 
 
@@ -74,7 +75,8 @@ def test_nothing_learned_the_captioner_is_the_one_it_started_from(
     first: Path, small_scenes: Path, tmp_path: Path
 ) -> None:
     settings = ["--preset=tutorial", "--set=epochs=1", "--set=learning_rate=1e-12", "--set=network.dropout=0.3"]
-    run_cli("train", small_scenes, "-o", tmp_path / "run", "--from", first, *settings, "--set=beam=1")
+    settings += ["--set=beam=1", "--no-export"]
+    run_cli("train", small_scenes, "-o", tmp_path / "run", "--from", first, *settings)
     ours, theirs = (safetensors.numpy.load_file(run / "best.safetensors") for run in (tmp_path / "run", first))
     assert ours.keys() == theirs.keys()
     for name in ours:
@@ -87,7 +89,7 @@ def test_killed_self_critical_run_goes_on_and_ends_with_the_same_weights(
     first: Path, second: Path, small_scenes: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "killed"
-    arguments = ["train", str(small_scenes), "-o", str(run), "--from", str(first), *SELF_CRITICAL]
+    arguments = ["train", str(small_scenes), "-o", str(run), "--from", str(first), *SELF_CRITICAL, "--no-export"]
     process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL)
     wait_for(run / "last.ckpt", process)
     os.kill(process.pid, signal.SIGKILL)
@@ -104,6 +106,7 @@ def test_two_processes_train_on_the_whole_batch(first: Path, second: Path, small
     run = tmp_path / "two"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     arguments = ["captionlens", "train", str(small_scenes), "-o", str(run), "--from", str(first), *SELF_CRITICAL]
+    arguments += ["--no-export"]
     done = subprocess.run([*torchrun, *arguments], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     history = json.loads((run / "summary.json").read_text())["history"]

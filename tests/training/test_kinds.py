@@ -10,14 +10,11 @@ import onnx
 import pytest
 import torch
 
-from captionlens.export.writing import write_model
-from captionlens.features.backbones import load_backbone
-from captionlens.network import CaptioningNetwork, NetworkConfig
 from captionlens.runtime.captioner import load
-from captionlens.runtime.decoding import DecodingOptions
-from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.config import make_config
 from helpers.cli import SMALL_CAPTIONER, run_cli
+from helpers.small_models import write_small_model
+from helpers.tiny_backbone import TinyBackbone
 
 PAPER: dict[str, Any] = make_config("show-attend-tell").network
 KINDS: dict[str, dict[str, Any]] = {
@@ -33,32 +30,8 @@ CASES = [*((kind, "half") for kind in KINDS), ("base", "int8"), ("sentinel", "in
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "weights"), CASES)
 def test_exported_networks_do_what_torch_does(kind: str, weights: str, tmp_path: Path) -> None:
-    backbone = load_backbone("efficientnet_lite0")
-    vocabulary = Vocabulary.build(["a red green blue white yellow circle square star cross is above beside the"])
-    rows, columns = backbone.grid
-    sizes = {"memory": 24, "embedding": 16, "units": 32, "attention": 16}
-    config = NetworkConfig(len(vocabulary), rows, columns, backbone.channels, **KINDS[kind] | sizes)
-    network = CaptioningNetwork(config).eval()
-    torch.manual_seed(3)
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight.copy_(torch.randn(weight.shape) * 2.5 / (weight.shape[-1] if weight.dim() > 1 else 4) ** 0.5)
     # Compares features, log-probabilities, attention and captions of torch and ONNX Runtime, and raises.
-    write_model(
-        tmp_path / "model",
-        network,
-        vocabulary,
-        backbone,
-        name="captionlens-kind",
-        decoding=DecodingOptions(beam=3, max_words=8),
-        history={
-            "trained_on": "",
-            "licence": "Made for tests.",
-            "training": {"preset": "show-attend-tell"},
-            "best_epoch": {"epoch": 0, "val_cider": 0.0},
-        },
-        weights=weights,
-    )
+    config = write_small_model(tmp_path / "model", TinyBackbone(), weights=weights, **KINDS[kind])
     step = onnx.load(tmp_path / "model" / "onnx" / "step.onnx", load_external_data=False)
     states = ["state_0", "state_1"] if config.cell == "lstm" else ["state_0"]
     assert [value.name for value in step.graph.input] == ["tokens", "memory", "keys", *states]

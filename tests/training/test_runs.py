@@ -68,18 +68,23 @@ def test_captioner_searches_as_validation_did(finished: Path) -> None:
     assert {name: getattr(config.decoding, name) for name in exported} == exported
 
 
-def test_finished_run_is_not_trained_again(finished: Path, small_scenes: Path) -> None:
-    before = (finished / "summary.json").read_bytes()
-    done = run_cli("train", small_scenes, "-o", finished, *SETTINGS)
-    assert "finished already" in done.stderr
-    assert (finished / "summary.json").read_bytes() == before
+def test_finished_run_is_not_trained_again(finished: Path, small_scenes: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    before = (run / "summary.json").read_bytes()
+    for options, there in (([], True), (["--no-export"], False), ([], True)):
+        if not there:
+            shutil.rmtree(run / "model")
+        done = run_cli("train", small_scenes, "-o", run, *SETTINGS, *options)
+        assert "finished already" in done.stderr
+        assert (run / "summary.json").read_bytes() == before
+        assert (run / "model").exists() == there
 
 
 def test_killed_training_goes_on_and_ends_with_the_same_weights(
     finished: Path, small_scenes: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "killed"
-    arguments = ["train", str(small_scenes), "-o", str(run), *SETTINGS]
+    arguments = ["train", str(small_scenes), "-o", str(run), *SETTINGS, "--no-export"]
     process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL)
     wait_for(run / "last.ckpt", process)
     os.kill(process.pid, signal.SIGKILL)
@@ -99,30 +104,26 @@ def test_killed_training_goes_on_and_ends_with_the_same_weights(
 @pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 2)])
 def test_best_or_last_epoch_is_kept(keep: str, epoch: int, finished: Path, small_scenes: Path, tmp_path: Path) -> None:
     # Nothing is learned, so no epoch is better than the first.
-    settings = [*SETTINGS, "--set=epochs=2", "--set=learning_rate=1e-12", f"--set=keep={keep}"]
+    settings = [*SETTINGS, "--no-export", "--set=epochs=2", "--set=learning_rate=1e-12", f"--set=keep={keep}"]
     done = run_cli("train", small_scenes, "-o", tmp_path / "run", "--features", finished / "features", *settings)
     assert f"kept epoch {epoch}: CIDEr-D" in done.stderr
     assert json.loads((tmp_path / "run" / "best.json").read_text())["epoch"] == epoch
 
 
-def test_exported_again_the_model_is_the_same(finished: Path, tmp_path: Path) -> None:
-    run_cli("export", finished, "-o", tmp_path / "model", "--beam=4", "--quiet")
-    for name in ("model.safetensors", "tokenizer.json", "onnx/step.onnx"):
-        assert (tmp_path / "model" / name).read_bytes() == (finished / "model" / name).read_bytes(), name
-    configs = [json.loads((model / "config.json").read_text()) for model in (tmp_path / "model", finished / "model")]
-    assert [config["decoding"].pop("beam") for config in configs] == [4, configs[1]["training"]["beam"]]
-    assert configs[0] == configs[1]
-    assert "is whole" in run_cli("model", "check", tmp_path / "model").stdout
-
-
-def test_run_keeps_the_name_of_its_model(finished: Path, tmp_path: Path) -> None:
+def test_exported_again_the_model_is_the_same_but_for_what_was_asked(finished: Path, tmp_path: Path) -> None:
     assert json.loads((finished / "model" / "config.json").read_text())["name"] == "whole"  # the folder's
     run = shutil.copytree(finished, tmp_path / "run")
     resume_run(run, {}, "My dogs")
     assert not open_run(run).finished  # its model has another name
-    run_cli("export", run, "-o", tmp_path / "model", "--quiet")
-    assert json.loads((tmp_path / "model" / "config.json").read_text())["name"] == "My dogs"
+    run_cli("export", run, "-o", tmp_path / "model", "--beam=4", "--quiet")
+    for name in ("model.safetensors", "tokenizer.json", "onnx/step.onnx"):
+        assert (tmp_path / "model" / name).read_bytes() == (finished / "model" / name).read_bytes(), name
+    configs = [json.loads((model / "config.json").read_text()) for model in (tmp_path / "model", finished / "model")]
+    assert [config["decoding"].pop("beam") for config in configs] == [4, configs[1]["training"]["beam"]]
+    assert [config.pop("name") for config in configs] == ["My dogs", "whole"]
     assert (tmp_path / "model" / "README.md").read_text().startswith("# My dogs\n")
+    assert configs[0] == configs[1]
+    assert "is whole" in run_cli("model", "check", tmp_path / "model").stdout
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "runs/mine", "a\\b", ".."])

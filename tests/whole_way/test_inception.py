@@ -6,11 +6,14 @@ The captions mean nothing; the path must work: extract, train an epoch, evaluate
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from PIL import Image
 
+from captionlens.datasets import read_dataset
+from captionlens.features.store import FeatureStore, photograph_key
 from helpers.cli import run_cli, run_process
 
 pytestmark = pytest.mark.slow
@@ -36,22 +39,24 @@ def dataset(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
-@pytest.mark.parametrize("form", ["keras.h5", "torchvision.pth", "timm.safetensors"])
-def test_whole_way(
-    form: str, keras_file: Path, inception_state: dict[str, torch.Tensor], dataset: Path, tmp_path: Path
-) -> None:
-    weights = tmp_path / form
-    if form == "torchvision.pth":
-        torch.save(inception_state, weights)
-    elif form == "timm.safetensors":
-        safetensors.torch.save_file(
-            {name: value for name, value in inception_state.items() if "AuxLogits" not in name}, weights
-        )
-    else:
-        weights = keras_file
-    network = ["--backbone", "inception_v3", "--backbone-weights", weights]
-    done = run_cli("extract", dataset, "-o", tmp_path / "features", *network)
+@pytest.fixture
+def torchvision_file(inception_state: dict[str, torch.Tensor], tmp_path: Path) -> Path:
+    """The network as torchvision publishes it."""
+    torch.save(inception_state, tmp_path / "torchvision.pth")
+    return tmp_path / "torchvision.pth"
+
+
+def extract(dataset: Path, weights: Path, store: Path) -> list[object]:
+    """Extract a store, and return the options that name the network."""
+    network: list[object] = ["--backbone", "inception_v3", "--backbone-weights", weights]
+    done = run_cli("extract", dataset, "-o", store, *network)
     assert f"{PHOTOGRAPHS} photographs extracted" in done.stderr
+    return network
+
+
+@pytest.mark.parametrize("form", ["keras_file", "torchvision_file"])
+def test_whole_way(form: str, request: pytest.FixtureRequest, dataset: Path, tmp_path: Path) -> None:
+    network = extract(dataset, request.getfixturevalue(form), tmp_path / "features")
     run_cli(
         *("train", dataset, "-o", tmp_path / "run", "--features", tmp_path / "features", *network),
         *("--preset", "tutorial", "--set", "epochs=1"),
@@ -72,6 +77,22 @@ def test_whole_way(
         assert len(word["attention"]) == len(word["attention"][0]) == 8
     with Image.open(tmp_path / "figures" / f"{Path(photograph).stem}.png") as figure:
         assert figure.width > 200
+
+
+def test_timm_leads_to_the_same_grids_as_torchvision(
+    torchvision_file: Path, inception_state: dict[str, torch.Tensor], dataset: Path, tmp_path: Path
+) -> None:
+    timm_file = tmp_path / "timm.safetensors"
+    safetensors.torch.save_file(
+        {name: value for name, value in inception_state.items() if "AuxLogits" not in name}, timm_file
+    )
+    extract(dataset, torchvision_file, tmp_path / "torchvision")
+    extract(dataset, timm_file, tmp_path / "timm")
+    stores = [FeatureStore.open(tmp_path / name) for name in ("torchvision", "timm")]
+    assert stores[0].index == stores[1].index
+    keys = [photograph_key(record) for record in read_dataset(dataset).split("train")]
+    torchvisions, timms = (store.read(keys) for store in stores)
+    np.testing.assert_array_equal(torchvisions, timms)
 
 
 def test_without_network_or_file_it_says_how_to_get_the_weights(dataset: Path, tmp_path: Path) -> None:

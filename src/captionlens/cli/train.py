@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--boxes", type=click.Path(path_type=Path), metavar="DIR", help="Flickr30k Entities, or drawn scenes.")
 @click.option("--devices", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--precision", default="auto", show_default=True, help="auto, 32 or bf16.")
+@click.option("--no-export", is_flag=True, help="Write no RUN/model, until the same command is given without it.")
 @click.option("--quiet", is_flag=True, help="No progress and no messages.")
 def train(
     data: dict[str, Any],
@@ -46,6 +47,7 @@ def train(
     boxes: Path | None,
     devices: str,
     precision: str,
+    no_export: bool,
     quiet: bool,
 ) -> None:
     """Train a captioner on DATASET in the run folder RUN.
@@ -98,11 +100,20 @@ def train(
         run, read = processes.from_first(prepare)
         from captionlens.training.fit import train as run_training  # takes seconds, so errors are reported first
 
-        summary = run_training(run, read, devices=devices, precision=precision, progress=not quiet, processes=processes)
+        summary = run_training(
+            run,
+            read,
+            devices=devices,
+            precision=precision,
+            export=not no_export,
+            progress=not quiet,
+            processes=processes,
+        )
         if processes.first and not quiet:
             best = summary["best"]
             click.echo(
                 f"kept epoch {best['epoch']:.0f}: CIDEr-D {100 * best['val_cider']:.1f} on validation; "
-                f"{summary['captions_per_second']} captions/s; model in {output / 'model'}",
+                f"{summary['captions_per_second']} captions/s; "
+                + ("no model yet" if no_export else f"model in {output / 'model'}"),
                 err=True,
             )

@@ -95,7 +95,7 @@ def draw_scenes(folder: str | Path, *, images: int, seed: int, size: int = 224, 
         name = f"images/{image_id}.png"
         if not (folder / name).exists():
             with atomic_open(folder / name) as file:
-                draw(scene, seed, number).save(file, "PNG")
+                draw(scene, seed, number).save(file, "PNG", compress_level=3)  # 7 % larger, in less than half the time
         row = {"image": name, "id": image_id, "size": size}
         rows["scenes"].append(row | _truth(scene))
         for caption in _choose_captions(scene, seed, number):
@@ -234,8 +234,8 @@ def _background(rng: random.Random, size: int) -> NDArray[np.uint8]:
         texture = (grain.astype(np.float64) - 128) / 14
     else:
         texture = np.zeros((size, size))
-    pixels: NDArray[np.float64] = np.rint(base + texture[..., None])  # (size, size, 3)
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+    pixels: NDArray[np.float64] = base + texture[..., None]  # (size, size, 3)
+    return np.rint(pixels, out=pixels).clip(0, 255, out=pixels).astype(np.uint8)
 
 
 def _choose_captions(scene: Scene, seed: int, number: int) -> list[str]:

@@ -46,6 +46,7 @@ def train(
     *,
     devices: str = "auto",
     precision: str = "auto",
+    export: bool = True,
     progress: bool = True,
     processes: Processes = ALONE,
 ) -> dict[str, Any]:
@@ -56,6 +57,7 @@ def train(
         dataset: with a train and a val split.
         devices: "auto", "cpu" or "cuda".
         precision: "auto" (bfloat16 where the processor or GPU has it), "32" or "bf16".
+        export: write the kept epoch as the model directory `run.path / "model"`.
         progress: show progress bars on a terminal.
         processes: of distributed training, each with its part of every batch; the first does everything else.
 
@@ -67,6 +69,8 @@ def train(
     """
     if processes.from_first(lambda: run.finished):
         log.info("%s is finished already", run.path)
+        if export and not processes.from_first((run.path / "model").exists):
+            processes.from_first(lambda: export_run(run))
         summary: dict[str, Any] = json.loads((run.path / "summary.json").read_text())
         return summary
     began = time.perf_counter()
@@ -108,7 +112,8 @@ def train(
     def finish() -> dict[str, Any]:
         plot_losses(keeper.history, run.path / "loss.png")
         log.info("kept epoch %d: CIDEr-D %.1f on validation", keeper.best["epoch"], 100 * keeper.best["val_cider"])
-        export_run(run, examples=[record.image for record in usable[:8]])
+        if export:
+            export_run(run, examples=[record.image for record in usable[:8]])
         ended = time.perf_counter()
         seconds = {
             "features": features_done - began,
