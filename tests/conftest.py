@@ -23,8 +23,8 @@ _CHROMIUM = [
     "--use-fake-device-for-media-stream",
 ]
 
-# Who needs the real data sets, the service or a browser takes long.
-SLOW_FIXTURES = {"shared_data", "server", "browser"}
+# Who needs the real data sets, the service, a browser or the whole of InceptionV3 takes long.
+SLOW_FIXTURES = {"shared_data", "server", "browser", "keras_file", "keras_network"}
 
 # Test processes side by side share the cores, and so do the commands they start.
 if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):

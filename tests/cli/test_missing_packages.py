@@ -14,7 +14,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("package", ["torch", "numba"])
+@pytest.mark.parametrize("package", ["torch", pytest.param("numba", marks=pytest.mark.slow)])
 def test_training_without_its_packages(package: str) -> None:
     command = [sys.executable, "-c", WITHOUT, package, "train", "photographs", "-o", "run"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -80,6 +80,7 @@ def test_recognises_photographs(classifier: efficientnet_lite.Classifier, subjec
 
 
 @torch.no_grad()
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", list(SUBJECTS))
 def test_recognises_larger_photographs_on_a_finer_grid(name: str, subject: str) -> None:
     classifier = efficientnet_lite.load_classifier(name, image_size=320)

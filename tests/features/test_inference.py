@@ -1,11 +1,13 @@
 """What inference does by shorter ways must end with the same numbers."""
 
+import pytest
 import torch
 
 from captionlens.features.backbones import load_backbone
 from captionlens.features.backbones.efficientnet_lite import SamePadConv2d
 
 
+@pytest.mark.slow
 def test_shorter_ways_of_inference_give_the_same_bits() -> None:
     torch.manual_seed(0)
     backbone = load_backbone("efficientnet_lite0").fuse().bfloat16()

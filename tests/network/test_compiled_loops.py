@@ -81,6 +81,7 @@ def test_loops_serve_on_processors_one_head_without_a_sentinel() -> None:
         assert compiled_loops.serve(values)
 
 
+@pytest.mark.slow
 def test_loops_and_pytorch_take_the_threads_that_the_process_is_meant_to_have() -> None:
     program = """
 import torch
