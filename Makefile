@@ -9,9 +9,6 @@
 #
 # `make demo PYTHON=python3.12` chooses the Python that .venv is made with.
 
-# What does not depend on one another runs side by side: chromium is installed while the checks run.
-MAKEFLAGS += -j2
-
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,7 +34,9 @@ check: $(DEVELOPMENT)
 	$(BIN)/lint-imports
 	$(PYTEST) -m 'not slow'
 
-test: check chromium
+# chromium is installed while the checks run.
+test:
+	$(MAKE) -j2 check chromium
 	$(PYTEST) -m slow
 
 # Tests in a browser take Debian's chromium: the one that is there, or one installed where that is allowed.

@@ -20,9 +20,7 @@ def write_tiny_model(folder: Path) -> None:
     write_small_model(folder, TinyBackbone(), initial_state="mean")
 
 
-def write_small_model(
-    folder: Path, backbone: Backbone, *, name: str = "captionlens-small", weights: str = "half", **network: Any
-) -> NetworkConfig:
+def write_small_model(folder: Path, backbone: Backbone, *, weights: str = "half", **network: Any) -> NetworkConfig:
     """Write the model directory of a backbone and a small decoder with these settings of `NetworkConfig`.
 
     The decoder's weights are drawn larger than training would start from: otherwise all photographs get one caption.
@@ -42,7 +40,7 @@ def write_small_model(
         decoder,
         vocabulary,
         backbone,
-        name=name,
+        name="captionlens-small",
         decoding=DecodingOptions(beam=3, max_words=8),
         history={
             "trained_on": "",

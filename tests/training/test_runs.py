@@ -80,6 +80,18 @@ def test_finished_run_is_not_trained_again(finished: Path, small_scenes: Path, t
         assert (run / "model").exists() == there
 
 
+def test_run_that_goes_on_leaves_no_model_of_before(finished: Path, small_scenes: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    arguments = ["train", small_scenes, "-o", run, "--resume", "--set=gradient_clip=9.5", "--no-export"]
+    refused = run_cli(*arguments, code=1)
+    assert f"{run / 'model'}: is of this run before it went on: move it away" in refused.stderr
+    assert (run / "model" / "manifest.json").exists()
+    (run / "model").rename(tmp_path / "before")
+    assert run_cli(*arguments).stderr.rstrip().endswith("no model yet")
+    assert open_run(run).finished
+    assert not (run / "model").exists()
+
+
 def test_killed_training_goes_on_and_ends_with_the_same_weights(
     finished: Path, small_scenes: Path, tmp_path: Path
 ) -> None:

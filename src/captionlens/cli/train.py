@@ -114,6 +114,6 @@ def train(
             click.echo(
                 f"kept epoch {best['epoch']:.0f}: CIDEr-D {100 * best['val_cider']:.1f} on validation; "
                 f"{summary['captions_per_second']} captions/s; "
-                + ("no model yet" if no_export else f"model in {output / 'model'}"),
+                + (f"model in {run.model}" if run.model.exists() else "no model yet"),
                 err=True,
             )

@@ -57,7 +57,7 @@ def train(
         dataset: with a train and a val split.
         devices: "auto", "cpu" or "cuda".
         precision: "auto" (bfloat16 where the processor or GPU has it), "32" or "bf16".
-        export: write the kept epoch as the model directory `run.path / "model"`.
+        export: write the kept epoch as the model directory `run.model`.
         progress: show progress bars on a terminal.
         processes: of distributed training, each with its part of every batch; the first does everything else.
 
@@ -69,10 +69,11 @@ def train(
     """
     if processes.from_first(lambda: run.finished):
         log.info("%s is finished already", run.path)
-        if export and not processes.from_first((run.path / "model").exists):
-            processes.from_first(lambda: export_run(run))
+        processes.from_first(lambda: export_run(run) if export and not run.model.exists() else None)
         summary: dict[str, Any] = json.loads((run.path / "summary.json").read_text())
         return summary
+    if not export:
+        processes.from_first(lambda: _check_no_model(run))
     began = time.perf_counter()
     config = run.config
     training, validation = dataset.split("train"), dataset.split("val")[: config.validation_photographs]
@@ -152,6 +153,12 @@ def _seeded_backbone(run: RunFolder, processes: Processes) -> tuple[Backbone, Ba
     blocks = run.config.finetune_blocks
     frozen, tail = backbone.split(blocks) if blocks else (backbone, None)
     return backbone, frozen, tail
+
+
+def _check_no_model(run: RunFolder) -> None:
+    """Refuse to leave a model that the run is about to outgrow: nothing would tell that it is not the kept epoch."""
+    if run.model.exists():
+        raise RunError(run.model, "is of this run before it went on: move it away, or train without --no-export")
 
 
 def _check_validation(dataset: Dataset, count: int, processes: Processes) -> None:

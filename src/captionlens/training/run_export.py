@@ -55,7 +55,7 @@ def export_run(
         OptionError: the name is not valid.
         ModelError: the folder holds something else, or the exported graphs differ from the network.
     """
-    model = model or run.path / "model"
+    model = model or run.model
     if name is not None:
         check_name(name)
     with drafted(model) as draft:

@@ -66,6 +66,11 @@ class RunFolder:
         return self.name or self.path.resolve().name
 
     @property
+    def model(self) -> Path:
+        """Path of the model directory that training exports."""
+        return self.path / "model"
+
+    @property
     def features(self) -> Path:
         """Path of the feature store."""
         return Path(self.data.features) if self.data.features else self.path / "features"
