@@ -44,7 +44,15 @@ class Job:
         """A captioner to train, with the weights that its seed draws."""
         torch.manual_seed(self.config.seed)
         network = make_network(self.config, self.vocabulary, self.grid)
-        return CaptioningModule(network, self.config, self.training, self.validation, self.vocabulary, lambda _: 0.0)
+        return CaptioningModule(
+            network,
+            self.config,
+            self.training,
+            self.validation,
+            self.vocabulary,
+            {"val": range(len(self.validation))},
+            lambda _: {"val": 0.0},
+        )
 
     def trainer(self, callback: pl.Callback, epochs: int, precision: Any = None) -> pl.Trainer:
         """As `captionlens train` has it, but without validation and files."""

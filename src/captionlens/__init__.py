@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         MissingExtra,
         ModelError,
         OptionError,
+        PhrasesMissing,
         RegionError,
         RunError,
         StoreError,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "errors": (
         "CaptionlensError", "DatasetError", "DeviceError", "DownloadError", "FileError", "MissingExtra", "ModelError",
-        "OptionError", "RegionError", "RunError", "StoreError", "UnreadableImage", "WeightsError",
+        "OptionError", "PhrasesMissing", "RegionError", "RunError", "StoreError", "UnreadableImage", "WeightsError",
     ),
     "geometry.region": ("Region",),
     "runtime.caption": ("Alternative", "Caption", "Word"),
@@ -70,6 +71,7 @@ __all__ = [
     "ModelError",
     "OptionError",
     "Photograph",
+    "PhrasesMissing",
     "Region",
     "RegionError",
     "RunError",

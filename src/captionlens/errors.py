@@ -40,6 +40,12 @@ class DatasetError(FileError):
     type = "bad-dataset"
 
 
+class PhrasesMissing(DatasetError):
+    """A photograph without phrases with boxes: none of its files are in the folder of them."""
+
+    type = "no-phrases"
+
+
 class StoreError(FileError):
     """A feature store that is damaged or was made with another backbone, other weights or other sizes."""
 

@@ -13,6 +13,7 @@ from captionlens.datasets.phrases import read_scene_phrases
 from captionlens.datasets.scenes import draw_scenes
 from captionlens.runtime.captioner import load
 from captionlens.runtime.decoding import DecodingOptions
+from captionlens.scoring.evaluation import read_reports
 from captionlens.scoring.scores import score_captions
 from helpers.cli import run_cli as run
 
@@ -262,7 +263,7 @@ def test_photographs_without_phrases_are_named_and_left_out(dataset: Path, small
     assert len(found["left_out"]) == 7
     assert Path(found["left_out"][0]["path"]).name == "00002.png"
     first = result.stderr.splitlines()[0]
-    assert first == f"captionlens: grounding: {entities}/Annotations/00002.xml: No such file or directory"
+    assert first == f"captionlens: grounding: {entities}: has no phrases of 00002"
     # Where not one photograph has phrases, there is nothing to say.
     (entities / "Sentences" / "00001.txt").write_text("nothing .\n")
     result = run(*known, "--split", "train", "--grounding", entities, "-o", output, code=1)
@@ -290,3 +291,34 @@ def test_scoring_files_that_are_none(tmp_path: Path) -> None:
     result = run("score", tmp_path / "results.json", tmp_path / "references.json", code=1)
     assert result.stderr == f"captionlens: {tmp_path / 'results.json'}: has no captions\n"
     run("score", tmp_path / "none.json", tmp_path / "references.json", code=2)
+
+
+def test_several_data_sets(dataset: Path, small_model: Path, tmp_path: Path) -> None:
+    """Each scored as by itself, with the means, and a file of captions for each."""
+    other = draw_scenes(tmp_path / "other", images=20, seed=3, size=64)
+    output = tmp_path / "report.json"
+    options = ("--model", small_model, "--split", "train", "--threads", "1", "--no-meteor", "--no-intervals", "--quiet")
+    result = run("evaluate", dataset, other, *options, "-o", output, "--results", tmp_path / "r.json")
+    report = json.loads(output.read_text())
+    assert list(report["datasets"]) == ["scenes", "other"]
+    alone = run("evaluate", other, *options, "-o", tmp_path / "alone.json").stdout
+    assert report["datasets"]["other"] == json.loads((tmp_path / "alone.json").read_text())
+    assert alone in result.stdout
+    ciders = [part["scores"]["CIDEr-D"] for part in report["datasets"].values()]
+    assert report["mean"]["CIDEr-D"] == pytest.approx(sum(ciders) / 2)
+    assert "mean of 2 data sets" in result.stdout
+    assert json.loads((tmp_path / "r-other.json").read_text()) == report["datasets"]["other"]["captions"]
+    assert {path.name for path in tmp_path.glob("r*.json")} == {"r-scenes.json", "r-other.json", "report.json"}
+    assert [part["dataset"] for part in read_reports(output)] == ["scenes", "other"]
+
+
+def test_a_data_set_without_the_split_is_named(dataset: Path, small_model: Path, tmp_path: Path) -> None:
+    rows = (dataset / "captions.jsonl").read_text().splitlines()
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "images").symlink_to(dataset / "images")
+    kept = [row for row in rows if json.loads(row)["split"] != "test"]
+    (tmp_path / "part" / "captions.jsonl").write_text("\n".join(kept) + "\n")
+    options = ("--model", small_model, "--split", "test", "--threads", "1", "--no-meteor", "--no-intervals", "--quiet")
+    result = run("evaluate", dataset, tmp_path / "part", *options)
+    assert f"{tmp_path / 'part'} has no split 'test': left out" in result.stderr
+    assert "mean of 1 data set" in result.stdout

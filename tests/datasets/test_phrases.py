@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from captionlens.datasets.phrases import read_flickr30k_entities, read_scene_phrases
-from captionlens.errors import DatasetError
+from captionlens.errors import DatasetError, PhrasesMissing
 
 ANNOTATION = """<annotation>
 <filename>7.jpg</filename>
@@ -77,8 +77,11 @@ def test_malformed_annotations_are_named_with_their_cause(tmp_path: Path, old: s
 
 
 def test_missing_and_foreign_files(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"8\.xml: No such file"):
+    with pytest.raises(PhrasesMissing, match="has no phrases of 8"):
         read_flickr30k_entities(write_entities(tmp_path), "8")
+    (tmp_path / "Sentences" / "8.txt").write_bytes(b"a dog .\n")
+    with pytest.raises(DatasetError, match=r"8\.xml: No such file"):
+        read_flickr30k_entities(tmp_path, "8")
     (tmp_path / "Sentences" / "7.txt").write_bytes(b"caf\xe9 .\n")
     with pytest.raises(DatasetError, match=r"7\.txt: is not UTF-8 text \(byte 3\)"):
         read_flickr30k_entities(tmp_path, "7")

@@ -106,7 +106,7 @@ def test_calibrating_again_replaces_the_first(model: Path, small_scenes: Path) -
     dataset = read_dataset(small_scenes)
     before = (model / "README.md").read_text()
     captioner = load(model, threads=1)
-    done = fit_calibration(captioner, dataset, split="test", progress=False)
+    done = fit_calibration(captioner, [dataset], split="test", progress=False)
     card = before.replace("split val", "split test")
     add_calibration(model, done.calibration, card)
     opened = ModelDirectory.open(model).calibration
@@ -190,9 +190,9 @@ def test_too_few_photographs_and_no_such_split(calibrated: Path, small_scenes: P
     captioner = load(calibrated, threads=1)
     few = replace(dataset, records=(*dataset.split("train")[:3], *dataset.split("val")[:4]))
     with pytest.raises(DatasetError, match=r"too few photographs to calibrate with: 3 and [34]"):
-        fit_calibration(captioner, few, progress=False)
+        fit_calibration(captioner, [few], progress=False)
     with pytest.raises(OptionError, match="no split 'train'"):
-        fit_calibration(captioner, replace(dataset, records=dataset.split("val")), progress=False)
+        fit_calibration(captioner, [replace(dataset, records=dataset.split("val"))], progress=False)
 
 
 @pytest.mark.slow
@@ -331,7 +331,7 @@ def test_a_rocket_is_not_taken_for_what_it_knows(shared_data: Path) -> None:
     dataset = read_dataset(shared_data / "flickr8k")
     few = replace(dataset, records=(*dataset.split("train")[:160], *dataset.split("val")[:60]))
     captioner = captionlens.load(PACKAGED_MODEL, threads=1)
-    calibration = fit_calibration(captioner, few, progress=False).calibration
+    calibration = fit_calibration(captioner, [few], progress=False).calibration
     assert calibration.record["ece"]["words"]["after"] < calibration.record["ece"]["words"]["before"]
     photographs = REPOSITORY / "examples" / "photographs"
     names = ("rocket", "coffee", "cat", "astronaut", "stairs")

@@ -235,3 +235,63 @@ def test_batches_without_boxes_have_no_targets(data: CaptionedPhotographs) -> No
     batch = epoch(data, 0)[0]
     assert batch.phrases is None
     assert batch.coverages is None
+
+
+def redrawn(data: CaptionedPhotographs, draws: list[float], balance: float = 0.0) -> CaptionedPhotographs:
+    """The same photographs, each drawn so often."""
+    again = copy(data)
+    again.draws, again.balance = draws, balance
+    return again
+
+
+def test_photographs_are_drawn_as_often_as_they_weigh(data: CaptionedPhotographs) -> None:
+    draws = [2.5 if number < 20 else 0.25 if number < 40 else 1.0 for number in range(PHOTOGRAPHS)]
+    weighed = redrawn(data, draws)
+    counts = np.zeros(PHOTOGRAPHS)
+    for number in range(200):
+        of_epoch = np.bincount([index for batch in LengthBatches(weighed, 16, 1, number) for index in batch])
+        assert set(of_epoch[:20]) <= {2, 3}
+        assert set(of_epoch[20:40]) <= {0, 1}
+        assert set(of_epoch[40:]) == {1}
+        counts += np.pad(of_epoch, (0, PHOTOGRAPHS - len(of_epoch)))
+    assert counts[:20].mean() / 200 == pytest.approx(2.5, abs=0.05)
+    assert counts[20:40].mean() / 200 == pytest.approx(0.25, abs=0.05)
+    expected = sum(drawn * len(captions) for (_, captions), drawn in zip(data.items, draws, strict=True))
+    assert weighed.captions_per_epoch == pytest.approx(expected)
+
+
+def test_photograph_drawn_twice_is_seen_from_both_sides(data: CaptionedPhotographs) -> None:
+    weighed = redrawn(data, [2.0] * PHOTOGRAPHS)
+    weighed.mirrored = list(data.items)
+    for batches in (LengthBatches(weighed, 16, 1, number) for number in range(3)):
+        assert sorted(index for batch in batches for index in batch) == list(range(2 * PHOTOGRAPHS))
+
+
+def test_batches_of_sampled_captions_have_as_many_photographs(data: CaptionedPhotographs) -> None:
+    batches = list(LengthBatches(data, 20, 1, 0, sampled=5))
+    assert [len(batch) for batch in batches] == [4] * (PHOTOGRAPHS // 4)
+
+
+@pytest.mark.parametrize("balance", [0.5, 1.0])
+def test_captions_of_a_photograph_share_its_weight(balance: float, tmp_path: Path) -> None:
+    store = FeatureStore.create(tmp_path / "store", StoreIndex("some", "f", 1, 2, 3))
+    records = []
+    for number, count in enumerate((1, 5, 5, 2)):
+        image = tmp_path / f"{number}.jpg"
+        image.write_bytes(b"x")
+        records.append(Record(image, ("a dog",) * count, "train", str(number)))
+    store.append([photograph_key(record) for record in records], np.zeros((4, 2, 3), np.float16))
+    vocabulary = Vocabulary.build(["a dog"])
+    draws = [3.0, 1.0, 1.0, 1.0]
+    data = CaptionedPhotographs(records, store, vocabulary, draws=draws, balance=balance)
+    weights = data.collate(data.items).weights
+    assert weights is not None
+    assert weights[1, 0] / weights[0, 0] == pytest.approx(5**-balance)
+    assert weights[3, 0] / weights[0, 0] == pytest.approx(2**-balance)
+    # In an epoch, the weight of a caption is 1 in the mean.
+    of_epoch = sum(
+        drawn * len(captions) * float(weight)
+        for (_, captions), drawn, weight in zip(data.items, draws, weights[:, 0], strict=True)
+    )
+    assert of_epoch == pytest.approx(data.captions_per_epoch)
+    assert CaptionedPhotographs(records, store, vocabulary).collate(data.items).weights is None

@@ -129,13 +129,13 @@ def test_two_processes_train_on_the_whole_batch(first: Path, second: Path, small
 )
 def test_contradictions_are_refused(changes: dict[str, object], message: str, first: Path) -> None:
     with pytest.raises(OptionError, match=message):
-        begin_from(open_run(first), DataSettings("x"), "self-critical", changes)
+        begin_from(open_run(first), DataSettings(("x",)), "self-critical", changes)
     same = {"network.units": 64, "vocabulary_size": 60, "network.dropout": 0.1, "learning_rate": 1.0}
-    data, config = begin_from(open_run(first), DataSettings("x"), "self-critical", same)
+    data, config = begin_from(open_run(first), DataSettings(("x",)), "self-critical", same)
     assert (config.network["dropout"], config.network["units"], config.learning_rate) == (0.1, 64, 1.0)
     assert (data.from_run, data.features) == (str(first), None)  # another data set has features of its own
     with pytest.raises(OptionError, match="the backbone's weights are the usual ones"):
-        begin_from(open_run(first), DataSettings("x", backbone_weights="other.h5"), "base", {})
+        begin_from(open_run(first), DataSettings(("x",), backbone_weights="other.h5"), "base", {})
 
 
 def test_words_start_as_likely_as_the_temperature_makes_them(first: Path) -> None:
@@ -156,9 +156,9 @@ def test_words_start_as_likely_as_the_temperature_makes_them(first: Path) -> Non
 
 
 def test_a_run_without_weights_is_no_start(first: Path, tmp_path: Path) -> None:
-    start_run(tmp_path / "young", DataSettings("x"), make_config("base"))
+    start_run(tmp_path / "young", DataSettings(("x",)), make_config("base"))
     with pytest.raises(RunError, match="no epoch was trained to its end"):
-        begin_from(open_run(tmp_path / "young"), DataSettings("x"), "base", {})
+        begin_from(open_run(tmp_path / "young"), DataSettings(("x",)), "base", {})
     network = CaptioningNetwork(open_run(first).config.network_config(vocabulary=9, rows=7, columns=7, channels=5))
     with pytest.raises(RunError, match="cannot be started from"):
         load_starting_weights(network, first)
@@ -179,8 +179,8 @@ def test_self_critical_training_needs_a_start(small_scenes: Path, tmp_path: Path
 
 def test_objective_and_length_of_a_linear_schedule_are_kept(tmp_path: Path) -> None:
     config = make_config("self-critical")
-    run = start_run(tmp_path / "run", DataSettings("x", from_run="y"), config)
-    assert run == RunFolder(tmp_path / "run", DataSettings("x", from_run="y"), config) == open_run(tmp_path / "run")
+    run = start_run(tmp_path / "run", DataSettings(("x",), from_run="y"), config)
+    assert run == RunFolder(tmp_path / "run", DataSettings(("x",), from_run="y"), config) == open_run(tmp_path / "run")
     (tmp_path / "run" / "last.ckpt").touch()
     refused: list[tuple[dict[str, object], str]] = [
         ({"objective": "cross-entropy"}, "objective cannot change"),

@@ -30,7 +30,7 @@ def test_captions_of_validation_are_no_longer_than_those_of_the_captioner(
     with torch.no_grad():
         network.output_words.bias[END] = -1e4  # a caption ends only where it is cut
     data = CaptionedPhotographs([record], store, vocabulary)
-    module = CaptioningModule(network, config, data, data, vocabulary, score=lambda captions: 0.0)
+    module = CaptioningModule(network, config, data, data, vocabulary, {"one": [0]}, lambda captions: {"one": 0.0})
     module.on_validation_epoch_start()
     for number, batch in enumerate(module.val_dataloader()):
         module.validation_step(batch, number)

@@ -42,7 +42,7 @@ def test_run_folder_explains_itself(finished: Path, small_scenes: Path) -> None:
         *("logs", "loss.png", "model", "samples.jsonl", "summary.json", "tokenizer.json"),
     }
     config = yaml.safe_load((finished / "config.yaml").read_text())
-    assert config["data"]["dataset"] == str(small_scenes)
+    assert config["data"]["datasets"] == [str(small_scenes)]
     assert config["training"]["network"]["units"] == 64
     summary = json.loads((finished / "summary.json").read_text())
     assert set(summary["seconds"]) == {"features", "training", "validation", "export", "this_command"}
@@ -141,9 +141,9 @@ def test_exported_again_the_model_is_the_same_but_for_what_was_asked(finished: P
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "runs/mine", "a\\b", ".."])
 def test_names_that_are_none_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="name must be one line without / and"):
-        start_run(tmp_path / "run", DataSettings("x"), make_config("base"), name)
+        start_run(tmp_path / "run", DataSettings(("x",)), make_config("base"), name)
     assert not (tmp_path / "run").exists()
-    run = start_run(tmp_path / "run", DataSettings("x"), make_config("base"), "mine")
+    run = start_run(tmp_path / "run", DataSettings(("x",)), make_config("base"), "mine")
     with pytest.raises(OptionError, match="name must be one line"):
         resume_run(run.path, {}, name)
     with pytest.raises(OptionError, match="name must be one line"):
@@ -153,7 +153,7 @@ def test_names_that_are_none_are_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_run_of_the_version_before_opens_without_a_name(tmp_path: Path) -> None:
-    run = start_run(tmp_path / "run", DataSettings("x"), make_config("base"))
+    run = start_run(tmp_path / "run", DataSettings(("x",)), make_config("base"))
     content = yaml.safe_load((run.path / "config.yaml").read_text())
     assert content.pop("name") is None
     (run.path / "config.yaml").write_text(yaml.safe_dump(content))
@@ -182,7 +182,7 @@ def test_one_seed_is_of_everything_unless_training_has_its_own(
     run_cli("train", "/nowhere", "-o", tmp_path / "run", *arguments, code=1)
     begun = open_run(tmp_path / "run")
     assert (begun.data.split_seed, begun.config.seed) == (split_seed, seed)
-    assert make_config("base").seed == DataSettings("x").split_seed == 1
+    assert make_config("base").seed == DataSettings(("x",)).split_seed == 1
     run_cli("train", "/nowhere", "-o", tmp_path / "run", "--resume", "--seed=9", code=1)
     assert open_run(tmp_path / "run") == begun
 
@@ -221,20 +221,20 @@ def test_wrong_usage_is_told_in_a_line(
 def test_foreign_folder_is_not_trained_into(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(RunError, match="is there already and is not a run"):
-        start_run(tmp_path, DataSettings("x"), make_config("base"))
+        start_run(tmp_path, DataSettings(("x",)), make_config("base"))
 
 
 def test_same_settings_go_on_and_others_are_refused(tmp_path: Path) -> None:
-    config, data = make_config("base"), DataSettings("x", features="store")
+    config, data = make_config("base"), DataSettings(("x",), features="store")
     run = start_run(tmp_path / "run", data, config)
     assert start_run(tmp_path / "run", data, config) == run
     assert open_run(tmp_path / "run") == run
-    with pytest.raises(RunError, match="dataset 'x', now 'y'"):
-        start_run(tmp_path / "run", replace(data, dataset="y"), config)
+    with pytest.raises(RunError, match=r"datasets \['x'\], now \['y'\]"):
+        start_run(tmp_path / "run", replace(data, datasets=("y",)), config)
 
 
 def test_resuming_changes_only_what_may_change(tmp_path: Path) -> None:
-    start_run(tmp_path / "run", DataSettings("x"), make_config("tutorial"))
+    start_run(tmp_path / "run", DataSettings(("x",)), make_config("tutorial"))
     assert resume_run(tmp_path / "run", {"epochs": 30}).config.epochs == 30
     assert open_run(tmp_path / "run").config.epochs == 30
     with pytest.raises(RunError, match="vocabulary_size cannot change"):
@@ -242,7 +242,7 @@ def test_resuming_changes_only_what_may_change(tmp_path: Path) -> None:
 
 
 def test_one_cycle_schedule_keeps_its_length(tmp_path: Path) -> None:
-    start_run(tmp_path / "run", DataSettings("x"), make_config("base"))
+    start_run(tmp_path / "run", DataSettings(("x",)), make_config("base"))
     (tmp_path / "run" / "last.ckpt").touch()
     with pytest.raises(RunError, match="one-cycle"):
         resume_run(tmp_path / "run", {"epochs": 30})

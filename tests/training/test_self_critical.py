@@ -19,7 +19,6 @@ from captionlens.training.objectives.self_critical import (
     Rewards,
     SelfCritical,
     advantages,
-    repeat_by_word,
     self_critical_loss,
 )
 from captionlens.training.sampled_captions import sample_captions
@@ -156,7 +155,7 @@ def test_loss_is_that_of_a_few_lines() -> None:
 def test_values_of_captions_go_to_their_words() -> None:
     captions = torch.tensor([[[1, 5, 2, 0], [1, 2, 0, 0]], [[1, 5, 6, 7], [1, 4, 2, 0]]])
     words = Words.of((captions[:, :, 1:] != 0).sum(-1))
-    values = repeat_by_word(words, torch.tensor([[10.0, 20.0], [30.0, 40.0]]))
+    values = words.of_captions(torch.tensor([[10.0, 20.0], [30.0, 40.0]]))
     assert values.tolist() == [10, 20, 30, 40, 10, 30, 40, 30]  # by time, photograph, slot
 
 

@@ -162,5 +162,5 @@ def test_photograph_without_boxes_is_named_and_trained_on_without(
     )
     assert f"has no phrases of {first}" in done.stderr
     assert open_run(tmp_path / "run").finished
-    again = train(open_run(tmp_path / "run"), read_dataset(small_scenes), export=False, progress=False)
+    again = train(open_run(tmp_path / "run"), [read_dataset(small_scenes)], export=False, progress=False)
     assert again["captions"] > 0

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from captionlens.cli import Group
-from captionlens.cli.options import data_options
+from captionlens.cli.options import data_options, resolve_datasets
 from captionlens.cli.scenes import scenes
 
 
@@ -27,22 +27,34 @@ def check(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Read DATASET as training does, and report its problems.
+    """Read DATASET... as training does, and report the problems.
 
-    DATASET is a folder, a captions file, or a known name (coco2014, coco2017, flickr8k, flickr30k), which is downloaded
-    if it is missing. Every photograph is decoded. Each problem is reported on stderr; the exit code is then 1.
+    A DATASET is a folder, a captions file, or a known name (coco2014, coco2017, flickr8k, flickr30k), which is
+    downloaded if it is missing. Every photograph is decoded. Each problem is reported on stderr; the exit code is then
+    1. Several data sets have one vocabulary; photographs that occur in two of them are reported, too.
     """
-    from captionlens.datasets import read_dataset
-    from captionlens.datasets.check import check_dataset
-    from captionlens.datasets.download import resolve_dataset
+    from captionlens.datasets.check import check_datasets
 
-    path = resolve_dataset(data.pop("dataset"), progress=not quiet)
-    read = read_dataset(path, **data)
-    report = check_dataset(read, progress=not quiet)
-    for problem in report.problems:
+    _, read = resolve_datasets(**data, quiet=quiet)
+    reports, shared = check_datasets(read, progress=not quiet)
+    for problem in [*(problem for report in reports for problem in report.problems), *shared]:
         click.echo(f"{problem.where}: {problem.cause}", err=True)
-    click.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if as_json else report.to_text())
-    if not report.ok:
+    ok = not shared and all(report.ok for report in reports)
+    if as_json:
+        plain: dict[str, Any] = reports[0].to_dict()
+        if len(reports) > 1:
+            plain = {
+                "ok": ok,
+                "datasets": [report.to_dict() for report in reports],
+                "shared": [problem.to_dict() for problem in shared],
+            }
+        click.echo(json.dumps(plain, indent=2, ensure_ascii=False))
+    else:
+        for report in reports:
+            click.echo(report.to_text())
+        if shared:
+            click.echo(f"photographs in two data sets: {len(shared):,}")
+    if not ok:
         context.exit(1)
 
 

@@ -1,13 +1,16 @@
 """`captionlens evaluate`: score a captioner on a split of a data set."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from captionlens.cli import Command
-from captionlens.cli.options import data_options, device_options, show_dataset
+from captionlens.cli.options import data_options, device_options, show_datasets
 from captionlens.cli.score import score_table
+
+if TYPE_CHECKING:
+    from captionlens.scoring.evaluation import Evaluation
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -61,65 +64,97 @@ def evaluate(
     faithfulness_photographs: int | None,
     quiet: bool,
 ) -> None:
-    """Caption every photograph of a split of DATASET and score the captions.
+    """Caption every photograph of a split of DATASET... and score the captions.
 
     The table on stdout shows scores times 100 with 95 % intervals; REPORT.json has the official scorers'
-    fractions.
+    fractions. Each of several data sets is scored by itself; below, their means. --results and --references then
+    write a file for each, with its name in the file's.
     """
     from captionlens.runtime.captioner import load
 
     if faithfulness_photographs is not None and not faithfulness:
         raise click.UsageError("--faithfulness-photographs goes with --faithfulness")
     captioner = load(model, **computing)
-    read = show_dataset(**data, quiet=quiet)
+    read = show_datasets(**data, quiet=quiet)
     from captionlens.datasets.phrases import phrase_reader
     from captionlens.datasets.records import split_name
+    from captionlens.datasets.several import split_of
     from captionlens.scoring.coco_files import write_references, write_results
     from captionlens.scoring.evaluation import evaluate as run
-    from captionlens.scoring.evaluation import image_id
+    from captionlens.scoring.evaluation import evaluate_together, image_id, save_report
 
     request = captioner.request(beam=beam, length_penalty=length_penalty, max_words=max_words)
-    records = read.split(split)
+    of_sets = split_of(read, split)
     phrases = None if grounding is None else phrase_reader(grounding)
     for path in (output, results, references):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-    done = run(
-        captioner,
-        records,
-        dataset=read.name,
-        split=split_name(split),
-        options=request.decoding,
-        batch_size=batch_size,
-        intervals=intervals,
-        meteor=meteor,
-        phrases=phrases,
-        faithfulness=faithfulness,
-        faithfulness_photographs=faithfulness_photographs,
-        progress=not quiet,
-    )
-    for _, message in done.failed:
-        click.echo(f"captionlens: {message}", err=True)
+    several = len(read) > 1
+    evaluations: list[Evaluation] = []
+    failures = 0
+    for dataset, records in zip(read, of_sets, strict=True):
+        if not records:
+            click.echo(f"captionlens: {dataset.root} has no split {split!r}: left out", err=True)
+            continue
+        if several:
+            click.echo(("\n" if evaluations else "") + dataset.name)
+        done = run(
+            captioner,
+            records,
+            dataset=dataset.name,
+            split=split_name(split),
+            options=request.decoding,
+            batch_size=batch_size,
+            intervals=intervals,
+            meteor=meteor,
+            phrases=phrases,
+            phrases_may_lack=several,
+            faithfulness=faithfulness,
+            faithfulness_photographs=faithfulness_photographs,
+            progress=not quiet,
+        )
+        evaluations.append(done)
+        for _, message in done.failed:
+            click.echo(f"captionlens: {message}", err=True)
+        if results is not None:
+            captions = {entry["image_id"]: entry["caption"] for entry in done.report["captions"]}
+            write_results(_of_set(results, dataset.name, several), captions)
+        if references is not None:
+            wanted = {image_id(record): record.captions for record in records}
+            write_references(_of_set(references, dataset.name, several), wanted)
+        failures += len(done.failed) + _show(done)
+    report = evaluate_together(evaluations) if several else evaluations[0].report
     if output is not None:
-        done.save(output)
-    if results is not None:
-        write_results(results, {entry["image_id"]: entry["caption"] for entry in done.report["captions"]})
-    if references is not None:
-        write_references(references, {image_id(record): record.captions for record in records})
+        save_report(output, report)
+    if several:
+        click.echo(f"\nmean of {len(evaluations)} data sets, scores times 100")
+        click.echo("\n".join(f"{name:<9}{100 * value:8.2f}" for name, value in report["mean"].items()))
+        if "confidence" in report:
+            click.echo(f"all together, {_confidence_line(report['confidence'])}")
+    if failures:
+        context.exit(1)
+
+
+def _of_set(path: Path, name: str, several: bool) -> Path:
+    """Path of a data set's own file: ids of photographs may be the same in two sets."""
+    return path.with_name(f"{path.stem}-{name}{path.suffix}") if several else path
+
+
+def _show(done: "Evaluation") -> int:
+    """Print an evaluation; return the number of photographs that one of its parts left out."""
     click.echo(score_table(done.scores))
     left_out = []
     if "confidence" in done.report:
         click.echo(_confidence_line(done.report["confidence"]))
-    if grounding is not None:
+    if "grounding" in done.report:
         click.echo(_grounding_table(done.report["grounding"]))
         left_out += [("grounding", entry) for entry in done.report["grounding"]["left_out"]]
-    if faithfulness:
+    if "faithfulness" in done.report:
         click.echo(_faithfulness_table(done.report["faithfulness"]))
         left_out += [("faithfulness", entry) for entry in done.report["faithfulness"]["left_out"]]
     for part, entry in left_out:
         click.echo(f"captionlens: {part}: {entry['message']}", err=True)
-    if done.failed or left_out:
-        context.exit(1)
+    return len(left_out)
 
 
 def _confidence_line(confidence: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ def export(
     """
     from captionlens.datasets.reading import read_text
     from captionlens.export.rewriting import export_again
-    from captionlens.scoring.evaluation import read_report
+    from captionlens.scoring.evaluation import read_reports
     from captionlens.training.run_export import export_run
     from captionlens.training.run_folder import open_run
 
@@ -50,8 +50,8 @@ def export(
             raise click.UsageError("--licence, --report and --notes are for runs; a model has its card already")
         export_again(source, output, name=name, beam=beam, weights=weights)
         return
-    scores = read_report(report) if report is not None else None
+    scores = read_reports(report) if report is not None else ()
     text = read_text(notes) if notes is not None else ""
     export_run(
-        open_run(source), output, name=name, licence=licence, beam=beam, weights=weights, report=scores, notes=text
+        open_run(source), output, name=name, licence=licence, beam=beam, weights=weights, reports=scores, notes=text
     )

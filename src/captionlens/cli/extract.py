@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from captionlens.cli import Command
-from captionlens.cli.options import data_options, show_dataset
+from captionlens.cli.options import data_options, show_datasets
 from captionlens.datasets.records import SPLITS
 from captionlens.datasets.splits import VALIDATION_PHOTOGRAPHS, for_training
 from captionlens.threads import wait_asleep
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     metavar="N",
     default=VALIDATION_PHOTOGRAPHS,
     show_default=True,
-    help="The first N of val, as in the training setting of that name.",
+    help="The first N of each val, as in the training setting of that name.",
 )
 @click.option("--all", "everything", is_flag=True, help="All photographs of all splits.")
 @click.option("--mirrored", is_flag=True, help="Also mirrored photographs of train, for the training setting mirror.")
@@ -65,9 +65,10 @@ def extract(
     precision: str,
     quiet: bool,
 ) -> None:
-    """Run the frozen network over the photographs of DATASET once, into the feature store STORE.
+    """Run the frozen network over the photographs of DATASET... once, into the feature store STORE.
 
-    By default these are the photographs that training uses: all of train and the first of val. With --all they are all
+    By default these are the photographs that training uses: all of train and the first of val, of
+    each data set. With --all they are all
     photographs, for mirroring and blanking too.
 
     It can be killed at any moment; the same command resumes it.
@@ -85,8 +86,11 @@ def extract(
         from captionlens.datasets.phrase_targets import targets_reader
 
         cells = blanked_cells(blanked_reader(targets_reader(blanked, *network.grid)))
-    records = show_dataset(**data, quiet=quiet).records
-    taken = records if everything else for_training(records, validation_photographs)
+    read = show_datasets(**data, quiet=quiet)
+    records = [record for dataset in read for record in dataset.records]
+    taken = records
+    if not everything:
+        taken = [record for dataset in read for record in for_training(dataset.records, validation_photographs)]
     changed = records if everything else [record for record in taken if record.split == "train"]
     if not quiet:
         _tell_left_out(records, taken)

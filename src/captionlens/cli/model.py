@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from captionlens.cli import Group
-from captionlens.cli.options import data_options, device_options, show_dataset
+from captionlens.cli.options import data_options, device_options, show_datasets
 
 if TYPE_CHECKING:
     from captionlens.runtime.model_directory import ModelDirectory
@@ -73,9 +73,9 @@ def calibrate(
     computing: dict[str, Any],
     quiet: bool,
 ) -> None:
-    """Calibrate the confidence of MODEL on DATASET, which it was trained on, and store it in MODEL.
+    """Calibrate the confidence of MODEL on DATASET..., which it was trained on, and store it in MODEL.
 
-    The train split gives the distribution of known photographs, the held-out split the share of right words. The table
+    The train splits give the distribution of known photographs, the held-out splits the share of right words. The table
     shows the expected calibration error, times 100, before and after; after is cross-validated.
     """
     from captionlens.export.card import with_confidence
@@ -84,7 +84,7 @@ def calibrate(
     from captionlens.scoring.confidence_fit import fit_calibration
 
     captioner = load(folder, **computing)
-    read = show_dataset(**data, quiet=quiet)
+    read = show_datasets(**data, quiet=quiet)
     done = fit_calibration(captioner, read, split=split, batch_size=batch_size, progress=not quiet)
     for _, message in done.failed:
         click.echo(f"captionlens: {message}", err=True)

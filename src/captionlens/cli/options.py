@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -36,15 +37,20 @@ def in_one(command: Callback, name: str, options: Sequence[Callable[[Callback], 
 def data_options(
     command: Callback, seed: str = "Of the subset, and of splits where the data set has none."
 ) -> Callback:
-    """Add DATASET, --layout, --max-captions and --seed, in one argument `data` for `show_dataset`.
+    """Add DATASET..., --layout, --max-captions and --seed, in one argument `data` for `show_datasets`.
 
     Args:
         command: to decorate.
         seed: help of --seed.
     """
     options = (
-        click.argument("dataset"),
-        click.option("--layout", help="How the data set is laid out; by default it is recognised."),
+        click.argument("datasets", nargs=-1, required=True, metavar="DATASET..."),
+        click.option(
+            "--layout",
+            "layouts",
+            multiple=True,
+            help="How the data sets are laid out, once for all or once for each; by default it is recognised.",
+        ),
         click.option("--max-captions", type=click.IntRange(min=1), help="A random subset of the training captions."),
         click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help=seed),
     )
@@ -110,22 +116,36 @@ def _region(context: click.Context, parameter: click.Parameter, value: str | Non
     return None if value is None else Region.parse_box(value)
 
 
-def show_dataset(dataset: str, *, layout: str | None, max_captions: int | None, seed: int, quiet: bool) -> "Dataset":
-    """Download a known data set if it is missing, read it, and report on stderr what was left out."""
-    from captionlens.datasets import read_dataset
-    from captionlens.datasets.download import resolve_dataset
+def resolve_datasets(
+    datasets: Sequence[str], *, quiet: bool, **reading: Any
+) -> "tuple[list[Path], tuple[Dataset, ...]]":
+    """Download the known data sets that are missing, and read all; return their paths, too.
 
+    Args:
+        datasets: paths and known names.
+        quiet: without progress.
+        reading: the other options of `data_options`, see `read_datasets`.
+    """
+    from captionlens.datasets.download import resolve_dataset
+    from captionlens.datasets.several import read_datasets
+
+    paths = [resolve_dataset(dataset, progress=not quiet) for dataset in datasets]
+    return paths, read_datasets(paths, **reading)
+
+
+def show_datasets(datasets: Sequence[str], *, quiet: bool, **reading: Any) -> "tuple[Dataset, ...]":
+    """Read data sets as `resolve_datasets` does, and report on stderr what was left out."""
     show_messages(quiet)
-    path = resolve_dataset(dataset, progress=not quiet)
-    read = read_dataset(path, layout=layout, max_captions=max_captions, seed=seed)
-    for problem in read.problems[:_SHOWN]:
-        click.echo(f"left out: {problem.where}: {problem.cause}", err=True)
-    if len(read.problems) > _SHOWN:
-        more = len(read.problems) - _SHOWN
-        click.echo(f"left out: {more} more (captionlens data check {dataset} lists them)", err=True)
-    if not quiet:
-        for note in read.notes:
-            click.echo(f"{path}: {note}", err=True)
-        sizes = ", ".join(f"{name} {count}" for name, count in read.split_sizes().items() if count)
-        click.echo(f"{path}: {read.layout}, photographs: {sizes}", err=True)
+    paths, read = resolve_datasets(datasets, quiet=quiet, **reading)
+    for given, path, dataset in zip(datasets, paths, read, strict=True):
+        for problem in dataset.problems[:_SHOWN]:
+            click.echo(f"left out: {problem.where}: {problem.cause}", err=True)
+        if len(dataset.problems) > _SHOWN:
+            more = len(dataset.problems) - _SHOWN
+            click.echo(f"left out: {more} more (captionlens data check {given} lists them)", err=True)
+        if not quiet:
+            for note in dataset.notes:
+                click.echo(f"{path}: {note}", err=True)
+            sizes = ", ".join(f"{name} {count}" for name, count in dataset.split_sizes().items() if count)
+            click.echo(f"{path}: {dataset.layout}, photographs: {sizes}", err=True)
     return read

@@ -8,16 +8,29 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from captionlens.cli import Command, show_messages
-from captionlens.cli.options import data_options, show_dataset
+from captionlens.cli.options import data_options, show_datasets
 
 if TYPE_CHECKING:
     from captionlens.datasets import Dataset
     from captionlens.training.run_folder import RunFolder
 
 
+def _weights(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(weight) for weight in value.split(",")) if value else ()
+    except ValueError as error:
+        raise click.BadParameter(f"want numbers with commas between them, as 1,2.5, got {value!r}") from error
+
+
 @click.command(cls=Command)
 @partial(data_options, seed="Of everything drawn: the subset, made-up splits, weights, the order of batches.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="RUN")
+@click.option(
+    "--weights",
+    metavar="W,W...",
+    callback=_weights,
+    help="With several data sets: how often a photograph of each is drawn in an epoch. [default: once]",
+)
 @click.option("--name", help="Name of the model; by default that of RUN, as in runs/NAME.")
 @click.option("--preset", help="tutorial, show-attend-tell, base or self-critical [default: base].")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="Settings in a YAML file.")
@@ -35,6 +48,7 @@ if TYPE_CHECKING:
 def train(
     data: dict[str, Any],
     output: Path,
+    weights: tuple[float, ...],
     name: str | None,
     preset: str | None,
     config: Path | None,
@@ -50,25 +64,27 @@ def train(
     no_export: bool,
     quiet: bool,
 ) -> None:
-    """Train a captioner on DATASET in the run folder RUN.
+    """Train a captioner on the data sets DATASET... in the run folder RUN.
 
     It extracts missing features, builds the vocabulary, trains, validates each epoch, keeps the best one and exports it
-    to RUN/model. It can be killed at any moment; the same command resumes it.
+    to RUN/model. Several data sets have one vocabulary, and each is validated by itself; the best epoch is that of the
+    highest mean. It can be killed at any moment; the same command resumes it.
     """
     from captionlens.training.config import make_config, parse_settings, read_yaml
     from captionlens.training.distributed import started_processes
     from captionlens.training.run_folder import DataSettings, open_run, resume_run, start_run
     from captionlens.training.starting import begin_from
 
-    def prepare() -> "tuple[RunFolder, Dataset]":
+    def prepare() -> "tuple[RunFolder, tuple[Dataset, ...]]":
         changes = read_yaml(config) if config is not None else {}
         if backbone is not None:
             changes["backbone"] = backbone
         changes.update(parse_settings(settings))
         seed = data["seed"]
         chosen = DataSettings(
-            dataset=data["dataset"],
-            layout=data["layout"],
+            datasets=data["datasets"],
+            layouts=data["layouts"],
+            weights=weights,
             max_captions=data["max_captions"],
             split_seed=seed,
             features=str(features) if features else None,
@@ -78,7 +94,7 @@ def train(
         # Refuse invalid settings before a data set is downloaded.
         if resume:
             run = resume_run(output, {"preset": preset, **changes} if preset else changes, name)
-            chosen = replace(run.data, dataset=data["dataset"])
+            chosen = replace(run.data, datasets=data["datasets"])
         else:
             named = str(changes.pop("preset", None) or preset or "base")
             changes = {"seed": seed, **changes}
@@ -86,9 +102,9 @@ def train(
                 run = start_run(output, chosen, make_config(named, changes), name)
             else:
                 run = start_run(output, *begin_from(open_run(source), chosen, named, changes), name)
-        read = show_dataset(
-            chosen.dataset,
-            layout=chosen.layout,
+        read = show_datasets(
+            chosen.datasets,
+            layouts=chosen.layouts,
             max_captions=chosen.max_captions,
             seed=chosen.split_seed,
             quiet=quiet,

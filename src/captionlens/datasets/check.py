@@ -26,7 +26,7 @@ _DRAFT = 256
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Coverage of a split's captions by the vocabulary of the train split."""
+    """Coverage of a split's captions by the vocabulary of the train split, or of all train splits together."""
 
     split: str  # val, or test where there is no val
     vocabulary_size: int
@@ -79,7 +79,7 @@ class CheckReport:
                 split: {"photographs": self.photographs[split], "captions": self.captions[split]} for split in SPLITS
             },
             "counts": self.counts(),
-            "problems": [{"kind": p.kind, "where": p.where, "cause": p.cause, "count": p.count} for p in self.problems],
+            "problems": [problem.to_dict() for problem in self.problems],
             "notes": list(self.notes),
             "vocabulary": None
             if coverage is None
@@ -116,6 +116,34 @@ class CheckReport:
         return "\n".join(lines)
 
 
+def check_datasets(
+    datasets: Sequence[Dataset], *, vocabulary_size: int = 5000, progress: bool = False
+) -> tuple[list[CheckReport], tuple[Problem, ...]]:
+    """Check data sets that are used together: each by itself, with the vocabulary of all, and one against another.
+
+    Returns:
+        A report for each data set, and the photographs that occur in two of them.
+
+    Raises:
+        OptionError: the size is less than 1.
+    """
+    train = _count_words([record for dataset in datasets for record in dataset.records if record.split == "train"])
+    seen: dict[bytes, tuple[Dataset, Record]] = {}
+    reports, shared = [], []
+    for dataset in datasets:
+        contents: dict[bytes, list[Record]] = {}
+        reports.append(_check(dataset, train, vocabulary_size, GRID_BYTES, None, progress, contents))
+        for digest, (record, *_) in contents.items():
+            if digest not in seen:
+                seen[digest] = dataset, record
+                continue
+            other, there = seen[digest]
+            kind = "duplicate-image" if there.split == record.split else "in-two-splits"
+            cause = f"the same photograph ({record.split}) as {there.image.name} of {other.name} ({there.split})"
+            shared.append(Problem(str(record.image), cause, kind))
+    return reports, tuple(shared)
+
+
 def check_dataset(
     dataset: Dataset,
     *,
@@ -139,9 +167,22 @@ def check_dataset(
     for option, value in (("vocabulary_size", vocabulary_size), ("workers", workers)):
         if value is not None and value < 1:
             raise OptionError(f"{option} must be at least 1, got {value}")
+    train = _count_words([record for record in dataset.records if record.split == "train"])
+    return _check(dataset, train, vocabulary_size, bytes_per_photograph, workers, progress, {})
+
+
+def _check(
+    dataset: Dataset,
+    train: Counter[str],
+    vocabulary_size: int,
+    bytes_per_photograph: int,
+    workers: int | None,
+    progress: bool,
+    by_content: dict[bytes, list[Record]],
+) -> CheckReport:
+    """Check one data set, with the words of `train`; fill `by_content` with its photographs by their SHA-256."""
     records = dataset.records
     problems = list(dataset.problems)
-    by_content: dict[bytes, list[Record]] = {}
     for record, (digest, cause) in zip(records, _looks(records, workers, progress), strict=True):
         if cause is not None:
             problems.append(Problem(str(record.image), cause, "unreadable-image"))
@@ -158,7 +199,7 @@ def check_dataset(
         captions={split: count_captions(some) for split, some in by_split.items()},
         problems=tuple(problems),
         notes=dataset.notes,
-        coverage=_coverage(by_split, vocabulary_size),
+        coverage=_coverage(by_split, train, vocabulary_size),
         feature_bytes=len(for_training(records)) * bytes_per_photograph,
     )
 
@@ -207,11 +248,10 @@ def _overlong(records: Sequence[Record]) -> Iterator[Problem]:
                 yield Problem(str(record.image), cause, "overlong-caption")
 
 
-def _coverage(by_split: dict[str, list[Record]], size: int) -> Coverage | None:
+def _coverage(by_split: dict[str, list[Record]], train: Counter[str], size: int) -> Coverage | None:
     split = "val" if by_split["val"] else "test"
-    if not by_split["train"] or not by_split[split]:
+    if not train or not by_split[split]:
         return None
-    train = _count_words(by_split["train"])
     known = {word for word, _ in train.most_common(size)}
     looked_at = _count_words(by_split[split])
     unknown = Counter({word: count for word, count in looked_at.items() if word not in known})

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from captionlens.datasets.phrases import PhrasedCaption, phrase_reader
 from captionlens.datasets.records import Record
-from captionlens.errors import DatasetError
+from captionlens.errors import DatasetError, PhrasesMissing
 from captionlens.geometry.boxes import coverage
 from captionlens.runtime.vocabulary import split_words
 
@@ -25,6 +25,7 @@ log = logging.getLogger("captionlens")
 # Smallest similarity (difflib's ratio) of the letters of a caption and its sentence. Of Flickr8k's 35,000 captions all
 # but five are above; of 1,000 sentences none was above it with another sentence of the same photograph.
 _ALIKE = 0.9
+_NAMED = 5  # photographs without phrases that are named
 
 
 def phrase_of_words(caption: PhrasedCaption) -> tuple[list[str], NDArray[np.int64]]:
@@ -105,7 +106,8 @@ TargetsReader = Callable[[Record], list[CaptionTargets | None]]
 def targets_reader(folder: str | Path, rows: int, columns: int) -> TargetsReader:
     """Make a reader of the targets of a photograph's captions, None for a caption without a matching sentence.
 
-    A photograph whose phrases cannot be read is logged and has no targets.
+    A photograph whose phrases are missing or cannot be read is logged and has no targets. Of those whose phrases are
+    missing the first few are: a whole data set may lack them.
 
     Args:
         folder: as in `datasets.phrases.phrase_reader`.
@@ -116,12 +118,18 @@ def targets_reader(folder: str | Path, rows: int, columns: int) -> TargetsReader
         DatasetError: the folder holds no phrases.
     """
     phrases_of = phrase_reader(folder)
+    missing: list[Path] = []
 
     def targets(record: Record) -> list[CaptionTargets | None]:
         try:
             phrased = phrases_of(record)
         except DatasetError as error:
-            log.warning("no boxes for %s: %s", record.image, error)
+            if isinstance(error, PhrasesMissing):
+                missing.append(record.image)
+            if len(missing) <= _NAMED or not isinstance(error, PhrasesMissing):
+                log.warning("no boxes for %s: %s", record.image, error)
+            elif len(missing) == _NAMED + 1:
+                log.warning("nor for others, which are not named")
             return []
         found = (caption_targets(caption, phrased, rows, columns) for caption in record.captions)
         return [

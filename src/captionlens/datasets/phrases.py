@@ -21,7 +21,7 @@ from defusedxml import ElementTree as SafeXml
 from numpy.typing import NDArray
 
 from captionlens.datasets.records import Record
-from captionlens.errors import DatasetError
+from captionlens.errors import DatasetError, PhrasesMissing
 
 _OPENING = re.compile(r"\[/EN#(\d+)((?:/[^/\s\[\]]+)+)")  # entity number, then one or more types
 
@@ -68,7 +68,7 @@ def phrase_reader(folder: str | Path) -> PhraseReader:
 
         def of_scene(record: Record) -> tuple[PhrasedCaption, ...]:
             if record.source_id not in scenes:
-                raise DatasetError(folder / "phrases.jsonl", f"has no phrases of {record.source_id}")
+                raise PhrasesMissing(folder / "phrases.jsonl", f"has no phrases of {record.source_id}")
             return scenes[record.source_id]
 
         return of_scene
@@ -88,11 +88,14 @@ def read_flickr30k_entities(folder: str | Path, image_id: str) -> tuple[PhrasedC
         image_id: the photograph's number, without extension; for Flickr8k's file names the part before `_`.
 
     Raises:
+        PhrasesMissing: the photograph has neither file.
         DatasetError: a file is missing or malformed; the message names the file, the line and the cause.
     """
     folder = Path(folder)
-    boxes = _read_annotation(folder / "Annotations" / f"{image_id}.xml")
-    path = folder / "Sentences" / f"{image_id}.txt"
+    annotation, path = folder / "Annotations" / f"{image_id}.xml", folder / "Sentences" / f"{image_id}.txt"
+    if not annotation.exists() and not path.exists():
+        raise PhrasesMissing(folder, f"has no phrases of {image_id}")
+    boxes = _read_annotation(annotation)
     lines = _read_text(path).splitlines()
     return tuple(_parse_sentence(line, boxes, path, number) for number, line in enumerate(lines, 1))
 

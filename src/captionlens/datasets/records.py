@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from captionlens.errors import OptionError
 
@@ -27,6 +28,10 @@ class Problem:
     cause: str
     kind: str = "other"  # a stable slug: "absent-image", "empty-caption", "malformed", ...
     count: int = 1  # number of photographs, captions or lines that it combines
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"kind": self.kind, "where": self.where, "cause": self.cause, "count": self.count}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The model card of a model directory: data, settings, scores and terms of use, in Markdown."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from captionlens.errors import OptionError
@@ -25,12 +26,20 @@ def check_name(name: str) -> None:
         raise OptionError(f"name must be one line without / and \\, got {name!r}")
 
 
-def terms_of(dataset: str) -> str:
-    """Known terms of a data set, by its name."""
-    for name, terms in _TERMS.items():
-        if name in dataset.lower():
-            return terms
-    return "Not stated. The terms of its data set decide what it may be used for."
+def terms_of(datasets: Sequence[str]) -> str:
+    """Known terms of data sets, by their names."""
+    known, unknown = [], []
+    for dataset in datasets:
+        terms = next((terms for name, terms in _TERMS.items() if name in dataset.lower()), None)
+        if terms is None:
+            unknown.append(dataset)
+        elif terms not in known:
+            known.append(terms)
+    if not known:
+        return "Not stated. The terms of its data set decide what it may be used for."
+    if unknown:
+        known.append(f"Those of {' and '.join(unknown)} are not stated.")
+    return " ".join(known)
 
 
 def _attention(network: dict[str, Any]) -> str:
@@ -80,7 +89,7 @@ caption = captionlens.load("path/to/this/directory").caption("photo.jpg")
 
 ## What it was trained on
 
-Data set: {config["trained_on"] or "not recorded"}. A captioner repeats what its data set's photographs and
+Data: {config["trained_on"] or "not recorded"}. A captioner repeats what its data's photographs and
 captions show, their mistakes and prejudices included.
 
 Licence: {config["licence"]} The backbone's weights have terms of their own: EfficientNet-Lite's are under the Apache
@@ -93,7 +102,7 @@ License 2.0.
 Epoch {best["epoch"]:.0f} was kept: CIDEr-D {100 * best["val_cider"]:.1f} on its validation photographs while it was
 trained (times 100, beam {training.get("beam", 1)}).
 
-{_evaluation(config.get("evaluation"), chose_epoch=training.get("keep", "best") == "best")}
+{_evaluations(config, chose_epoch=training.get("keep", "best") == "best")}
 {_section(notes)}"""
 
 
@@ -143,10 +152,17 @@ It falls for photographs unlike the {record["train_photographs"]:,} of the train
 {next_heading}{rest}"""
 
 
-def _evaluation(evaluation: dict[str, Any] | None, *, chose_epoch: bool) -> str:
-    """Table of scores, or instructions to get one."""
-    if evaluation is None:
+def _evaluations(config: dict[str, Any], *, chose_epoch: bool) -> str:
+    """Tables of scores of each evaluated data set, or instructions to get one."""
+    # Models of version 0.1 have one evaluation or None.
+    evaluations = config.get("evaluations") or [one for one in (config.get("evaluation"),) if one]
+    if not evaluations:
         return "`captionlens evaluate` measures it in full."
+    return "\n".join(_evaluation(one, chose_epoch=chose_epoch) for one in evaluations)
+
+
+def _evaluation(evaluation: dict[str, Any], *, chose_epoch: bool) -> str:
+    """Table of scores on one data set."""
     decoding = evaluation["decoding"]
     rows = []
     for name, value in evaluation["scores"].items():

@@ -57,3 +57,7 @@ class Words:
         """Unpack one row per word (N, X) to (T, P, C, X), zero where there is no word."""
         shape = (*self.there.shape, rows.shape[-1])
         return rows.new_zeros(self.there.numel(), rows.shape[-1]).index_copy(0, self.flat, rows).view(shape)
+
+    def of_captions(self, values: Tensor) -> Tensor:
+        """Repeat values of captions (P, C) for each of their words (N,)."""
+        return values.to(self.there.device).expand(self.there.shape)[self.there]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from captionlens.datasets.records import Dataset, Record, split_name
+from captionlens.datasets.several import split_of, titles
 from captionlens.errors import DatasetError, UnreadableImage
 from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.confidence import (
@@ -57,25 +58,32 @@ class CalibrationFit:
 
 
 def fit_calibration(
-    captioner: Captioner, dataset: Dataset, *, split: str = "val", batch_size: int = 16, progress: bool = True
+    captioner: Captioner,
+    datasets: Sequence[Dataset],
+    *,
+    split: str = "val",
+    batch_size: int = 16,
+    progress: bool = True,
 ) -> CalibrationFit:
     """Fit the confidence of a captioner with its default decoding options.
 
-    Cluster centres and document frequencies come from the training split. The regressions are fitted to captions of
-    `split`, which must be held out. The calibration errors in the record are from five-fold cross-validation.
+    Cluster centres and document frequencies come from the training splits. The regressions are fitted to captions of
+    `split`, which must be held out; each photograph counts alike. The
+    calibration errors in the record are from five-fold cross-validation.
 
     Args:
         captioner: of `captionlens.load`.
-        dataset: with the split `train` and the held-out one.
+        datasets: with the split `train` and the held-out one; a data set may lack one of them, if another has it.
         split: the held-out split.
         batch_size: photographs at a time.
         progress: show bars on a terminal.
 
     Raises:
-        OptionError: the data set lacks one of the splits.
+        OptionError: no data set has one of the splits.
         DatasetError: fewer photographs can be captioned than there are folds.
     """
-    training, held_out = dataset.split("train"), dataset.split(split)
+    training = [record for records in split_of(datasets, "train") for record in records]
+    held_out = [record for records in split_of(datasets, split) for record in records]
     idf = document_frequencies(training, captioner.vocabulary)
     failed: list[tuple[str, str]] = []
     means = [
@@ -95,14 +103,16 @@ def fit_calibration(
             right = right_words(words, record.captions)
             samples.append(Sample(features.mean(0), log_probs, idf[numbers].astype(np.float64), right))
     if not means or len(samples) < FOLDS:
-        raise DatasetError(dataset.root, f"has too few photographs to calibrate with: {len(means)} and {len(samples)}")
+        raise DatasetError(
+            datasets[0].root, f"has too few photographs to calibrate with: {len(means)} and {len(samples)}"
+        )
     if len(samples) < FEW:
         log.warning("calibrated on %d photographs only: below %d, confidence is a rough guide", len(samples), FEW)
     centres = cluster(np.stack(means), CENTRES)
     calibration = fit(samples, centres, idf)
     options = captioner.options
     history = {
-        "dataset": dataset.name,
+        "dataset": titles(datasets),
         "train_photographs": len(means),
         "split": split_name(split),
         "photographs": len(samples),

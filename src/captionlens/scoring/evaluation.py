@@ -7,12 +7,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from captionlens.datasets.phrase_targets import phrase_of_words
 from captionlens.datasets.phrases import PhraseReader
 from captionlens.datasets.records import Record
-from captionlens.errors import CaptionlensError, DatasetError, FileError, UnreadableImage
+from captionlens.errors import CaptionlensError, DatasetError, FileError, PhrasesMissing, UnreadableImage
 from captionlens.files import write_text
 from captionlens.geometry.grid_cells import SHARE
 from captionlens.runtime.caption import Caption
@@ -26,16 +28,23 @@ from captionlens.scoring.scores import Scores, score_captions
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """A caption with the quality of its confidence: the caption, its references, its words' idf (n,), its CIDEr-D."""
+
+    caption: Caption
+    references: tuple[str, ...]
+    idf: NDArray[np.float32]
+    cider: float
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """Result of `evaluate`: the report as plain values, and the photographs that could not be read."""
 
     report: dict[str, Any]
     scores: Scores
     failed: tuple[tuple[str, str], ...]  # path and cause
-
-    def save(self, path: Path) -> None:
-        """Write REPORT.json."""
-        write_text(path, json.dumps(self.report, indent=1, ensure_ascii=False) + "\n")
+    judged: tuple[Judged, ...]  # the captions with words, if the captioner has a calibrated confidence
 
 
 def evaluate(
@@ -49,6 +58,7 @@ def evaluate(
     intervals: bool = True,
     meteor: bool = True,
     phrases: PhraseReader | None = None,
+    phrases_may_lack: bool = False,
     faithfulness: bool = False,
     faithfulness_photographs: int | None = None,
     progress: bool = True,
@@ -66,6 +76,8 @@ def evaluate(
         meteor: add METEOR if Java is found.
         phrases: reads a photograph's phrases; if given, attention is compared with their boxes, see
             `scoring.grounding`.
+        phrases_may_lack: leave out the grounding where no photograph has phrases, and use content words instead of
+            nouns for faithfulness.
         faithfulness: measure the faithfulness of the captions' words, see `scoring.faithfulness_scores`.
         faithfulness_photographs: measure it for the first so many photographs only; by default for all.
         progress: show a bar on a terminal.
@@ -74,6 +86,8 @@ def evaluate(
         DatasetError: no photograph could be read.
     """
     options = options or captioner.options
+    if phrases_may_lack and phrases is not None and not any(_has_phrases(phrases, record) for record in records):
+        phrases = None
     candidates: dict[int, Caption] = {}
     failed = []
     captions = captioner.caption_many([record.image for record in records], batch_size=batch_size, options=options)
@@ -100,33 +114,75 @@ def evaluate(
         "left_out": scores.left_out,
         "captions": [{"image_id": image_id(records[number]), "caption": text} for number, text in texts.items()],
     }
-    confidence = _confidence(captioner, candidates, references, scores)
-    if confidence is not None:
-        report["confidence"] = confidence
+    judged = _judged(captioner, candidates, references, scores)
+    if judged:
+        report["confidence"] = _confidence(judged)
     if phrases is not None:
         report["grounding"] = _grounding(captioner, records, candidates, phrases, intervals, progress)
     if faithfulness:
         examined = dict(islice(candidates.items(), faithfulness_photographs))
         report["faithfulness"] = _faithfulness(captioner, records, examined, phrases, intervals, progress)
-    return Evaluation(report, scores, tuple(failed))
+    return Evaluation(report, scores, tuple(failed), judged)
 
 
-def _confidence(
+def evaluate_together(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """Report of several data sets: each report by the data set's name, means of scores, and confidence on all together.
+
+    Returns:
+        `datasets`, the reports by name; `mean`, the means over the data sets of the scores that all of them have; and
+        with a calibrated confidence `confidence`, that of all captions together, whose correlation with CIDEr-D is over
+        captions of several sets.
+    """
+    reports = {evaluation.report["dataset"]: evaluation.report for evaluation in evaluations}
+    names = [name for name in evaluations[0].scores.scores if all(name in e.scores.scores for e in evaluations)]
+    together: dict[str, Any] = {
+        "datasets": reports,
+        "mean": {name: sum(e.scores.scores[name] for e in evaluations) / len(evaluations) for name in names},
+    }
+    judged = [one for evaluation in evaluations for one in evaluation.judged]
+    if judged:
+        together["confidence"] = _confidence(judged)
+    return together
+
+
+def _has_phrases(phrases: PhraseReader, record: Record) -> bool:
+    try:
+        return bool(phrases(record))
+    except PhrasesMissing:
+        return False
+    except DatasetError:  # damaged ones are reported where they are used
+        return True
+
+
+def _judged(
     captioner: Captioner,
     captions: dict[int, Caption],
     references: dict[int, tuple[str, ...]],
     scores: Scores,
-) -> dict[str, Any] | None:
-    """Quality of the confidence, see `scoring.confidence_scores`; None without confidence, or without any words."""
-    spoken = [number for number, caption in captions.items() if caption.words]
-    if captioner.calibration is None or not spoken:
-        return None
-    numbers = [captioner.vocabulary.encode(captions[number].text)[1:-1] for number in spoken]
+) -> tuple[Judged, ...]:
+    """The captions with words and what their confidence is judged by; none without a calibrated confidence."""
+    calibration = captioner.calibration
+    if calibration is None:
+        return ()
+    return tuple(
+        Judged(
+            caption,
+            references[number],
+            calibration.idf[captioner.vocabulary.encode(caption.text)[1:-1]],
+            scores.per_photograph["CIDEr-D"][number],
+        )
+        for number, caption in captions.items()
+        if caption.words
+    )
+
+
+def _confidence(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Quality of the confidence, see `scoring.confidence_scores`."""
     return confidence_report(
-        [captions[number] for number in spoken],
-        [references[number] for number in spoken],
-        [captioner.calibration.idf[of_caption] for of_caption in numbers],
-        [scores.per_photograph["CIDEr-D"][number] for number in spoken],
+        [one.caption for one in judged],
+        [one.references for one in judged],
+        [one.idf for one in judged],
+        [one.cider for one in judged],
     )
 
 
@@ -188,8 +244,13 @@ def _faithfulness(
     }
 
 
-def read_report(path: Path) -> dict[str, Any]:
-    """Read a REPORT.json of `Evaluation.save`.
+def save_report(path: Path, report: dict[str, Any]) -> None:
+    """Write REPORT.json, of `evaluate` or `evaluate_together`."""
+    write_text(path, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_reports(path: Path) -> list[dict[str, Any]]:
+    """Read the reports in a REPORT.json of `captionlens evaluate`: one for each data set.
 
     Raises:
         FileError: it cannot be read or is not such a report.
@@ -200,10 +261,12 @@ def read_report(path: Path) -> dict[str, Any]:
         raise FileError(path, error.strerror or str(error)) from error
     except ValueError as error:
         raise FileError(path, f"is not JSON ({error})") from error
+    several = isinstance(report, dict) and isinstance(report.get("datasets"), dict)
+    reports = list(report["datasets"].values()) if several else [report]
     wanted = {"dataset", "split", "photographs", "decoding", "scores", "intervals"}
-    if not isinstance(report, dict) or not wanted <= report.keys():
+    if not reports or not all(isinstance(one, dict) and wanted <= one.keys() for one in reports):
         raise FileError(path, "is not a report of captionlens evaluate")
-    return report
+    return reports
 
 
 def image_id(record: Record) -> int | str:

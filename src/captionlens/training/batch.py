@@ -45,6 +45,7 @@ class Batch:
         phrases: row of `coverages` for the phrase of each token, or -1 (P, C, T); with boxes only.
         coverages: share of each place that the boxes of a phrase cover (n, L) float32; with boxes only.
         blanked: the photographs with a phrase blanked out; None: there are none.
+        weights: of the captions in the cross-entropy (P, C) float32; None: 1.
     """
 
     features: Tensor
@@ -57,10 +58,11 @@ class Batch:
     phrases: Tensor | None = None
     coverages: Tensor | None = None
     blanked: BlankedBatch | None = None
+    weights: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Move the tensors to a device."""
-        names = ("features", "captions", "phrases", "coverages", "blanked")
+        names = ("features", "captions", "phrases", "coverages", "blanked", "weights")
         parts = {name: getattr(self, name) for name in names}
         return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})
 

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from captionlens.datasets.blanked_phrases import BlankedPhrase
@@ -38,6 +39,10 @@ class CaptionedPhotographs(Dataset[Item]):
         mirror: words that are swapped in mirrored photographs, see `datasets.mirroring`; None: no mirroring.
         targets: gives the attention targets of a photograph's captions, None for a caption without any.
         blanked: gives the phrase that is blanked out in the photograph's second grid in the store. Requires `targets`.
+        draws: how often each photograph is drawn in an epoch; by default once.
+        balance: of the weights of captions, from 0, where each caption counts alike, to 1, where each photograph does,
+            however many captions it has: a caption's weight is the number of its photograph's captions to the power of
+            minus this, in units of the mean over an epoch.
 
     Raises:
         OptionError: no photograph has a grid.
@@ -53,6 +58,8 @@ class CaptionedPhotographs(Dataset[Item]):
         mirror: Mapping[str, str] | None = None,
         targets: Callable[[Record], Sequence[CaptionTargets | None]] | None = None,
         blanked: Callable[[Record], BlankedPhrase | None] | None = None,
+        draws: Sequence[float] | None = None,
+        balance: float = 0.0,
     ) -> None:
         self.store = store
         self.missing = 0
@@ -60,7 +67,9 @@ class CaptionedPhotographs(Dataset[Item]):
         self.mirrored: list[Item] = []  # of the same photographs
         self.targets: dict[str, list[CaptionTargets | None]] = {}  # by key, in the order of the item's captions
         self.blanked: dict[str, BlankedPhotograph] = {}  # by key
-        for record in records:
+        self.draws: list[float] = []  # of each item
+        self.balance = balance
+        for record, drawn in zip(records, draws or [1.0] * len(records), strict=True):
             key = _key(record)
             if key not in store:
                 self.missing += 1
@@ -69,6 +78,7 @@ class CaptionedPhotographs(Dataset[Item]):
             order = sorted(range(len(encoded)), key=lambda number: -len(encoded[number]))
             captions = [encoded[number] for number in order]
             self.items.append((key, captions))
+            self.draws.append(drawn)
             known = targets(record) if targets is not None else ()
             if known:
                 self.targets[key] = [known[number] for number in order]
@@ -82,6 +92,12 @@ class CaptionedPhotographs(Dataset[Item]):
                 self._mirror(key, photograph_key(record, mirrored=True), [swapped[number] for number in order])
         if not self.items:
             raise OptionError("no photograph of the training split has features")
+        weights = [drawn * len(captions) ** (1 - balance) for (_, captions), drawn in self._drawn()]
+        self.mean_weight = sum(weights) / self.captions_per_epoch  # of a caption, before it becomes the unit
+
+    def _drawn(self) -> Iterator[tuple[Item, float]]:
+        """The photographs, and how often each is drawn in an epoch."""
+        return zip(self.items, self.draws, strict=True)
 
     def _mirror(self, key: str, mirrored: str, captions: list[list[int]]) -> None:
         """Add the mirrored view of the photograph `key`, with these captions."""
@@ -95,6 +111,11 @@ class CaptionedPhotographs(Dataset[Item]):
     def caption_count(self) -> int:
         """Number of captions of all photographs."""
         return sum(len(captions) for _, captions in self.items)
+
+    @property
+    def captions_per_epoch(self) -> float:
+        """Expected number of captions in an epoch: of all photographs, each as often as it is drawn."""
+        return sum(drawn * len(captions) for (_, captions), drawn in self._drawn())
 
     def keep_on(self, card: torch.device) -> None:
         """Copy all grids to a GPU if they fit into a quarter of its free memory; joining them takes twice that."""
@@ -132,7 +153,14 @@ class CaptionedPhotographs(Dataset[Item]):
             phrases,
             coverages,
             blanked_batch([self.blanked[key] for key in keys if key in self.blanked], self.store),
+            self._weights(captions) if self.balance else None,
         )
+
+    def _weights(self, captions: Sequence[list[list[int]]]) -> torch.Tensor:
+        """Weights (P, C) of the captions of P photographs."""
+        counts = torch.tensor([len(of_photograph) for of_photograph in captions], dtype=torch.float32)
+        weights: torch.Tensor = counts.pow(-self.balance) / self.mean_weight
+        return weights[:, None].repeat(1, int(counts.max()))
 
 
 def _key(record: Record) -> str:
@@ -159,17 +187,26 @@ class LengthBatches(Sampler[list[int]]):
 
     Photographs are shuffled, sorted by length within pools of POOL batches and cut into batches of about `captions`
     captions; then the batches of a pool are shuffled. That keeps padding low and the order random. With mirroring, one
-    photograph in two is mirrored. Everything depends on seed and epoch alone, so that a resumed run continues with the
-    same batches.
+    photograph in two is mirrored. A photograph that is drawn 1.5 times comes once or twice. Everything depends on seed
+    and epoch alone, so that a resumed run continues with the same batches.
+
+    Args:
+        data: the photographs.
+        captions: in a batch.
+        seed: of the order.
+        epoch: number of the epoch, from 0.
+        sampled: captions that are sampled for each photograph; 0: its own captions fill the batch.
     """
 
-    def __init__(self, data: CaptionedPhotographs, captions: int, seed: int, epoch: int) -> None:
+    def __init__(self, data: CaptionedPhotographs, captions: int, seed: int, epoch: int, *, sampled: int = 0) -> None:
         self.captions = captions
         self.seed = seed
         self.epoch = epoch
-        self.shapes = [(len(c), len(c[0]), sum(map(len, c))) for _, c in data.items]
+        self.shapes = [(sampled or len(c), len(c[0]), sum(map(len, c))) for _, c in data.items]
+        self.draws = np.array(data.draws)
         self.mirrors = bool(data.mirrored)
-        self.mean_captions = max(1.0, sum(shape[0] for shape in self.shapes) / len(self.shapes))
+        captions_drawn = sum(shape[0] * drawn for shape, drawn in zip(self.shapes, data.draws, strict=True))
+        self.mean_captions = max(1.0, captions_drawn / self.draws.sum())
 
     def __len__(self) -> int:
         return len(self._batches())
@@ -179,7 +216,7 @@ class LengthBatches(Sampler[list[int]]):
 
     def _batches(self) -> list[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(len(self.shapes))
+        order = rng.permutation(self._drawn(rng))
         pool = max(1, int(POOL * self.captions / self.mean_captions))
         batches: list[list[int]] = []
         for begin in range(0, len(order), pool):
@@ -187,9 +224,20 @@ class LengthBatches(Sampler[list[int]]):
             cut = self._cut(chunk)
             batches.extend(cut[index] for index in rng.permutation(len(cut)))
         if self.mirrors:
-            offsets = len(order) * rng.integers(0, 2, len(order))
-            batches = [[index + int(offsets[index]) for index in batch] for batch in batches]
+            count = len(self.shapes)
+            mirrored = rng.integers(0, 2, count)
+            for batch in batches:
+                for place, index in enumerate(batch):
+                    batch[place] = index + count * int(mirrored[index])
+                    mirrored[index] = 1 - mirrored[index]  # drawn twice, it is seen from both sides
         return batches
+
+    def _drawn(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """The photographs of this epoch by their numbers, ascending, each as often as it is drawn."""
+        whole = np.floor(self.draws).astype(np.int64)
+        if (whole != self.draws).any():
+            whole += rng.random(len(whole)) < self.draws - whole
+        return np.repeat(np.arange(len(whole)), whole)
 
     def _cut(self, chunk: list[int]) -> list[list[int]]:
         """Cut sorted photographs into batches of at most `captions` caption rows."""
@@ -203,7 +251,13 @@ class LengthBatches(Sampler[list[int]]):
 
 
 def training_loader(
-    data: CaptionedPhotographs, *, captions: int, seed: int, epoch: int, processes: Processes = ALONE
+    data: CaptionedPhotographs,
+    *,
+    captions: int,
+    seed: int,
+    epoch: int,
+    sampled: int = 0,
+    processes: Processes = ALONE,
 ) -> DataLoader[Batch]:
     """Make a loader of batches of about `captions` captions in the order of this epoch, see `LengthBatches`.
 
@@ -211,7 +265,7 @@ def training_loader(
     """
     return DataLoader(
         data,  # type: ignore[arg-type]  # collate makes batches of the items
-        batch_sampler=LengthBatches(data, captions, seed, epoch),
+        batch_sampler=LengthBatches(data, captions, seed, epoch, sampled=sampled),
         collate_fn=partial(data.collate, processes=processes),
         generator=torch.Generator(),  # its own, so that making a loader does not advance the random state of dropout
     )

@@ -11,10 +11,11 @@ import lightning.pytorch as pl
 import safetensors.torch
 from tqdm import tqdm
 
+from captionlens.datasets.records import Record
 from captionlens.files import atomic_path, write_bytes, write_text
 from captionlens.training.module import CaptioningModule
 
-SAMPLES = 5  # validation photographs whose captions are shown after each epoch
+SAMPLES = 5  # validation photographs of each data set whose captions are shown after each epoch
 
 
 class Progress(pl.Callback):
@@ -28,7 +29,7 @@ class Progress(pl.Callback):
         """Open a new bar."""
         assert isinstance(pl_module, CaptioningModule)
         self._bar = tqdm(
-            total=pl_module.training_data.caption_count,
+            total=round(pl_module.training_data.captions_per_epoch),
             desc=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
             unit="caption",
             disable=None if self.enabled else True,
@@ -74,15 +75,13 @@ class Keeper(pl.Callback):
     Args:
         run: the run folder.
         keep: `best`, the epoch with the highest CIDEr-D, or `last`.
-        names: of the validation photographs.
-        references: captions of these photographs.
+        shown: the photographs of `samples.jsonl`, by their numbers in validation.
     """
 
-    def __init__(self, run: Path, keep: str, names: list[str], references: list[list[str]]) -> None:
+    def __init__(self, run: Path, keep: str, shown: Mapping[int, Record]) -> None:
         self.run = run
         self.keep = keep
-        self.names = names
-        self.references = references
+        self.shown = shown
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
 
@@ -103,8 +102,7 @@ class Keeper(pl.Callback):
         row = {
             "epoch": epoch,
             **_trained(metrics, "epoch"),
-            "val_loss": float(metrics["val_loss"]),
-            "val_cider": float(metrics["val_cider"]),
+            **_validated(metrics),
         }
         self.history = [*self.history, row]
         if first:
@@ -129,12 +127,12 @@ class Keeper(pl.Callback):
             writer.writerows(self.history)
 
     def _write_samples(self, trainer: pl.Trainer, module: CaptioningModule, epoch: int) -> None:
-        shown = list(zip(self.names, module.captions, self.references, strict=False))[:SAMPLES]
+        shown = [(record.image.name, module.captions[number], record) for number, record in self.shown.items()]
         line = {
             "epoch": epoch,
             "captions": [
-                {"photograph": name, "caption": caption, "references": references}
-                for name, caption, references in shown
+                {"photograph": name, "caption": caption, "references": list(record.captions)}
+                for name, caption, record in shown
             ],
         }
         path = self.run / "samples.jsonl"
@@ -150,6 +148,12 @@ class Keeper(pl.Callback):
 def _trained(metrics: Mapping[str, Any], span: str) -> dict[str, float]:
     """The training metric of a "step" or an "epoch": the loss, or the reward of self-critical training."""
     return {name: float(metrics[f"{name}_{span}"]) for name in ("loss", "reward") if f"{name}_{span}" in metrics}
+
+
+def _validated(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of validation: loss and CIDEr-D, the means first, then those of each data set."""
+    names = sorted((name for name in metrics if name.startswith("val_")), key=lambda name: name.count("_") > 1)
+    return {name: float(metrics[name]) for name in names}
 
 
 def plot_losses(history: list[dict[str, float]], path: Path) -> None:
@@ -172,6 +176,7 @@ def plot_losses(history: list[dict[str, float]], path: Path) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     right = axis.twinx()
+    sets = [key.removeprefix("val_cider_") for key in history[0] if key.startswith("val_cider_")]
     if "reward" in history[0]:
         rewards = [100 * row["reward"] for row in history]
         right.plot(epochs, rewards, "s--", color="#1f77b4", label="training reward")
@@ -180,8 +185,11 @@ def plot_losses(history: list[dict[str, float]], path: Path) -> None:
         [100 * row["val_cider"] for row in history],
         "s--",
         color="#2ca02c",
-        label="validation CIDEr-D",
+        label="validation CIDEr-D" + (", mean" if sets else ""),
     )
+    for name, style in zip(sets, (":", "--", "-."), strict=False):
+        scores = [100 * row[f"val_cider_{name}"] for row in history]
+        right.plot(epochs, scores, style, color="#2ca02c", alpha=0.6, label=f"of {name}")
     right.set(ylabel="CIDEr-D (times 100)")
     lines = [*axis.get_lines(), *right.get_lines()]
     axis.legend(lines, [str(line.get_label()) for line in lines], loc="center right")

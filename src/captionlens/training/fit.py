@@ -6,7 +6,8 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from captionlens.datasets import Dataset, Record
+from captionlens.datasets.several import split_of, titles
 from captionlens.errors import DatasetError, OptionError, RunError
 from captionlens.features.backbones import Backbone
 from captionlens.features.backbones.base import Tail
@@ -26,7 +28,7 @@ from captionlens.network import CaptioningNetwork
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.scoring.scores import References, quick_cider
 from captionlens.training.batches import CaptionedPhotographs
-from captionlens.training.callbacks import Keeper, Progress, plot_losses
+from captionlens.training.callbacks import SAMPLES, Keeper, Progress, plot_losses
 from captionlens.training.config import TrainingConfig
 from captionlens.training.distributed import ALONE, Processes
 from captionlens.training.module import CaptioningModule
@@ -39,10 +41,12 @@ from captionlens.training.tuning import starting_backbone
 
 log = logging.getLogger("captionlens")
 
+EXAMPLES = 8  # photographs on which the exported graphs are compared with the network
+
 
 def train(
     run: RunFolder,
-    dataset: Dataset,
+    datasets: Sequence[Dataset],
     *,
     devices: str = "auto",
     precision: str = "auto",
@@ -54,7 +58,7 @@ def train(
 
     Args:
         run: of `start_run` or `resume_run`.
-        dataset: with a train and a val split.
+        datasets: with train and val splits; a data set may lack one of them, if another has it.
         devices: "auto", "cpu" or "cuda".
         precision: "auto" (bfloat16 where the processor or GPU has it), "32" or "bf16".
         export: write the kept epoch as the model directory `run.model`.
@@ -76,7 +80,8 @@ def train(
         processes.from_first(lambda: _check_no_model(run))
     began = time.perf_counter()
     config = run.config
-    training, validation = dataset.split("train"), dataset.split("val")[: config.validation_photographs]
+    training = split_of(datasets, "train")
+    validation = [records[: config.validation_photographs] for records in split_of(datasets, "val")]
     # An invalid value is refused here, before the features are extracted.
     kind, numbers = processes.from_first(lambda: _devices(devices, precision, processes))
     backbone, frozen, tail = _seeded_backbone(run, processes)
@@ -84,14 +89,19 @@ def train(
     grid = store_index(backbone)
     boxes = box_readers(run, grid)
     left_out = processes.from_first(
-        lambda: extract_features(run, training, validation, frozen, boxes.blanked, kind, progress)
+        lambda: extract_features(run, [*chain(*training)], [*chain(*validation)], frozen, boxes.blanked, kind, progress)
     )
-    usable = [record for record in validation if record.image not in left_out]
-    processes.from_first(lambda: _check_validation(dataset, len(usable), processes))
+    by_set = {
+        dataset.name: [record for record in records if record.image not in left_out]
+        for dataset, records in zip(datasets, validation, strict=True)
+        if records
+    }
+    usable = [*chain(*by_set.values())]
+    processes.from_first(lambda: _check_validation(datasets, by_set, processes))
     store = FeatureStore.open(run.features)
     features_done = time.perf_counter()
 
-    vocabulary = processes.from_first(lambda: run_vocabulary(run, training))
+    vocabulary = processes.from_first(lambda: run_vocabulary(run, [*chain(*training)]))
     training_data = training_photographs(run, training, store, vocabulary, boxes)
     validation_data = CaptionedPhotographs(usable, store, vocabulary, config.max_words)
     if kind == "cuda":
@@ -106,15 +116,15 @@ def train(
     network = make_network(config, vocabulary, grid, tail)
     if run.data.from_run and not run.checkpoint:
         load_starting_weights(network, Path(run.data.from_run), config.starting_temperature)
-    module = _module(config, network, vocabulary, training_data, validation_data, usable, processes)
-    keeper = _fit(run, module, usable, kind=kind, precision=numbers, progress=progress)
+    module = _module(config, network, vocabulary, training_data, validation_data, by_set, processes)
+    keeper = _fit(run, module, by_set, kind=kind, precision=numbers, progress=progress)
     fitted = time.perf_counter()
 
     def finish() -> dict[str, Any]:
         plot_losses(keeper.history, run.path / "loss.png")
         log.info("kept epoch %d: CIDEr-D %.1f on validation", keeper.best["epoch"], 100 * keeper.best["val_cider"])
         if export:
-            export_run(run, examples=[record.image for record in usable[:8]])
+            export_run(run, examples=[record.image for record in _firsts(by_set, EXAMPLES)])
         ended = time.perf_counter()
         seconds = {
             "features": features_done - began,
@@ -123,7 +133,7 @@ def train(
             "export": ended - fitted,
             "this_command": ended - began,
         }
-        summary = _summary(dataset, module, keeper, len(left_out), seconds)
+        summary = _summary(datasets, module, keeper, len(left_out), seconds)
         write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
         return summary
 
@@ -161,13 +171,24 @@ def _check_no_model(run: RunFolder) -> None:
         raise RunError(run.model, "is of this run before it went on: move it away, or train without --no-export")
 
 
-def _check_validation(dataset: Dataset, count: int, processes: Processes) -> None:
-    if not count:
-        raise DatasetError(dataset.root, "no photograph of the val split can be read")
+def _check_validation(
+    datasets: Sequence[Dataset], by_set: Mapping[str, Sequence[Record]], processes: Processes
+) -> None:
+    roots = {dataset.name: dataset.root for dataset in datasets}
+    for name, records in by_set.items():
+        if not records:
+            raise DatasetError(roots[name], "no photograph of the val split can be read")
+    count = sum(map(len, by_set.values()))
     if count < processes.count:
         raise DatasetError(
-            dataset.root, f"photographs of the val split: {count}, too few for {processes.count} processes"
+            datasets[0].root, f"photographs of the val split: {count}, too few for {processes.count} processes"
         )
+
+
+def _firsts(by_set: Mapping[str, Sequence[Record]], count: int) -> list[Record]:
+    """The first photographs of each data set, about `count` together."""
+    each = -(-count // len(by_set))
+    return [record for records in by_set.values() for record in records[:each]]
 
 
 def make_network(
@@ -188,32 +209,42 @@ def _module(
     vocabulary: Vocabulary,
     training: CaptionedPhotographs,
     validation: CaptionedPhotographs,
-    records: Sequence[Record],
+    by_set: Mapping[str, Sequence[Record]],
     processes: Processes,
 ) -> CaptioningModule:
-    references = References({number: record.captions for number, record in enumerate(records)})
+    sets: dict[str, range] = {}
+    for name, records in by_set.items():
+        begin = sum(map(len, sets.values()))
+        sets[name] = range(begin, begin + len(records))
+    references = {
+        name: References(dict(zip(sets[name], (record.captions for record in records), strict=True)))
+        for name, records in by_set.items()
+    }
 
-    def score(captions: Sequence[str]) -> float:
-        return quick_cider(dict(enumerate(captions)), references)
+    def score(captions: Sequence[str]) -> dict[str, float]:
+        return {
+            name: quick_cider({number: captions[number] for number in numbers}, references[name])
+            for name, numbers in sets.items()
+        }
 
-    return CaptioningModule(network, config, training, validation, vocabulary, score, processes)
+    return CaptioningModule(network, config, training, validation, vocabulary, sets, score, processes)
 
 
 def _fit(
     run: RunFolder,
     module: CaptioningModule,
-    validation: Sequence[Record],
+    by_set: Mapping[str, Sequence[Record]],
     *,
     kind: str,
     precision: Any,
     progress: bool,
 ) -> Keeper:
-    keeper = Keeper(
-        run.path,
-        run.config.keep,
-        [record.image.name for record in validation],
-        [list(record.captions) for record in validation],
-    )
+    shown = {
+        number: record
+        for name, records in by_set.items()
+        for number, record in zip(module.sets[name], records[:SAMPLES], strict=False)
+    }
+    keeper = Keeper(run.path, run.config.keep, shown)
     processes = module.processes
     keep_freed_memory()
     logs = run.path / "logs"
@@ -241,12 +272,12 @@ def _fit(
 
 
 def _summary(
-    dataset: Dataset, module: CaptioningModule, keeper: Keeper, unreadable: int, seconds: dict[str, float]
+    datasets: Sequence[Dataset], module: CaptioningModule, keeper: Keeper, unreadable: int, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """The content of summary.json."""
     training, validation = module.training_data, module.validation_data
     return {
-        "dataset": dataset.name,
+        "dataset": titles(datasets),
         "captions": training.caption_count,
         "photographs": {"train": len(training), "val": len(validation), "unreadable": unreadable},
         "vocabulary": len(module.vocabulary),

@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -59,7 +59,8 @@ class CaptioningModule(pl.LightningModule):
         training: photographs of the training split, with captions and features.
         validation: the same of the validation split.
         vocabulary: of the captions.
-        score: computes the CIDEr-D of captions in the order of `validation`.
+        sets: names of the data sets of validation, and the numbers of their photographs in its order.
+        score: computes the CIDEr-D of each data set, for captions in the order of `validation`.
         processes: of distributed training.
     """
 
@@ -72,7 +73,8 @@ class CaptioningModule(pl.LightningModule):
         training: CaptionedPhotographs,
         validation: CaptionedPhotographs,
         vocabulary: Vocabulary,
-        score: Callable[[Sequence[str]], float],
+        sets: Mapping[str, Sequence[int]],
+        score: Callable[[Sequence[str]], Mapping[str, float]],
         processes: Processes = ALONE,
     ) -> None:
         super().__init__()
@@ -82,6 +84,7 @@ class CaptioningModule(pl.LightningModule):
         self.training_data = training
         self.validation_data = validation
         self.vocabulary = vocabulary
+        self.sets = sets
         self.score = score
         self.processes = processes
         hard = network.config.attention_kind == "hard"
@@ -97,7 +100,7 @@ class CaptioningModule(pl.LightningModule):
         self.seconds = {"training": 0.0, "validation": 0.0}  # spent so far; kept in checkpoints
         self.caption_total = 0  # captions trained on so far
         self._clock = 0.0
-        self._losses: list[tuple[float, int]] = []  # validation loss and words of each batch
+        self._losses: list[tuple[float, int]] = []  # sum over words of each validation photograph, and their number
         if hard:
             chance = -math.log(network.config.vocabulary)
             self.register_buffer("baseline", torch.full((network.config.vocabulary,), chance))
@@ -108,12 +111,9 @@ class CaptioningModule(pl.LightningModule):
         return self.averaged or self.network
 
     @property
-    def _batch_captions(self) -> int:
-        """Captions per batch in the data; self-critical training samples its own, in the configured number."""
-        if self.self_critical is None:
-            return self.config.batch_captions
-        photographs = max(1, self.config.batch_captions // self.self_critical.samples)
-        return math.ceil(photographs * self.training_data.caption_count / len(self.training_data))
+    def _sampled(self) -> int:
+        """Captions sampled for each photograph; 0: its own captions are trained on."""
+        return 0 if self.self_critical is None else self.self_critical.samples
 
     # Data
 
@@ -122,9 +122,10 @@ class CaptioningModule(pl.LightningModule):
         epoch = self.current_epoch if self._trainer is not None else 0
         return training_loader(
             self.training_data,
-            captions=self._batch_captions,
+            captions=self.config.batch_captions,
             seed=self.config.seed,
             epoch=epoch,
+            sampled=self._sampled,
             processes=self.processes,
         )
 
@@ -162,7 +163,7 @@ class CaptioningModule(pl.LightningModule):
         # Epochs differ by a batch or two if photographs have different numbers of captions. One spare step, since the
         # schedule raises beyond its end.
         total = 1 + sum(
-            len(LengthBatches(self.training_data, self._batch_captions, config.seed, epoch))
+            len(LengthBatches(self.training_data, config.batch_captions, config.seed, epoch, sampled=self._sampled))
             for epoch in range(config.epochs)
         )
         if config.schedule == "linear":
@@ -239,19 +240,34 @@ class CaptioningModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Caption a batch of photographs, and compute the loss of their references."""
         teacher = self.kept.teach(batch.features, batch.captions)
-        self._losses.append((float(CrossEntropy().loss(teacher, batch).mean), len(teacher.targets)))
+        of_words = CrossEntropy().loss(teacher, batch).of_words
+        photographs = torch.arange(len(batch.keys))[:, None].expand(batch.captions.shape[:2])
+        of_photograph = teacher.words.of_captions(photographs)  # (N,)
+        sums = torch.bincount(of_photograph, of_words.double(), len(batch.keys)).tolist()
+        self._losses += zip(sums, torch.bincount(of_photograph, minlength=len(batch.keys)).tolist(), strict=True)
         for hypothesis in decode(TorchNetwork(self.kept), batch.features, self.config.decoding):
             self.captions.append(self.vocabulary.text(self.vocabulary.decode(hypothesis.tokens)))
 
     def on_validation_epoch_end(self) -> None:
-        """Score the captions."""
+        """Score the captions of each data set, and take the means over the data sets."""
         parts = self.processes.gather((self.captions, self._losses))
-        losses = [entry for _, part in parts for entry in part]
         self.captions = [""] * len(self.validation_data)
-        for rank, (captions, _) in enumerate(parts):
+        losses = [(0.0, 0)] * len(self.validation_data)
+        for rank, (captions, of_photographs) in enumerate(parts):
             self.captions[rank :: len(parts)] = captions
-        self.log("val_loss", sum(loss * count for loss, count in losses) / sum(count for _, count in losses))
-        self.log("val_cider", self.score(self.captions))
+            losses[rank :: len(parts)] = of_photographs
+        scores = self.score(self.captions)
+        figures = {
+            "val_loss": {
+                name: sum(losses[number][0] for number in numbers) / sum(losses[number][1] for number in numbers)
+                for name, numbers in self.sets.items()
+            },
+            "val_cider": scores,
+        }
+        for figure, of_sets in figures.items():
+            self.log(figure, sum(of_sets.values()) / len(of_sets))
+            if len(of_sets) > 1:
+                self.log_dict({f"{figure}_{name}": value for name, value in of_sets.items()})
         now = time.perf_counter()
         self.seconds["validation"] += now - self._clock
         self._clock = now

@@ -10,6 +10,7 @@ from captionlens.datasets import Record
 from captionlens.datasets.blanked_phrases import BlankedReader, blanked_cells, blanked_reader
 from captionlens.datasets.mirroring import mirror_pairs
 from captionlens.datasets.phrase_targets import TargetsReader, targets_reader
+from captionlens.errors import DatasetError
 from captionlens.features.backbones import Backbone
 from captionlens.features.extract import extract
 from captionlens.features.store import FeatureStore, StoreIndex
@@ -95,16 +96,33 @@ def run_vocabulary(run: RunFolder, training: Sequence[Record]) -> Vocabulary:
 
 
 def training_photographs(
-    run: RunFolder, training: Sequence[Record], store: FeatureStore, vocabulary: Vocabulary, boxes: BoxReaders
+    run: RunFolder,
+    training: Sequence[Sequence[Record]],
+    store: FeatureStore,
+    vocabulary: Vocabulary,
+    boxes: BoxReaders,
 ) -> CaptionedPhotographs:
-    """The training photographs with their captions, with mirrored and blanked-out views if the run uses them."""
+    """The training photographs of each data set with their captions, with the views and weights that the run uses.
+
+    Raises:
+        DatasetError: the run's boxes are of other photographs.
+    """
     config = run.config
-    return CaptionedPhotographs(
-        training,
+    draws = [weight for records, weight in zip(training, run.data.draws, strict=True) for _ in records]
+    photographs = CaptionedPhotographs(
+        [record for records in training for record in records],
         store,
         vocabulary,
         config.max_words,
         mirror=mirror_pairs(config.mirror_words) if config.mirror else None,
         targets=boxes.targets,
         blanked=boxes.blanked,
+        draws=draws,
+        balance=config.photograph_balance,
     )
+    if boxes.targets is not None:
+        count = sum(key in photographs.targets for key, _ in photographs.items)
+        if not count:
+            raise DatasetError(str(run.data.boxes), "has no phrases of the training photographs")
+        log.info("boxes for %d of %d training photographs", count, len(photographs))
+    return photographs

@@ -30,7 +30,7 @@ def export_run(
     licence: str | None = None,
     beam: int | None = None,
     weights: str = "half",
-    report: Mapping[str, Any] | None = None,
+    reports: Sequence[Mapping[str, Any]] = (),
     notes: str = "",
     examples: Sequence[Path] = (),
 ) -> Path:
@@ -46,7 +46,7 @@ def export_run(
         licence: terms of use of the model, for its card; by default the data set's known terms.
         beam: default beam width of the captioner; by default that of the run's validation.
         weights: precision of the stored weights, "half" or "int8", see `export.weights`.
-        report: of `captionlens evaluate`, whose scores the card then shows.
+        reports: of `captionlens evaluate`, one for each data set, whose scores the card then shows.
         notes: Markdown for the end of the card.
         examples: photographs to compare both networks on; synthetic ones if there are none.
 
@@ -68,12 +68,12 @@ def export_run(
             name=name or run.model_name,
             decoding=run.config.decoding if beam is None else replace(run.config.decoding, beam=beam),
             history={
-                "trained_on": run.data.dataset_name,
-                "licence": licence or terms_of(run.data.dataset_name),
+                "trained_on": run.data.trained_on,
+                "licence": licence or terms_of([Path(dataset).name for dataset in run.data.datasets]),
                 "training": run.config.to_dict(),
                 "training_before": _steps_before(run),
                 "best_epoch": json.loads((run.path / "best.json").read_text()),
-                "evaluation": _evaluation(report) if report else None,
+                "evaluations": [_evaluation(report) for report in reports],
             },
             weights=weights,
             notes=notes,

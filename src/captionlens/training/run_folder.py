@@ -13,6 +13,7 @@ model/             the exported captioner
 summary.json       seconds of each stage, captions per second, the kept epoch; written last
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,9 @@ _CHANGEABLE = frozenset(
 class DataSettings:
     """The photographs and captions that a run is trained on."""
 
-    dataset: str
-    layout: str | None = None
+    datasets: tuple[str, ...]
+    layouts: tuple[str, ...] = ()  # one for all data sets, or one for each; none: they are recognised
+    weights: tuple[float, ...] = ()  # how often each data set's photographs are drawn in an epoch; none: once
     max_captions: int | None = None
     split_seed: int = 1  # of max_captions, and of the splits if the data set has none
     features: str | None = None  # a store outside the run folder
@@ -46,9 +48,30 @@ class DataSettings:
     from_run: str | None = None  # the run whose kept weights this one starts from
 
     @property
-    def dataset_name(self) -> str:
-        """Name of the data set: the last part of a path."""
-        return Path(self.dataset).name
+    def trained_on(self) -> str:
+        """Names of the data sets: the last parts of their paths."""
+        return ", ".join(Path(dataset).name for dataset in self.datasets)
+
+    @property
+    def draws(self) -> tuple[float, ...]:
+        """How often a photograph of each data set is drawn in an epoch."""
+        return self.weights or (1.0,) * len(self.datasets)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for YAML."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "DataSettings":
+        """Settings from `to_dict`, or from a run of version 0.1, which had one `dataset` and one `layout`."""
+        values = dict(content)
+        if "dataset" in values:
+            layout = values.pop("layout", None)
+            values |= {"datasets": [values.pop("dataset")], "layouts": [layout] if layout else []}
+        settings: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +111,7 @@ class RunFolder:
 
     def save(self) -> None:
         """Write config.yaml."""
-        content = {"name": self.name, "data": asdict(self.data), "training": self.config.to_dict()}
+        content = {"name": self.name, "data": self.data.to_dict(), "training": self.config.to_dict()}
         write_text(self.path / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
@@ -104,7 +127,7 @@ def open_run(path: Path) -> RunFolder:
         content = read_yaml(path / "config.yaml")
         training = dict(content["training"])
         config = make_config(training.pop("preset"), training)
-        return RunFolder(path, DataSettings(**content["data"]), config, content.get("name"))
+        return RunFolder(path, DataSettings.from_dict(content["data"]), config, content.get("name"))
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(path / "config.yaml", f"is damaged ({error})") from error
     except FileError as error:
@@ -125,6 +148,7 @@ def start_run(path: Path, data: DataSettings, config: TrainingConfig, name: str 
         raise OptionError(f"objective {SELF_CRITICAL} goes on with a trained captioner: name its run with --from RUN")
     if config.starting_temperature != 1 and data.from_run is None:
         raise OptionError("starting_temperature is of a captioner to start from: name its run with --from RUN")
+    _check_weights(data)
     if name is not None:
         check_name(name)
     run = RunFolder(path, data, config, name)
@@ -175,8 +199,15 @@ def resume_run(path: Path, changes: dict[str, Any], name: str | None = None) -> 
     return resumed
 
 
+def _check_weights(data: DataSettings) -> None:
+    if len(data.draws) != len(data.datasets):
+        raise OptionError(f"--weights wants one number for each data set: {len(data.datasets)}, got {len(data.draws)}")
+    if not all(0 < weight < math.inf for weight in data.draws):
+        raise OptionError(f"--weights must be above 0, got {', '.join(map(str, data.draws))}")
+
+
 def _differences(before: RunFolder, now: RunFolder) -> list[str]:
-    old, new = ({"name": run.name} | asdict(run.data) | run.config.to_dict() for run in (before, now))
+    old, new = ({"name": run.name} | run.data.to_dict() | run.config.to_dict() for run in (before, now))
     return [f"{name} {old[name]!r}, now {new[name]!r}" for name in _changed(old, new)]
 
 

@@ -25,7 +25,7 @@ def begin_from(
 ) -> tuple[DataSettings, TrainingConfig]:
     """Make the data settings and configuration of a run that starts from another's kept weights.
 
-    With the same data set, the other run's feature store is used, unless the new run names one or trains other blocks
+    With the same data sets, the other run's feature store is used, unless the new run names one or trains other blocks
     of the backbone.
 
     Args:
@@ -54,7 +54,7 @@ def begin_from(
         )
     features = data.features
     same_part = config.finetune_blocks == source.config.finetune_blocks  # of the backbone is frozen
-    if features is None and data.dataset == source.data.dataset and same_part:
+    if features is None and data.datasets == source.data.datasets and same_part:
         features = str(source.features)
     return replace(data, from_run=str(source.path), features=features, backbone_weights=weights), config
 

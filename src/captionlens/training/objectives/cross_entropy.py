@@ -26,7 +26,8 @@ class CrossEntropy:
     With a smoothing of s, a word's term is (1 - s) (- log p(word)) + s mean_v (- log p(v)), with v over the vocabulary:
     Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7.
 
-    Requires nothing of a batch but its captions.
+    With the `weights` of a batch's captions, a word's term is multiplied by that of its caption. Requires nothing of a
+    batch but its captions.
 
     Attributes:
         label_smoothing: s, from 0 to 1.
@@ -37,7 +38,8 @@ class CrossEntropy:
     def loss(self, teacher: Teacher, batch: Batch) -> CrossEntropyLoss:
         """Compute the term, and the values to log."""
         layer = teacher.output_words
+        weights = None if batch.weights is None else teacher.words.of_captions(batch.weights)
         smoothed, plain, of_words = smoothed_cross_entropy(
-            teacher.hidden, layer.weight, layer.bias, teacher.targets, self.label_smoothing
+            teacher.hidden, layer.weight, layer.bias, teacher.targets, self.label_smoothing, weights
         )
         return CrossEntropyLoss(batch.word_share * smoothed, batch.word_share * plain, of_words)

@@ -17,7 +17,6 @@ from torch import Tensor
 from captionlens.network import CaptioningNetwork, Teacher
 from captionlens.network.sampling import without
 from captionlens.network.smoothed_cross_entropy import smoothed_cross_entropy
-from captionlens.network.words import Words
 from captionlens.runtime.decoding import FORBIDDEN
 from captionlens.scoring.cider_reward import CiderReward
 from captionlens.training.batch import Batch
@@ -113,11 +112,6 @@ def self_critical_loss(teacher: Teacher, advantages: Tensor) -> Tensor:
         advantages: of each of them (P, K).
     """
     layer = teacher.output_words
-    importance = repeat_by_word(teacher.words, advantages)
+    importance = teacher.words.of_captions(advantages)
     bias = without(layer, FORBIDDEN)
     return smoothed_cross_entropy(teacher.hidden, layer.weight, bias, teacher.targets, 0.0, importance).smoothed
-
-
-def repeat_by_word(words: Words, values: Tensor) -> Tensor:
-    """Expand values of captions (P, C) to values of words (N,), in the order of `words`."""
-    return values.to(words.there.device).expand(words.there.shape)[words.there]
