@@ -37,6 +37,14 @@ def _weights(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
 @click.option("--resume", is_flag=True, help="Resume RUN as it was started, with the changes of --set.")
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="RUN", help="Start from its kept weights.")
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Learn from this run's captioner, too, see the setting distillation; may be repeated.",
+)
 @click.option("--features", type=click.Path(path_type=Path), metavar="STORE", help="By default RUN/features.")
 @click.option("--backbone", help="[default: efficientnet_lite2] Or inception_v3, timm:NAME.")
 @click.option("--backbone-weights", type=click.Path(path_type=Path), help="A file of published weights.")
@@ -55,6 +63,7 @@ def train(
     settings: tuple[str, ...],
     resume: bool,
     source: Path | None,
+    teachers: tuple[Path, ...],
     features: Path | None,
     backbone: str | None,
     backbone_weights: Path | None,
@@ -90,6 +99,7 @@ def train(
             features=str(features) if features else None,
             backbone_weights=str(backbone_weights) if backbone_weights else None,
             boxes=str(boxes) if boxes else None,
+            teachers=tuple(map(str, teachers)),
         )
         # Refuse invalid settings before a data set is downloaded.
         if resume:

@@ -1,4 +1,4 @@
-"""Compiled loops of the label-smoothed cross-entropy and its gradient, in single precision or bfloat16."""
+"""Compiled loops of the cross-entropy with smoothed or soft targets, and its gradient, in float32 or bfloat16."""
 
 import math
 from typing import Any
@@ -81,17 +81,25 @@ def _overload_write(array: Any, row: int, column: int, value: Any) -> Any:
 
 
 @compiled
-def cross_entropy(logits: Any, bias: Any, targets: Any, importance: Any, smoothing: Any, losses: Any) -> None:
-    """Compute the label-smoothed cross-entropy of N words and its gradient, reading each row of logits once.
+def cross_entropy(
+    logits: Any, bias: Any, targets: Any, importance: Any, words: Any, masses: Any, smoothing: Any, losses: Any
+) -> None:
+    """Compute the cross-entropy of N words and its gradient, reading each row of logits once.
+
+    A word's target distribution has `masses` on the words of its row; what they leave of 1 goes to the target, label
+    smoothing included.
 
     Args:
         logits: (R, V), floats or the bits of bfloat16, without the bias; replaced by the gradient of the mean
-            smoothed cross-entropy, zero in the rows from N to R.
+            cross-entropy with these distributions, zero in the rows from N to R.
         bias: (V,), in the type of `losses`.
         targets: (N,).
         importance: factor of each word's gradient (N,), or (0,) for a factor of 1.
+        words: of the soft targets (N, K); K may be 0.
+        masses: of these words (N, K), in the type of `losses`; their sum is at most 1.
         smoothing: in the type of `losses`.
-        losses: results (N, 2): the cross-entropy of the target, and its mean over the vocabulary.
+        losses: results (N, 3): the cross-entropy of the target, its mean over the vocabulary, and its sum over the soft
+            targets, each times its mass.
     """
     size = logits.shape[1]
     count = len(targets)
@@ -119,9 +127,18 @@ def cross_entropy(logits: Any, bias: Any, targets: Any, importance: Any, smoothi
         log_total = math.log(total)
         losses[row, 0] = log_total - of_target
         losses[row, 1] = log_total - (sum_of_logits / number(size) - highest_value)
+        # The gradient is probability minus mass; masses are taken off before both are scaled.
+        rest, of_soft = one, zero
+        for place in range(words.shape[1]):
+            mass, word = masses[row, place], words[row, place]
+            if mass > zero:
+                # From the logit: another soft target may be the same word, whose value has changed.
+                of_soft += mass * (log_total - (_widen(logits[row, word]) + bias[word] - highest_value))
+                values[word] -= mass * total
+                rest -= mass
+        losses[row, 2] = of_soft
+        values[target] -= rest * (one - smoothing) * total
         portion = share * importance[row] if len(importance) else share
-        scale = portion / total
+        scale, even = portion / total, rest * spread * portion
         for word in range(size):
-            _write(logits, row, word, values[word] * scale - spread * portion)
-        probability = values[target] / total
-        _write(logits, row, target, (probability - spread - (one - smoothing)) * portion)
+            _write(logits, row, word, values[word] * scale - even)

@@ -46,8 +46,8 @@ class Words:
         )
 
     def of_tokens(self, tokens: Tensor) -> Tensor:
-        """Pack values of tokens (P, C, T), `<start>` first, to those of the predicted words (N,)."""
-        return tokens.permute(2, 0, 1)[1 : len(self.there) + 1][self.there]
+        """Pack values of tokens (P, C, T, ...), `<start>` first, to those of the predicted words (N, ...)."""
+        return tokens.movedim(2, 0)[1 : len(self.there) + 1][self.there]
 
     def before(self, tokens: Tensor) -> Tensor:
         """Pack the token before each word (N,) from tokens (P, C, T), `<start>` first."""

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captionlens.network.smoothed_cross_entropy import SoftTargets
 from captionlens.runtime.vocabulary import PAD
 
 
@@ -46,6 +47,7 @@ class Batch:
         coverages: share of each place that the boxes of a phrase cover (n, L) float32; with boxes only.
         blanked: the photographs with a phrase blanked out; None: there are none.
         weights: of the captions in the cross-entropy (P, C) float32; None: 1.
+        soft: words and masses of the teachers' distribution for each token (P, C, T, K); with teachers only.
     """
 
     features: Tensor
@@ -59,12 +61,16 @@ class Batch:
     coverages: Tensor | None = None
     blanked: BlankedBatch | None = None
     weights: Tensor | None = None
+    soft: SoftTargets | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Move the tensors to a device."""
         names = ("features", "captions", "phrases", "coverages", "blanked", "weights")
         parts = {name: getattr(self, name) for name in names}
-        return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})
+        moved = {name: part.to(device) for name, part in parts.items() if part is not None}
+        if self.soft is not None:
+            moved["soft"] = SoftTargets(*(part.to(device) for part in self.soft))
+        return replace(self, **moved)
 
 
 def pad_captions(captions: Sequence[Sequence[Sequence[int]]]) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """Data set, sampler and loader of training: batches of photographs, each with all its captions."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -14,12 +14,14 @@ from captionlens.datasets.phrase_targets import CaptionTargets
 from captionlens.datasets.records import Record
 from captionlens.errors import OptionError
 from captionlens.features.store import photograph_key
+from captionlens.network.smoothed_cross_entropy import SoftTargets
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.batch import Batch, pad_captions
 from captionlens.training.distributed import ALONE, Processes
 from captionlens.training.grids import Grids, ResidentGrids
 from captionlens.training.objectives.attention_supervision import phrases_and_coverages
 from captionlens.training.objectives.blanking import BlankedPhotograph, blanked_batch, wanted_of_words
+from captionlens.training.teachers import CaptionMasses
 
 POOL = 32  # in batches: so many photographs are shuffled together before they are sorted by length
 
@@ -69,6 +71,8 @@ class CaptionedPhotographs(Dataset[Item]):
         self.blanked: dict[str, BlankedPhotograph] = {}  # by key
         self.draws: list[float] = []  # of each item
         self.balance = balance
+        self.masses: dict[str, list[CaptionMasses]] = {}  # of teachers, by key, in the order of the item's captions
+        self.distillation = 0.0
         for record, drawn in zip(records, draws or [1.0] * len(records), strict=True):
             key = _key(record)
             if key not in store:
@@ -92,8 +96,6 @@ class CaptionedPhotographs(Dataset[Item]):
                 self._mirror(key, photograph_key(record, mirrored=True), [swapped[number] for number in order])
         if not self.items:
             raise OptionError("no photograph of the training split has features")
-        weights = [drawn * len(captions) ** (1 - balance) for (_, captions), drawn in self._drawn()]
-        self.mean_weight = sum(weights) / self.captions_per_epoch  # of a caption, before it becomes the unit
 
     def _drawn(self) -> Iterator[tuple[Item, float]]:
         """The photographs, and how often each is drawn in an epoch."""
@@ -111,6 +113,34 @@ class CaptionedPhotographs(Dataset[Item]):
     def caption_count(self) -> int:
         """Number of captions of all photographs."""
         return sum(len(captions) for _, captions in self.items)
+
+    @cached_property
+    def mean_weight(self) -> float:
+        """Mean weight of a caption in an epoch, by `balance`, before it becomes the unit."""
+        weights = (drawn * len(captions) ** (1 - self.balance) for (_, captions), drawn in self._drawn())
+        total: float = sum(weights)
+        return total / self.captions_per_epoch
+
+    @property
+    def views(self) -> list[Item]:
+        """All photographs, then all mirrored ones."""
+        return [*self.items, *self.mirrored]
+
+    def add_captions(self, added: Sequence[list[list[int]]]) -> None:
+        """Add captions to each of `views`; of them, no word has attention targets."""
+        for items, more in ((self.items, added[: len(self.items)]), (self.mirrored, added[len(self.items) :])):
+            for number, ((key, captions), extra) in enumerate(zip(items, more, strict=True)):
+                together = [*captions, *extra]
+                order = sorted(range(len(together)), key=lambda place: -len(together[place]))
+                items[number] = key, [together[place] for place in order]
+                if key in self.targets:
+                    targets = [*self.targets[key], *[None] * len(extra)]
+                    self.targets[key] = [targets[place] for place in order]
+        self.__dict__.pop("mean_weight", None)
+
+    def learn_from(self, masses: dict[str, list[CaptionMasses]], share: float) -> None:
+        """Give the distributions of teachers, by the keys of `views`, a share of each word's target."""
+        self.masses, self.distillation = masses, share
 
     @property
     def captions_per_epoch(self) -> float:
@@ -154,7 +184,18 @@ class CaptionedPhotographs(Dataset[Item]):
             coverages,
             blanked_batch([self.blanked[key] for key in keys if key in self.blanked], self.store),
             self._weights(captions) if self.balance else None,
+            self._soft(keys, padded.shape) if self.masses else None,
         )
+
+    def _soft(self, keys: Sequence[str], shape: tuple[int, ...]) -> SoftTargets:
+        """The teachers' words and their masses (P, C, T, K) for captions padded to (P, C, T)."""
+        kept = self.masses[keys[0]][0].words.shape[1]
+        words, masses = np.zeros((*shape, kept), np.int64), np.zeros((*shape, kept), np.float32)
+        for row, key in enumerate(keys):
+            for slot, caption in enumerate(self.masses[key]):
+                words[row, slot, 1 : len(caption.words) + 1] = caption.words
+                masses[row, slot, 1 : len(caption.words) + 1] = caption.masses
+        return SoftTargets(torch.from_numpy(words), torch.from_numpy(masses * np.float32(self.distillation)))
 
     def _weights(self, captions: Sequence[list[list[int]]]) -> torch.Tensor:
         """Weights (P, C) of the captions of P photographs."""

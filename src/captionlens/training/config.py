@@ -44,6 +44,8 @@ class TrainingConfig:
     weight_decay: float = 0.0
     gradient_clip: float = 5.0  # largest norm of all gradients together, beyond which they are scaled down
     label_smoothing: float = 0.0
+    distillation: float = 0.0  # share of each word's target that is the mean distribution of the teachers
+    teacher_captions: int = 0  # photographs with fewer captions get captions of the teachers, up to so many
     photograph_balance: float = 0.0  # 0: each caption counts alike; 1: each photograph, however many captions it has
     doubly_stochastic: float = 0.0  # weight of the regulariser of "Show, Attend and Tell", section 4.2.1
     attention_entropy: float = 0.0  # weight of the entropy of each word's attention
@@ -81,6 +83,8 @@ class TrainingConfig:
             ("reinforce_weight", self.reinforce_weight >= 0, "at least 0"),
             ("reinforce_entropy", self.reinforce_entropy >= 0, "at least 0"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
+            ("distillation", 0 <= self.distillation <= 1, "in [0, 1]"),
+            ("teacher_captions", self.teacher_captions >= 0, "at least 0"),
             ("photograph_balance", 0 <= self.photograph_balance <= 1, "in [0, 1]"),
             ("scheduled_sampling", 0 <= self.scheduled_sampling <= 1, "in [0, 1]"),
             ("average_decay", 0 <= self.average_decay < 1, "in [0, 1)"),

@@ -32,7 +32,13 @@ from captionlens.training.callbacks import SAMPLES, Keeper, Progress, plot_losse
 from captionlens.training.config import TrainingConfig
 from captionlens.training.distributed import ALONE, Processes
 from captionlens.training.module import CaptioningModule
-from captionlens.training.preparation import box_readers, extract_features, run_vocabulary, training_photographs
+from captionlens.training.preparation import (
+    box_readers,
+    extract_features,
+    learn_from_teachers,
+    run_vocabulary,
+    training_photographs,
+)
 from captionlens.training.run_export import export_run
 from captionlens.training.run_folder import RunFolder
 from captionlens.training.starting import load_starting_weights
@@ -103,6 +109,8 @@ def train(
 
     vocabulary = processes.from_first(lambda: run_vocabulary(run, [*chain(*training)]))
     training_data = training_photographs(run, training, store, vocabulary, boxes)
+    if run.data.teachers:
+        learn_from_teachers(run, training_data, vocabulary, progress, processes)
     validation_data = CaptionedPhotographs(usable, store, vocabulary, config.max_words)
     if kind == "cuda":
         training_data.keep_on(torch.device(kind, processes.rank % processes.local_count))

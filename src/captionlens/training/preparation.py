@@ -16,7 +16,9 @@ from captionlens.features.extract import extract
 from captionlens.features.store import FeatureStore, StoreIndex
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.batches import CaptionedPhotographs
+from captionlens.training.distributed import Processes
 from captionlens.training.run_folder import RunFolder
+from captionlens.training.teachers import Teachers
 
 log = logging.getLogger("captionlens")
 
@@ -126,3 +128,30 @@ def training_photographs(
             raise DatasetError(str(run.data.boxes), "has no phrases of the training photographs")
         log.info("boxes for %d of %d training photographs", count, len(photographs))
     return photographs
+
+
+def learn_from_teachers(
+    run: RunFolder, photographs: CaptionedPhotographs, vocabulary: Vocabulary, progress: bool, processes: Processes
+) -> None:
+    """Give the training photographs what the teachers say of them: captions, and distributions over words.
+
+    Raises:
+        RunError: a teacher has other words or no kept epoch, or the run folder holds what it said of other photographs.
+        StoreError: a teacher's feature store lacks a photograph.
+    """
+    config = run.config
+    teachers = cache(
+        lambda: Teachers([Path(teacher) for teacher in run.data.teachers], vocabulary, run.path / "teachers")
+    )
+    if config.teacher_captions:
+        added = processes.from_first(
+            lambda: teachers().captions(
+                photographs.views, config.teacher_captions, max_words=config.max_words, progress=progress
+            )
+        )
+        photographs.add_captions(added)
+        log.info("teachers added %d captions to %d views", sum(map(len, added)), len(added))
+    if config.distillation:
+        masses = processes.from_first(lambda: teachers().masses(photographs.views, progress=progress))
+        photographs.learn_from(masses, config.distillation)
+        log.info("learning from %d teachers", len(run.data.teachers))

@@ -2,6 +2,7 @@
 
 config.yaml        the model's name, the data set and every setting
 features/          the feature store, unless another was named
+teachers/          what the teachers say of the training set
 tokenizer.json     the vocabulary
 history.csv        losses and CIDEr-D of each epoch
 samples.jsonl      captions of a few validation photographs after each epoch
@@ -46,6 +47,7 @@ class DataSettings:
     backbone_weights: str | None = None
     boxes: str | None = None  # a folder with the boxes of phrases
     from_run: str | None = None  # the run whose kept weights this one starts from
+    teachers: tuple[str, ...] = ()  # runs whose captioners teach this one
 
     @property
     def trained_on(self) -> str:
@@ -148,6 +150,11 @@ def start_run(path: Path, data: DataSettings, config: TrainingConfig, name: str 
         raise OptionError(f"objective {SELF_CRITICAL} goes on with a trained captioner: name its run with --from RUN")
     if config.starting_temperature != 1 and data.from_run is None:
         raise OptionError("starting_temperature is of a captioner to start from: name its run with --from RUN")
+    for wish in ("distillation", "teacher_captions"):
+        if getattr(config, wish) and not data.teachers:
+            raise OptionError(f"{wish} needs trained captioners to learn from: name their runs with --teacher")
+    if data.teachers and not (config.distillation or config.teacher_captions):
+        raise OptionError("--teacher changes nothing without the settings distillation or teacher_captions")
     _check_weights(data)
     if name is not None:
         check_name(name)
