@@ -3,11 +3,11 @@
 const SMALLEST = 1e-6; // probabilities are kept so far from 0 and 1
 
 export class Calibration {
-  constructor({ word, caption, familiarity, idf }) {
+  constructor({ word, caption, familiarity, idf, unsure_below: unsureBelow = 0 }) {
     const { number, channels, median, limit, centres } = familiarity;
     const bytes = Int8Array.from(atob(centres), (letter) => letter.charCodeAt(0));
     this.centres = Array.from({ length: number }, (_, row) => unit(bytes.subarray(row * channels, (row + 1) * channels)));
-    Object.assign(this, { word, caption, median, limit, idf });
+    Object.assign(this, { word, caption, median, limit, idf, unsureBelow });
   }
 
   // Grid features (L, D) to how strange the photograph is: 0 for the more familiar half of its kind.
@@ -19,9 +19,9 @@ export class Calibration {
     return Math.max((1 - nearest - this.median) / Math.max(this.limit - this.median, SMALLEST), 0);
   }
 
-  // { words: of each word, caption: of all } in [0, 1].
+  // { words: of each word, caption: of all } in [0, 1], and whether the captioner is unsure of the caption.
   confidence(tokens, logProbs, novelty) {
-    if (!tokens.length) return { words: [], caption: 0 };
+    if (!tokens.length) return { words: [], caption: 0, unsure: this.unsureBelow > 0 };
     const idf = tokens.map((token) => this.idf[token]);
     const shared = {
       mean_log_prob: dot(logProbs, logProbs.map(() => 1)) / logProbs.length,
@@ -35,7 +35,8 @@ export class Calibration {
         ...shared,
       }),
     );
-    return { words, caption: logistic(this.caption, shared) };
+    const caption = logistic(this.caption, shared);
+    return { words, caption, unsure: caption < this.unsureBelow };
   }
 }
 

@@ -110,6 +110,7 @@ async function caption({ config, preprocessing, words, calibration, network }, p
       attention: split({ data: found.attention[at], dims: [1, ...config.grid] }).map((row) => [...row]),
     })),
     confidence: sure?.caption,
+    unsure: sure?.unsure ?? false,
     seconds: (performance.now() - began) / 1000,
   };
 }

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +41,16 @@ def test_text() -> None:
     assert written("text", [DOG], many=False) == "a dog\n"
     assert written("text", [DOG, FAILED, CHINESE]) == 'photos/000000000139.jpg\ta dog\na "b", c\\n.jpg\t狗\n'
     assert written("text", [Caption("a cat")]) == "-\ta cat\n"
+
+
+def test_unsure_captions_are_marked() -> None:
+    doubtful = replace(DOG, unsure=True)
+    assert written("text", [doubtful], many=False) == "not sure: a dog\n"
+    (entry,) = json.loads(written("json", [doubtful]))
+    assert (entry["caption"], entry["unsure"]) == ("a dog", True)
+    rows = list(csv.DictReader(io.StringIO(written("csv", [doubtful, DOG]))))
+    assert [(row["caption"], row["unsure"]) for row in rows] == [("a dog", "1"), ("a dog", "")]
+    assert json.loads(written("coco", [doubtful])) == [{"image_id": 139, "caption": "a dog"}]
 
 
 def test_json_is_one_array_of_what_captions_say_of_themselves() -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from captionlens.drawing import heatmap
 from captionlens.errors import CaptionlensError
-from captionlens.outputs.formats import NOT_SURE
+from captionlens.outputs.formats import WITHHELD
 from captionlens.outputs.html_report import open_report
 from captionlens.runtime.caption import Caption, Word
 from captionlens.runtime.faithfulness import Faithfulness
@@ -177,7 +177,7 @@ def test_captions_that_are_not_shown_say_why(tmp_path: Path) -> None:
     unknown = replace(caption("unknown.jpg", ("a", "mat")), photograph=None)
     text = html_report([withheld, gone, unknown, caption()])
     elements = Elements(text)
-    assert NOT_SURE in elements.text
+    assert WITHHELD in elements.text
     assert f"{tmp_path / 'gone.jpg'}: no such file" in elements.text
     assert "this caption does not know its photograph" in elements.text
     assert "1 photograph with captions; 3 could not be read." in elements.text

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from captionlens.errors import FileError, OptionError, UnreadableImage
-from captionlens.outputs import Sidecar, xmp
+from captionlens.outputs import SIDECARS, Sidecar, xmp
 from captionlens.outputs.sidecar import sidecar_path, write_sidecar
 from captionlens.runtime.caption import Caption
 
@@ -42,6 +42,13 @@ DARKTABLE = """<?xml version="1.0" encoding="UTF-8"?>
  </rdf:RDF>
 </x:xmpmeta>
 """
+
+
+@pytest.mark.parametrize("kind", SIDECARS)
+def test_an_unsure_caption_says_so_beside_its_photograph(kind: Sidecar, tmp_path: Path) -> None:
+    path = write_sidecar(tmp_path / "x.jpg", Caption("a dog", unsure=True), kind)
+    assert path is not None
+    assert "not sure: a dog" in path.read_text()
 
 
 def languages(content: bytes, name: str) -> dict[str | None, str | None]:

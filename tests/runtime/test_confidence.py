@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import captionlens
 from captionlens.datasets import read_dataset
 from captionlens.errors import DatasetError, ModelError, OptionError, UnreadableImage
-from captionlens.outputs.formats import NOT_SURE, open_writer
+from captionlens.outputs.formats import WITHHELD, open_writer
 from captionlens.outputs.sidecar import write_sidecar
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import PACKAGED_MODEL, Captioner, load
@@ -69,7 +69,7 @@ def test_captions_are_the_same_but_for_their_confidence(
         assert all(word.confidence is not None and 0 < word.confidence < 1 for word in with_.words)
         assert without.confidence is None
         assert all(word.confidence is None for word in without.words)
-        assert set(with_.to_dict()) - set(without.to_dict()) == {"confidence"}
+        assert set(with_.to_dict()) - set(without.to_dict()) - {"unsure"} == {"confidence"}
         assert all("confidence" in word for word in with_.to_dict()["words"])
     one = sure.caption(photographs[0])
     assert one.confidence == pytest.approx(next(sure.caption_many(photographs)).confidence, abs=1e-4)
@@ -238,11 +238,12 @@ def test_no_format_shows_what_is_below(form: str, calibrated: Path, captions: li
     result = run(
         "caption", "--model", calibrated, "--threads", "1", "--min-confidence", str(least), "--format", form, *paths
     )
-    assert f"{len(low)} of {len(captions)} captions are below the confidence" in result.stderr
+    assert f"{len(low)} of {len(captions)} captions are too unsure and not shown" in result.stderr
     texts = {str(caption.path): caption.text for caption in captions}
     if form == "text":
         shown = dict(line.split("\t") for line in result.stdout.splitlines())
-        assert shown == {path: NOT_SURE if path in low else text for path, text in texts.items()}
+        hedged = {str(caption.path): caption.hedged for caption in captions}
+        assert shown == {path: WITHHELD if path in low else text for path, text in hedged.items()}
     elif form == "csv":
         rows = {row["path"]: row for row in csv.DictReader(io.StringIO(result.stdout))}
         assert {path: row["caption"] for path, row in rows.items()} == {
@@ -279,7 +280,58 @@ def test_nothing_lies_beside_a_photograph_it_is_not_sure_of(
     high = {Path(str(c.path)).stem for c in captions if (c.confidence or 0) >= least}
     assert {path.stem for path in folder.glob("*.txt")} == high
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == high
-    assert report.read_text().count(NOT_SURE) == len(captions) - len(high)
+    assert report.read_text().count(WITHHELD) == len(captions) - len(high)
+
+
+def test_a_tenth_of_what_it_was_fitted_to_is_unsure(calibrated: Path, small_scenes: Path) -> None:
+    captioner = load(calibrated, threads=1)
+    records = read_dataset(small_scenes).split("train")
+    found = list(captioner.caption_many([record.image for record in records]))
+    assert captioner.calibration is not None
+    limit = captioner.calibration.unsure_below
+    assert 0 < limit < 1
+    for caption in found:
+        assert caption.confidence is not None
+        assert caption.unsure == (caption.confidence < limit)
+        assert caption.hedged == ("not sure: " if caption.unsure else "") + caption.text
+        assert caption.to_dict().get("unsure", False) is caption.unsure
+    assert 0 < sum(caption.unsure for caption in found) < len(found) / 2
+
+
+@pytest.mark.parametrize("unsure", ["mark", "withhold", "show"])
+def test_what_becomes_of_unsure_captions(unsure: str, calibrated: Path, small_scenes: Path, tmp_path: Path) -> None:
+    paths = [str(record.image) for record in read_dataset(small_scenes).split("train")]
+    report = tmp_path / "report.html"
+    result = run(
+        *("caption", "--model", calibrated, "--threads", "1", "--unsure", unsure, "--report", report, "--quiet"),
+        *paths,
+    )
+    shown = [line.split("\t")[1] for line in result.stdout.splitlines()]
+    known = list(load(calibrated, threads=1).caption_many(paths))
+    expected = {
+        "mark": [caption.hedged for caption in known],
+        "withhold": [WITHHELD if caption.unsure else caption.text for caption in known],
+        "show": [caption.text for caption in known],
+    }
+    assert shown == expected[unsure]
+    count = sum(caption.unsure for caption in known)
+    assert report.read_text().count('<p class="doubt">not sure: ') == (count if unsure == "mark" else 0)
+    assert report.read_text().count('alt="not sure: ') == (count if unsure == "mark" else 0)
+
+
+def test_older_calibrations_are_never_unsure(calibrated: Path, photographs: list[Path]) -> None:
+    path = calibrated / "confidence.json"
+    content = json.loads(path.read_text())
+    del content["unsure_below"]
+    weights, vocabulary = content["weights"], len(content["idf"])
+    older = path.with_name("older.json")
+    older.write_text(json.dumps(content))
+    try:
+        channels = content["familiarity"]["channels"]
+        calibration = Calibration.load(older, weights=weights, vocabulary=vocabulary, channels=channels)
+    finally:
+        older.unlink()
+    assert calibration.unsure_below == 0
 
 
 def test_a_withheld_caption_is_safe_in_python_too(tmp_path: Path) -> None:
@@ -289,7 +341,7 @@ def test_a_withheld_caption_is_safe_in_python_too(tmp_path: Path) -> None:
     stream = io.StringIO()
     with open_writer("text", stream, many=False) as writer:
         writer.write(caption)
-    assert stream.getvalue() == NOT_SURE + "\n"
+    assert stream.getvalue() == WITHHELD + "\n"
 
 
 def test_everything_is_shown_at_0_and_nothing_at_1(calibrated: Path, photographs: list[Path]) -> None:
@@ -297,7 +349,7 @@ def test_everything_is_shown_at_0_and_nothing_at_1(calibrated: Path, photographs
     shown = run(*arguments, "--min-confidence", "0")
     assert shown.stdout == run(*arguments).stdout
     assert shown.stderr == ""
-    assert run(*arguments, "--min-confidence", "1").stdout.count(NOT_SURE) == len(photographs)
+    assert run(*arguments, "--min-confidence", "1").stdout.count(WITHHELD) == len(photographs)
 
 
 def test_wrong_usage(calibrated: Path, small_model: Path, photographs: list[Path]) -> None:

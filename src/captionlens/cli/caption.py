@@ -74,8 +74,8 @@ def caption(
     PATH is a photograph, a folder of photographs, or - for an image on stdin. Captions go to stdout; a
     photograph that cannot be read is named on stderr, the others go on, and the exit code is 1.
 
-    With --min-confidence, a caption of lower confidence is replaced by a sentence that says so, and gets no sidecar
-    and no figure.
+    A caption of a photograph that the model may not know begins with "not sure: ". With --unsure withhold, or below
+    --min-confidence, it is replaced by a sentence that says so, and gets no sidecar and no figure.
     """
     from captionlens.cli.sources import gather
     from captionlens.outputs.formats import open_writer
@@ -115,8 +115,7 @@ def caption(
         captions = captioner.caption_many(photographs, batch_size=batch_size, options=request)
         failed, withheld = _distribute(captions, sinks, len(photographs), quiet)
     if withheld and not quiet:
-        below = f"below the confidence {request.min_confidence:g} and not shown"
-        click.echo(f"captionlens: {withheld} of {len(photographs)} captions are {below}", err=True)
+        click.echo(f"captionlens: {withheld} of {len(photographs)} captions are too unsure and not shown", err=True)
     if failed:
         click.echo(f"captionlens: {failed} of {len(photographs)} photographs failed", err=True)
     if failed or empty:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from captionlens.cli import show_messages
+from captionlens.runtime import UNSURE
 from captionlens.runtime.devices import DEVICES
 
 if TYPE_CHECKING:
@@ -105,6 +106,13 @@ def search_options(command: Callback) -> Callback:
             type=click.FloatRange(0, 1),
             metavar="X",
             help="From 0 to 1: do not show captions of lower confidence.",
+        ),
+        click.option(
+            "--unsure",
+            type=click.Choice(UNSURE),
+            default="mark",
+            show_default=True,
+            help="What to do with captions of photographs that the model may not know.",
         ),
     )
     return in_one(command, "search", options)

@@ -5,10 +5,13 @@
 | `text` | the caption; with several photographs `path<TAB>caption` | nothing |
 | `json` | an element of one array, see `Caption.to_dict` | an element with `error` |
 | `jsonl` | the same object on a line of its own | a line with `error` |
-| `csv` | a row `path,caption,log_prob,error,confidence` | a row with only path and error |
+| `csv` | a row `path,caption,log_prob,error,confidence,unsure` | a row with only path and error |
 | `coco` | `{"image_id": ..., "caption": ...}` in one array | nothing: the format has no place for it |
 
-A caption can be withheld for its low confidence. Then `text` shows NOT_SURE, `json` and `jsonl` give null for the
+A caption that the captioner is unsure of is marked: `text` writes "not sure: " before it, `json` and `jsonl` have
+`"unsure": true`, `csv` a 1 in the column `unsure`; `coco` is for scorers and has the caption alone.
+
+A caption can be withheld for its low confidence. Then `text` shows WITHHELD, `json` and `jsonl` give null for the
 caption and the caption itself under `withheld`, `csv` leaves it empty, and `coco` writes nothing.
 """
 
@@ -25,7 +28,7 @@ from captionlens.outputs import FORMATS
 from captionlens.outputs.sinks import STDIN, Sink
 from captionlens.runtime.caption import Caption
 
-NOT_SURE = "[not sure: this captioner does not know this kind of photograph]"
+WITHHELD = "[not sure: this captioner does not know this kind of photograph]"
 
 
 @contextmanager
@@ -83,7 +86,7 @@ class _Text:
     def write(self, caption: Caption) -> None:
         if caption.error is not None:
             return
-        line = NOT_SURE if caption.withheld else caption.text
+        line = WITHHELD if caption.withheld else caption.hedged
         if self._many:
             path = re.sub(r"[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], caption.path or STDIN)
             line = f"{path}\t{line}"
@@ -131,16 +134,17 @@ class _Csv:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._rows = csv.writer(stream, lineterminator="\n")
-        self._rows.writerow(("path", "caption", "log_prob", "error", "confidence"))
+        self._rows.writerow(("path", "caption", "log_prob", "error", "confidence", "unsure"))
 
     def write(self, caption: Caption) -> None:
         path = _encodable(caption.path or "", self._stream)
         if caption.error is not None:
-            self._rows.writerow((path, "", "", _encodable(str(caption.error), self._stream), ""))
+            self._rows.writerow((path, "", "", _encodable(str(caption.error), self._stream), "", ""))
         else:
             text = "" if caption.withheld else _encodable(caption.text, self._stream)
             confidence = "" if caption.confidence is None else round(caption.confidence, 4)
-            self._rows.writerow((path, text, round(caption.log_prob, 6), "", confidence))
+            unsure = "1" if caption.unsure else ""
+            self._rows.writerow((path, text, round(caption.log_prob, 6), "", confidence, unsure))
         self._stream.flush()
 
 

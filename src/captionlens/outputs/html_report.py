@@ -23,7 +23,7 @@ from captionlens import files
 from captionlens.drawing import heatmap
 from captionlens.errors import CaptionlensError
 from captionlens.frontend import assets
-from captionlens.outputs.formats import NOT_SURE
+from captionlens.outputs.formats import WITHHELD
 from captionlens.runtime.caption import Caption, Word
 
 _JPEG_QUALITY = 82
@@ -132,7 +132,7 @@ def _name(caption: Caption) -> str:
 def _photograph(caption: Caption) -> Image.Image | str:
     """The photograph, or the reason why its caption is not shown."""
     if caption.withheld:
-        return NOT_SURE
+        return WITHHELD
     try:
         return caption.image()
     except CaptionlensError as error:
@@ -150,11 +150,18 @@ def _shown(caption: Caption, image: Image.Image, identity: str) -> str:
     return (
         f'<article class="entry" aria-labelledby="{identity}">\n'
         f'<div class="picture"><img src="{_data_uri(image)}" width="{image.width}" '
-        f'height="{image.height}" alt="{_text(caption.text)}" loading="lazy" decoding="async">'
+        f'height="{image.height}" alt="{_text(caption.hedged)}" loading="lazy" decoding="async">'
         '<canvas aria-hidden="true"></canvas></div>\n'
         f'<div>\n<h2 class="name" id="{identity}">{_text(_name(caption))}</h2>\n'
-        f"{_words(caption)}</div>\n</article>\n"
+        f"{_doubt(caption)}{_words(caption)}</div>\n</article>\n"
     )
+
+
+def _doubt(caption: Caption) -> str:
+    """A line above a caption that the captioner is unsure of."""
+    if not caption.unsure:
+        return ""
+    return f'<p class="doubt">{_text(assets.UNSURE.format(share=round(100 * (caption.confidence or 0))))}</p>\n'
 
 
 def _words(caption: Caption) -> str:

@@ -31,7 +31,7 @@ def sidecar_path(photo_path: str | os.PathLike[str], kind: Sidecar) -> Path:
 def write_sidecar(
     photo_path: str | os.PathLike[str], caption: Caption, kind: Sidecar, on_existing: OnExisting = "error"
 ) -> Path | None:
-    """Write a caption beside its photograph, atomically.
+    """Write a caption beside its photograph, atomically; one that the captioner is unsure of says so.
 
     Args:
         photo_path: the photograph.
@@ -64,11 +64,11 @@ def write_sidecar(
         if exists and on_existing == "error":
             raise FileError(path, "exists already")
         if kind == "txt":
-            content = (caption.text + "\n").encode("utf-8", "replace")
+            content = (caption.hedged + "\n").encode("utf-8", "replace")
         elif exists:
-            content = xmp.describe(path.read_bytes(), caption.text)
+            content = xmp.describe(path.read_bytes(), caption.hedged)
         else:
-            content = xmp.packet(caption.text)
+            content = xmp.packet(caption.hedged)
         files.write_bytes(path, content)
     except OSError as error:
         raise FileError(path, error.strerror or str(error)) from error

@@ -5,3 +5,8 @@ import os
 # ONNX Runtime's official builds (1.32: its Privacy.md) record usage in a database in the user's home and send it to
 # their makers, unless this is set before they are loaded. Users who want the telemetry set it to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+from typing import Literal, get_args
+
+Unsure = Literal["mark", "withhold", "show"]  # what becomes of captions that a calibrated model is unsure of
+UNSURE: tuple[Unsure, ...] = get_args(Unsure)

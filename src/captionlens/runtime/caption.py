@@ -41,6 +41,9 @@ class Word:
         return self.probability if self.confidence is None else self.confidence
 
 
+NOT_SURE = "not sure: "  # before captions of photographs that the captioner may not know
+
+
 def _no_attention() -> NDArray[np.float32]:
     return np.zeros((0, 1, 1), np.float32)
 
@@ -60,9 +63,15 @@ class Caption:
     model: str = ""
     error: CaptionlensError | None = None
     confidence: float | None = None  # expected idf-weighted share of right words; None: the model is not calibrated
+    unsure: bool = False  # the model may not know this kind of photograph: outputs for people say so
     withheld: bool = False  # the confidence is below the requested minimum: outputs do not show the caption
     region: Region | None = None  # that attention was restricted to; None: the whole photograph
     photograph: Photograph | None = None  # the one that overlay() and figure() draw on
+
+    @property
+    def hedged(self) -> str:
+        """The caption for people who may not see the photograph: it says where the captioner is unsure."""
+        return f"{NOT_SURE}{self.text}" if self.unsure else self.text
 
     def __repr__(self) -> str:
         if self.error is not None:
@@ -72,7 +81,7 @@ class Caption:
 
     def _repr_html_(self) -> str:
         """The caption under its figure, for notebooks."""
-        text = html.escape(str(self.error) if self.error is not None else self.text)
+        text = html.escape(str(self.error) if self.error is not None else self.hedged)
         if self.error is not None or self.photograph is None:
             return f"<p>{text}</p>"
         file = io.BytesIO()
@@ -143,4 +152,6 @@ class Caption:
             result |= {"caption": None, "withheld": self.text}
         if self.confidence is not None:
             result["confidence"] = round(self.confidence, 4)
+        if self.unsure:
+            result["unsure"] = True
         return result | {"log_prob": round(self.log_prob, 6), "words": words, "model": self.model}

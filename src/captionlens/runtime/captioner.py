@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from captionlens.errors import OptionError, UnreadableImage
 from captionlens.geometry.region import Region
+from captionlens.runtime import Unsure
 from captionlens.runtime.alternatives import likeliest_others
 from captionlens.runtime.caption import Alternative, Caption, Word
 from captionlens.runtime.confidence import Calibration
@@ -103,12 +104,13 @@ class Captioner:
         alternatives: int = 0,
         faithfulness: bool = False,
         min_confidence: float | None = None,
+        unsure: Unsure = "mark",
         **decoding: Any,
     ) -> CaptionRequest:
         """Make a request: the model's default decoding options, with the user's changes.
 
         Args:
-            prefix, region, alternatives, faithfulness, min_confidence: see `CaptionRequest`.
+            prefix, region, alternatives, faithfulness, min_confidence, unsure: see `CaptionRequest`.
             decoding: fields of `DecodingOptions`; None stands for the model's default.
 
         Raises:
@@ -118,7 +120,7 @@ class Captioner:
         self._numbers(prefix)  # refuses an unknown word before any work
         changes = {name: value for name, value in decoding.items() if value is not None}
         options = replace(self.options, **changes)
-        return CaptionRequest(options, prefix, region, alternatives, faithfulness, min_confidence)
+        return CaptionRequest(options, prefix, region, alternatives, faithfulness, min_confidence, unsure)
 
     def caption(
         self, source: ImageSource | Photograph, options: CaptionRequest | DecodingOptions | None = None
@@ -351,7 +353,10 @@ class Captioner:
                 tokens, hypothesis.log_probs, of_words, others, strict=True
             )
         )
-        unsure = request.min_confidence is not None and of_caption is not None and of_caption < request.min_confidence
+        unsure = withheld = False
+        if self.calibration is not None and of_caption is not None:
+            unsure = of_caption < self.calibration.unsure_below
+            withheld = request.min_confidence is not None and of_caption < request.min_confidence
         return Caption(
             self.vocabulary.text(tokens),
             log_prob=hypothesis.log_prob,
@@ -359,6 +364,7 @@ class Captioner:
             attention=hypothesis.attention.reshape(len(words), *self.grid),
             model=self.name,
             confidence=of_caption,
-            withheld=unsure,
+            unsure=unsure and request.unsure == "mark",
+            withheld=withheld or (unsure and request.unsure == "withhold"),
             region=request.region,
         )

@@ -6,6 +6,9 @@ document frequency (idf), so that "a" and "in" count little. Both come from logi
 `scoring.confidence_fit` fits to held-out photographs (Platt, 1999; Guo, Pleiss, Sun and Weinberger, "On Calibration of
 Modern Neural Networks", ICML 2017).
 
+A caption is unsure where its confidence is below that of nearly all held-out photographs: the captioner may not know
+this kind of photograph.
+
 Both fall with the novelty of a photograph. Novelty compares the photograph's distance from the nearest centre of the
 training photographs with the distances that held-out photographs of the same data set have.
 """
@@ -112,6 +115,7 @@ class Calibration:
         caption: (1 + CAPTION_INPUTS,)
         idf: (V,) of every word of the vocabulary.
         familiarity: gives the novelty of photographs.
+        unsure_below: captions of lower confidence are unsure.
         record: the data it was fitted to and its quality, as plain values.
     """
 
@@ -119,6 +123,7 @@ class Calibration:
     caption: NDArray[np.float64]
     idf: NDArray[np.float32]
     familiarity: Familiarity
+    unsure_below: float
     record: dict[str, Any]
 
     def novelty(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -154,6 +159,7 @@ class Calibration:
             "format": FORMAT,
             "weights": weights,
             "record": self.record,
+            "unsure_below": round(self.unsure_below, 4),
             "word": dict(zip(("intercept", *WORD_INPUTS), self.word.tolist(), strict=True)),
             "caption": dict(zip(("intercept", *CAPTION_INPUTS), self.caption.tolist(), strict=True)),
             "familiarity": {
@@ -200,6 +206,7 @@ class Calibration:
                 caption=np.array([float(content["caption"][name]) for name in ("intercept", *CAPTION_INPUTS)]),
                 idf=np.array(content["idf"], np.float32),
                 familiarity=familiarity,
+                unsure_below=float(content.get("unsure_below", 0.0)),  # version 0.1 knew none
                 record=_record(content["record"]),
             )
         except OSError as error:
@@ -217,6 +224,7 @@ class Calibration:
             not all(np.isfinite(array).all() for array in numbers)
             or self.idf.min() <= 0
             or not len(familiarity.centres)
+            or not 0 <= self.unsure_below <= 1
         ):
             raise ModelError(path, "holds a number that makes no sense")
         if self.word[-1] > 0 or self.caption[-1] > 0:

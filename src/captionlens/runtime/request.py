@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from captionlens.errors import OptionError
 from captionlens.geometry.region import Region
+from captionlens.runtime import UNSURE, Unsure
 from captionlens.runtime.decoding import DecodingOptions
 
 
@@ -18,9 +19,11 @@ class CaptionRequest:
         alternatives: number of alternatives to give for every word.
         faithfulness: whether to measure the faithfulness of every word, see `Captioner.examine`.
         min_confidence: captions of lower confidence are `withheld`; None: none is.
+        unsure: what becomes of a caption that a calibrated model is not sure of: it is marked as `unsure`, or
+            `withheld`, or shown like any other.
 
     Raises:
-        OptionError: `alternatives` is negative.
+        OptionError: `alternatives` is negative, or `unsure` is none of the three.
     """
 
     decoding: DecodingOptions = field(default_factory=DecodingOptions)
@@ -29,7 +32,10 @@ class CaptionRequest:
     alternatives: int = 0
     faithfulness: bool = False
     min_confidence: float | None = None
+    unsure: Unsure = "mark"
 
     def __post_init__(self) -> None:
         if self.alternatives < 0:
             raise OptionError(f"alternatives must be at least 0, got {self.alternatives}")
+        if self.unsure not in UNSURE:
+            raise OptionError(f"unsure must be one of {', '.join(UNSURE)}, got {self.unsure!r}")

@@ -31,6 +31,7 @@ log = logging.getLogger("captionlens")
 CENTRES = 256
 FOLDS = 5
 FEW = 200  # photographs: fewer give a poor calibration, and a warning
+UNSURE = 0.1  # share of the held-out photographs whose captions are unsure
 _ROUNDS = 20  # largest number of iterations of k-means
 
 
@@ -197,11 +198,13 @@ def fit(samples: Sequence[Sample], centres: NDArray[np.float32], idf: NDArray[np
     rows = list(zip(samples, novelty, strict=True))
     word = np.concatenate([word_inputs(s.log_probs, s.idf, strange) for s, strange in rows])
     caption = np.stack([caption_inputs(s.log_probs, s.idf, strange) for s, strange in rows])
+    of_caption = _fit_monotone(caption, np.array([sample.share for sample in samples]))
     return Calibration(
         word=_fit_monotone(word, np.concatenate([sample.right for sample in samples])),
-        caption=_fit_monotone(caption, np.array([sample.share for sample in samples])),
+        caption=of_caption,
         idf=idf,
         familiarity=familiarity,
+        unsure_below=float(np.quantile(logistic(of_caption, caption), UNSURE)),
         record={},
     )
 

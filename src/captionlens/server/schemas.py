@@ -3,7 +3,7 @@
 Responses are TypedDicts: they describe the JSON of `Caption.to_dict`, in which unknown values are absent.
 """
 
-from typing import Annotated, NotRequired
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -118,6 +118,7 @@ class CaptionAnswer(TypedDict):
     path: Annotated[str, Field(description="The name the photograph came with, or `-`.")]
     caption: str
     confidence: NotRequired[Annotated[Share, Field(description="Calibrated: expected share of right words.")]]
+    unsure: NotRequired[Annotated[Literal[True], Field(description="The model may not know such photographs.")]]
     log_prob: Annotated[float, Field(le=0, description="Natural logarithm of the caption's probability.")]
     words: list[CaptionWord]
     model: str

@@ -13,7 +13,6 @@ import { decoding } from "./settings.mjs";
 import { TakeAlong } from "./takealong.mjs";
 import { Words } from "./words.mjs";
 
-const UNSURE = 0.35; // below this confidence the page says so
 let count = 0;
 
 export class Entry {
@@ -163,11 +162,11 @@ export class Entry {
     else if (this.element.contains(focused) && focused.closest("[hidden]")) this.boxing.button.focus();
   }
 
-  tellSure({ words, confidence: share }) {
+  tellSure({ words, confidence: share, unsure = false }) {
     if (!words.length) say(this.sure, "wordless");
     else if (share === undefined) say(this.sure, "");
-    else say(this.sure, () => text(share < UNSURE ? "unsure" : "sure", { share }));
-    this.sure.classList.toggle("unsure", share < UNSURE);
+    else say(this.sure, () => text(unsure ? "unsure" : "sure", { share }));
+    this.sure.classList.toggle("unsure", unsure);
   }
 
   goBack() {
