@@ -65,11 +65,13 @@ class RandomPhotographs(CaptionedPhotographs):
         shares = np.array(LENGTHS) / sum(LENGTHS)
         lengths = 2 + random.choice(len(LENGTHS), (max(1, captions // EACH), EACH), p=shares)
         self.store = grids
-        self.mirrored, self.targets, self.blanked = [], {}, {}
+        self.mirrored, self.targets, self.blanked, self.masses = [], {}, {}, {}
+        self.balance = self.distillation = 0.0
         self.items = [
             (str(number), [self._caption(random, length) for length in sorted(of_photograph, reverse=True)])
             for number, of_photograph in enumerate(lengths.tolist())
         ]
+        self.draws = [1.0] * len(self.items)
 
     @staticmethod
     def _caption(random: np.random.Generator, length: int) -> list[int]:

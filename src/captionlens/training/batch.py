@@ -12,6 +12,17 @@ from captionlens.network.smoothed_cross_entropy import SoftTargets
 from captionlens.runtime.vocabulary import PAD
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CaptionMasses:
+    """The teachers' distribution at each of the n words of a caption, `<end>` included.
+
+    `words` int32 (n, K) are the most probable words, `masses` float16 (n, K) their mean probabilities.
+    """
+
+    words: NDArray[np.int32]
+    masses: NDArray[np.float16]
+
+
 @dataclass(frozen=True, slots=True)
 class BlankedBatch:
     """B photographs with a phrase blanked out.

@@ -16,12 +16,11 @@ from captionlens.errors import OptionError
 from captionlens.features.store import photograph_key
 from captionlens.network.smoothed_cross_entropy import SoftTargets
 from captionlens.runtime.vocabulary import Vocabulary
-from captionlens.training.batch import Batch, pad_captions
+from captionlens.training.batch import Batch, CaptionMasses, pad_captions
 from captionlens.training.distributed import ALONE, Processes
 from captionlens.training.grids import Grids, ResidentGrids
 from captionlens.training.objectives.attention_supervision import phrases_and_coverages
 from captionlens.training.objectives.blanking import BlankedPhotograph, blanked_batch, wanted_of_words
-from captionlens.training.teachers import CaptionMasses
 
 POOL = 32  # in batches: so many photographs are shuffled together before they are sorted by length
 

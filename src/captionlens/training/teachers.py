@@ -8,7 +8,6 @@ once, into the run folder; it can be killed at any moment, and goes on after the
 import io
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -24,7 +23,7 @@ from captionlens.features.store import FeatureStore
 from captionlens.files import write_bytes
 from captionlens.runtime.decoding import DecodingOptions, State, decode
 from captionlens.runtime.vocabulary import END, START, Vocabulary
-from captionlens.training.batch import pad_captions
+from captionlens.training.batch import CaptionMasses, pad_captions
 from captionlens.training.run_export import load_best
 from captionlens.training.run_folder import open_run
 
@@ -36,17 +35,6 @@ _BATCH = 32  # photographs
 _TEMPERATURE = 0.7  # of captions that teachers add: varied, and seldom wrong
 
 View = tuple[str, list[list[int]]]  # the key of a photograph's grid, and its captions from `<start>` to `<end>`
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CaptionMasses:
-    """The teachers' distribution at each of the n words of a caption, `<end>` included.
-
-    `words` int32 (n, KEPT) are the most probable words, `masses` float16 (n, KEPT) their mean probabilities.
-    """
-
-    words: NDArray[np.int32]
-    masses: NDArray[np.float16]
 
 
 class Ensemble:
