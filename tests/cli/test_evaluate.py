@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from captionlens.datasets import read_dataset
-from captionlens.datasets.phrases import read_scene_phrases
+from captionlens.datasets.phrases import all_phrases, read_scene_phrases
 from captionlens.datasets.scenes import draw_scenes
+from captionlens.datasets.several import read_datasets
 from captionlens.runtime.captioner import load
 from captionlens.runtime.decoding import DecodingOptions
 from captionlens.scoring.evaluation import read_reports
+from captionlens.scoring.faithfulness_scores import nouns_of
 from captionlens.scoring.scores import score_captions
 from helpers.cli import run_cli as run
 
@@ -322,3 +324,32 @@ def test_a_data_set_without_the_split_is_named(dataset: Path, small_model: Path,
     result = run("evaluate", dataset, tmp_path / "part", *options)
     assert f"{tmp_path / 'part'} has no split 'test': left out" in result.stderr
     assert "mean of 1 data set" in result.stdout
+
+
+def test_right_nouns_where_a_data_set_has_no_boxes(dataset: Path, small_model: Path, tmp_path: Path) -> None:
+    """Of two data sets, the one without boxes has faithfulness of nouns that its references have, and no grounding."""
+    other = draw_scenes(tmp_path / "other", images=10, seed=3, size=64)
+    (other / "captions.jsonl").write_text(
+        "".join(
+            json.dumps(json.loads(line) | {"id": f"x{json.loads(line)['id']}"}) + "\n"
+            for line in (other / "captions.jsonl").read_text().splitlines()
+        )
+    )
+    output = tmp_path / "report.json"
+    run(
+        *("evaluate", dataset, other, "--model", small_model, "--split", "train", "--threads", "1", "--no-meteor"),
+        *("--no-intervals", "--quiet", "--grounding", dataset, "--faithfulness", "--faithfulness-photographs", "3"),
+        *("-o", output),
+    )
+    first, second = json.loads(output.read_text())["datasets"].values()
+    assert "grounding" in first
+    assert first["faithfulness"]["words_are"] == "nouns"
+    assert "grounding" not in second
+    assert second["faithfulness"]["words_are"] == "right nouns"
+    nouns = nouns_of(all_phrases(dataset))
+    captioner = load(small_model, threads=1)
+    right = 0
+    for record in read_datasets([dataset, other])[1].split("train")[:3]:
+        said = {word for reference in record.captions for word in reference.split()} & nouns
+        right += sum(word.text in said for word in captioner.caption(record.image).words)
+    assert second["faithfulness"]["words"] == right

@@ -76,20 +76,22 @@ def evaluate(
         raise click.UsageError("--faithfulness-photographs goes with --faithfulness")
     captioner = load(model, **computing)
     read = show_datasets(**data, quiet=quiet)
-    from captionlens.datasets.phrases import phrase_reader
+    from captionlens.datasets.phrases import all_phrases, phrase_reader
     from captionlens.datasets.records import split_name
     from captionlens.datasets.several import split_of
     from captionlens.scoring.coco_files import write_references, write_results
     from captionlens.scoring.evaluation import evaluate as run
     from captionlens.scoring.evaluation import evaluate_together, image_id, save_report
+    from captionlens.scoring.faithfulness_scores import nouns_of
 
     request = captioner.request(beam=beam, length_penalty=length_penalty, max_words=max_words)
     of_sets = split_of(read, split)
+    several = len(read) > 1
     phrases = None if grounding is None else phrase_reader(grounding)
+    nouns = nouns_of(all_phrases(grounding)) if grounding is not None and several else None
     for path in (output, results, references):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-    several = len(read) > 1
     evaluations: list[Evaluation] = []
     failures = 0
     for dataset, records in zip(read, of_sets, strict=True):
@@ -108,7 +110,7 @@ def evaluate(
             intervals=intervals,
             meteor=meteor,
             phrases=phrases,
-            phrases_may_lack=several,
+            nouns=nouns,
             faithfulness=faithfulness,
             faithfulness_photographs=faithfulness_photographs,
             progress=not quiet,

@@ -9,7 +9,8 @@ and boxes every entity (18, 19, 20) in `Annotations/ID.xml`, in pixels of the or
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,22 @@ def read_flickr30k_entities(folder: str | Path, image_id: str) -> tuple[PhrasedC
     boxes = _read_annotation(annotation)
     lines = _read_text(path).splitlines()
     return tuple(_parse_sentence(line, boxes, path, number) for number, line in enumerate(lines, 1))
+
+
+def all_phrases(folder: str | Path) -> Iterator[tuple[PhrasedCaption, ...]]:
+    """Read the phrases of every photograph in a folder of them, see `phrase_reader`; damaged files are left out.
+
+    Raises:
+        DatasetError: the folder has neither form.
+    """
+    folder = Path(folder)
+    phrase_reader(folder)  # raises
+    if (folder / "phrases.jsonl").exists():
+        yield from read_scene_phrases(folder).values()
+        return
+    for path in sorted((folder / "Sentences").glob("*.txt")):
+        with suppress(DatasetError):
+            yield read_flickr30k_entities(folder, path.stem)
 
 
 def read_scene_phrases(folder: str | Path) -> dict[str, tuple[PhrasedCaption, ...]]:

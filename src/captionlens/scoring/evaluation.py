@@ -1,7 +1,7 @@
 """Evaluation of a captioner on a split: captions, scores with intervals, confidence, grounding, faithfulness."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.decoding import DecodingOptions
 from captionlens.scoring.confidence_scores import confidence_report
-from captionlens.scoring.faithfulness_scores import content_words, function_words, named_nouns
+from captionlens.scoring.faithfulness_scores import content_words, function_words, known_nouns, named_nouns
 from captionlens.scoring.faithfulness_scores import summarise as summarise_faithfulness
 from captionlens.scoring.grounding import score_own, score_reference, summarise
 from captionlens.scoring.scores import Scores, score_captions
@@ -58,7 +58,7 @@ def evaluate(
     intervals: bool = True,
     meteor: bool = True,
     phrases: PhraseReader | None = None,
-    phrases_may_lack: bool = False,
+    nouns: Set[str] | None = None,
     faithfulness: bool = False,
     faithfulness_photographs: int | None = None,
     progress: bool = True,
@@ -76,8 +76,8 @@ def evaluate(
         meteor: add METEOR if Java is found.
         phrases: reads a photograph's phrases; if given, attention is compared with their boxes, see
             `scoring.grounding`.
-        phrases_may_lack: leave out the grounding where no photograph has phrases, and use content words instead of
-            nouns for faithfulness.
+        nouns: singulars. If given, a data set of which no photograph has phrases is evaluated without the grounding,
+            and its faithfulness is of those of these nouns that references have.
         faithfulness: measure the faithfulness of the captions' words, see `scoring.faithfulness_scores`.
         faithfulness_photographs: measure it for the first so many photographs only; by default for all.
         progress: show a bar on a terminal.
@@ -86,8 +86,11 @@ def evaluate(
         DatasetError: no photograph could be read.
     """
     options = options or captioner.options
-    if phrases_may_lack and phrases is not None and not any(_has_phrases(phrases, record) for record in records):
-        phrases = None
+    if nouns is not None and phrases is not None:
+        if any(_has_phrases(phrases, record) for record in records):
+            nouns = None
+        else:
+            phrases = None
     candidates: dict[int, Caption] = {}
     failed = []
     captions = captioner.caption_many([record.image for record in records], batch_size=batch_size, options=options)
@@ -121,7 +124,7 @@ def evaluate(
         report["grounding"] = _grounding(captioner, records, candidates, phrases, intervals, progress)
     if faithfulness:
         examined = dict(islice(candidates.items(), faithfulness_photographs))
-        report["faithfulness"] = _faithfulness(captioner, records, examined, phrases, intervals, progress)
+        report["faithfulness"] = _faithfulness(captioner, records, examined, phrases, nouns, intervals, progress)
     return Evaluation(report, scores, tuple(failed), judged)
 
 
@@ -219,10 +222,11 @@ def _faithfulness(
     records: Sequence[Record],
     captions: dict[int, Caption],
     phrases: PhraseReader | None,
+    nouns: Set[str] | None,
     intervals: bool,
     progress: bool,
 ) -> dict[str, Any]:
-    """Faithfulness of the words of the generated captions: nouns with boxes, or else content words."""
+    """Faithfulness of the words of the generated captions: nouns with boxes, or right nouns, or else content words."""
     chosen, others, left_out = [], [], []
     bar = tqdm(captions.items(), desc="faithfulness", unit="photo", disable=None if progress else True)
     for number, caption in bar:
@@ -232,12 +236,17 @@ def _faithfulness(
         except CaptionlensError as error:
             left_out.append({"path": str(records[number].image), "message": str(error)})
             continue
-        chosen.append(content_words(words) if references is None else named_nouns(words, references))
+        if references is not None:
+            chosen.append(named_nouns(words, references))
+        elif nouns is not None:
+            chosen.append(known_nouns(words, nouns, records[number].captions))
+        else:
+            chosen.append(content_words(words))
         others.append(function_words(words))
     return {
         "photographs": len(chosen),
         "share": SHARE,
-        "words_are": "content words" if phrases is None else "nouns",
+        "words_are": "nouns" if phrases is not None else "right nouns" if nouns is not None else "content words",
         **summarise_faithfulness(chosen, intervals=intervals),
         "function_words": summarise_faithfulness(others, intervals=intervals),
         "left_out": left_out,

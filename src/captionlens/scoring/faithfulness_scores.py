@@ -1,6 +1,7 @@
 """Faithfulness of attention over a data set: mean falls of word probabilities, see `runtime.faithfulness`."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from captionlens.datasets.phrases import PhrasedCaption
 from captionlens.runtime.caption import Word
 from captionlens.runtime.faithfulness import Faithfulness
+from captionlens.runtime.vocabulary import split_words
 from captionlens.scoring.bootstrap import percentile_interval, resampled_totals
 from captionlens.scoring.grounding import boxes_by_name, singular
 
@@ -34,6 +36,31 @@ def named_nouns(words: Sequence[Word], references: Iterable[PhrasedCaption]) -> 
     """Faithfulness of the examined words that name a box of the photograph, matched as in `grounding.score_own`."""
     named = boxes_by_name(references)
     return [word.faithfulness for word in words if word.faithfulness and singular(word.text) in named]
+
+
+def known_nouns(words: Sequence[Word], nouns: Set[str], references: Iterable[str]) -> list[Faithfulness]:
+    """Faithfulness of the examined words that are nouns, and right: a reference caption has them, too.
+
+    Args:
+        words: of a caption.
+        nouns: singulars, see `nouns_of`.
+        references: captions of the same photograph.
+    """
+    said = {singular(word) for reference in references for word in split_words(reference)} & nouns
+    return [word.faithfulness for word in words if word.faithfulness and singular(word.text) in said]
+
+
+def nouns_of(photographs: Iterable[Iterable[PhrasedCaption]]) -> frozenset[str]:
+    """Singulars of the nouns of phrases with boxes: words that are mostly the last of such a phrase.
+
+    "Front" is not among them, since "in front of" is no phrase, and "top" is said of clothes as well as "on top of".
+    """
+    said, named = Counter[str](), Counter[str]()
+    for references in photographs:
+        for caption in references:
+            said.update(map(singular, split_words(" ".join(caption.words))))
+            named.update(name for name, boxes in boxes_by_name([caption]).items() for _ in boxes)
+    return frozenset(name for name, count in named.items() if name.isalpha() and 2 * count > said[name])
 
 
 def summarise(photographs: Sequence[Sequence[Faithfulness]], *, intervals: bool = True) -> dict[str, Any]:
