@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from captionlens.network import Teacher
+from captionlens.network.smoothed_cross_entropy import SoftTargets
 from captionlens.network.words import Words
 from captionlens.training.config import make_config
 from captionlens.training.module import objectives_of
@@ -115,3 +116,28 @@ def test_terms_count_as_much_as_the_part_of_a_batch_that_they_are_of() -> None:
     ours, theirs = CrossEntropy().loss(taught, part), CrossEntropy().loss(taught, whole)
     assert (ours.total.item(), ours.mean.item()) == pytest.approx((theirs.total.item() / 4, theirs.mean.item() / 4))
     assert ours.of_words.equal(theirs.of_words)
+
+
+def test_cross_entropy_with_weights_and_teachers() -> None:
+    """Word by word: the weight of its caption times the cross-entropy of true word and teachers' words together."""
+    network = hard_network().eval()
+    captions = torch.tensor([[[1, 3, 4, 2], [1, 5, 2, 0]], [[1, 4, 2, 0], [0, 0, 0, 0]]])
+    taught = network.teach(torch.randn(2, 3, 5), captions)
+    weights = torch.tensor([[0.5, 2.0], [1.5, 9.0]])  # the last is of no caption
+    words = torch.randint(6, (2, 2, 4, 2))
+    masses = torch.rand(2, 2, 4, 2) / 4
+    batch = replace(batch_of(captions), weights=weights, soft=SoftTargets(words, masses))
+    loss = CrossEntropy(label_smoothing=0.1).loss(taught, batch).total
+    log_probs = taught.logits.detach().log_softmax(-1)
+    rows = {}  # of the logits, by photograph, caption and place; `teach` orders words by time, photograph and slot
+    for place in range(1, 4):
+        for photograph, slot in ((0, 0), (0, 1), (1, 0)):
+            if captions[photograph, slot, place]:
+                rows[photograph, slot, place] = len(rows)
+    expected = 0.0
+    for (photograph, slot, place), row in rows.items():
+        mass = masses[photograph, slot, place]
+        of_true = 0.9 * log_probs[row, captions[photograph, slot, place]] + 0.1 * log_probs[row].mean()
+        of_teachers = (mass * log_probs[row, words[photograph, slot, place]]).sum()
+        expected -= float(weights[photograph, slot] * ((1 - mass.sum()) * of_true + of_teachers))
+    assert loss.item() == pytest.approx(expected / len(rows), rel=1e-5)
