@@ -129,7 +129,8 @@ def test_cross_entropy_with_weights_and_teachers() -> None:
     batch = replace(batch_of(captions), weights=weights, soft=SoftTargets(words, masses))
     loss = CrossEntropy(label_smoothing=0.1).loss(taught, batch).total
     log_probs = taught.logits.detach().log_softmax(-1)
-    rows = {}  # of the logits, by photograph, caption and place; `teach` orders words by time, photograph and slot
+    # The row of each word by photograph, caption and place: `teach` orders words by time, photograph and slot.
+    rows: dict[tuple[int, int, int], int] = {}
     for place in range(1, 4):
         for photograph, slot in ((0, 0), (0, 1), (1, 0)):
             if captions[photograph, slot, place]:

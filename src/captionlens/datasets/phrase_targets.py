@@ -18,6 +18,7 @@ from captionlens.datasets.phrases import PhrasedCaption, phrase_reader
 from captionlens.datasets.records import Record
 from captionlens.errors import DatasetError, PhrasesMissing
 from captionlens.geometry.boxes import coverage
+from captionlens.geometry.crops import Crop, crop_coverage
 from captionlens.runtime.vocabulary import split_words
 
 log = logging.getLogger("captionlens")
@@ -98,6 +99,12 @@ class CaptionTargets:
     def mirrored(self) -> "CaptionTargets":
         """The targets in the mirrored photograph."""
         return CaptionTargets(self.phrase_of_word, self.coverages[:, :, ::-1])
+
+    def cropped(self, crop: Crop) -> "CaptionTargets":
+        """The targets in a crop of the photograph; words whose boxes lie outside of it have none."""
+        coverages = crop_coverage(self.coverages, crop)
+        gone = np.append(coverages.sum((1, 2)) <= 0, False)  # the last for words without boxes, whose index is -1
+        return CaptionTargets(np.where(gone[self.phrase_of_word], -1, self.phrase_of_word), coverages)
 
 
 TargetsReader = Callable[[Record], list[CaptionTargets | None]]

@@ -231,10 +231,14 @@ class Prepared:
         images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
         return torch.addcmul(self.shift, images, self.scale).to(self.dtype)
 
-    @torch.inference_mode()
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
         """Encode photographs (B, H, W, 3), see `Preprocessing.read`, as grids (B, L, D)."""
-        # The largest float16 is 65504. Features of usual networks are far smaller, but infinity would ruin training.
-        grids = self.network(self.images(pixels)).float().clamp(-65504, 65504)
-        halves: NDArray[np.float16] = grids.half().cpu().numpy()
+        halves: NDArray[np.float16] = self.grids(pixels).cpu().numpy()
         return halves
+
+    def grids(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Encode photographs (B, H, W, 3) as grids (B, L, D) float16 on the device."""
+        with torch.inference_mode():
+            # The largest float16 is 65504. Usual networks' features are far smaller, but infinity would ruin training.
+            halves: Tensor = self.network(self.images(pixels)).float().clamp(-65504, 65504).half()
+        return halves.clone()  # outside of inference mode, so that layers with gradients may read it

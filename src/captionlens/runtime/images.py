@@ -189,10 +189,15 @@ class Preprocessing:
         # Twice the final size: a picture reduced by the JPEG decoder alone would be slightly blurred.
         return self.resize(read_image(source, name=name, max_pixels=max_pixels, draft_size=2 * self.size))
 
-    def resize(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Resize a picture of mode RGB to uint8 (size, size, 3)."""
-        if image.size != (self.size, self.size):
-            image = image.resize((self.size, self.size), _INTERPOLATIONS[self.interpolation])
+    def resize(self, image: Image.Image, box: tuple[float, float, float, float] | None = None) -> NDArray[np.uint8]:
+        """Resize a picture of mode RGB to uint8 (size, size, 3).
+
+        Args:
+            image: the picture.
+            box: left, top, right, bottom of the part to take, in pixels; None: all of it.
+        """
+        if box is not None or image.size != (self.size, self.size):
+            image = image.resize((self.size, self.size), _INTERPOLATIONS[self.interpolation], box)
         return np.asarray(image)
 
     def scale_and_shift(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

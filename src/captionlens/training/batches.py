@@ -18,7 +18,7 @@ from captionlens.network.smoothed_cross_entropy import SoftTargets
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.batch import Batch, CaptionMasses, pad_captions
 from captionlens.training.distributed import ALONE, Processes
-from captionlens.training.grids import Grids, ResidentGrids
+from captionlens.training.grids import CroppedGrids, Grids, ResidentGrids
 from captionlens.training.objectives.attention_supervision import phrases_and_coverages
 from captionlens.training.objectives.blanking import BlankedPhotograph, blanked_batch, wanted_of_words
 
@@ -148,6 +148,8 @@ class CaptionedPhotographs(Dataset[Item]):
 
     def keep_on(self, card: torch.device) -> None:
         """Copy all grids to a GPU if they fit into a quarter of its free memory; joining them takes twice that."""
+        if isinstance(self.store, CroppedGrids):
+            return
         blanked = sorted({photograph.key for photograph in self.blanked.values()})
         keys = [key for key, _ in (*self.items, *self.mirrored)] + blanked
         size = torch.as_tensor(self.store.read(keys[:1])).nbytes * len(keys)
@@ -169,7 +171,7 @@ class CaptionedPhotographs(Dataset[Item]):
             own = items[:1]
         keys, captions = zip(*own, strict=True)
         padded = pad_captions(captions)
-        targets = [self.targets.get(key, []) for key in keys]
+        targets = [self._seen_targets(key) for key in keys]
         phrases, coverages = phrases_and_coverages(captions, targets, padded.shape)
         return Batch(
             torch.as_tensor(self.store.read(keys)),
@@ -185,6 +187,19 @@ class CaptionedPhotographs(Dataset[Item]):
             self._weights(captions) if self.balance else None,
             self._soft(keys, padded.shape) if self.masses else None,
         )
+
+    def _seen_targets(self, key: str) -> Sequence[CaptionTargets | None]:
+        """Attention targets of a photograph's captions, in the part of it that the batch shows."""
+        targets = self.targets.get(key, [])
+        if not isinstance(self.store, CroppedGrids):
+            return targets
+        crop = self.store.crop(key)
+        return [target and target.cropped(crop) for target in targets]
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Take other crops than in the epoch before."""
+        if isinstance(self.store, CroppedGrids):
+            self.store.epoch = epoch
 
     def _soft(self, keys: Sequence[str], shape: tuple[int, ...]) -> SoftTargets:
         """The teachers' words and their masses (P, C, T, K) for captions padded to (P, C, T)."""

@@ -52,6 +52,7 @@ class TrainingConfig:
     scheduled_sampling: float = 0.0  # highest probability that a previous word is sampled from the network
     attention_supervision: float = 0.0  # weight of the loss for attention outside the boxes of a word's phrase
     blanking: float = 0.0  # weight of the loss for words that stay likely with the boxes of their phrase blanked out
+    crop: float = 0.0  # smallest part of a training photograph's area that is cropped out anew each epoch; 0: none is
     mirror: bool = False  # mirror one training photograph in two
     mirror_words: str = "left right"  # pairs of words that are then swapped
     # For hard attention: lambda_r of "Show, Attend and Tell", section 4.1, with the value of the authors' code. With 1,
@@ -90,6 +91,7 @@ class TrainingConfig:
             ("average_decay", 0 <= self.average_decay < 1, "in [0, 1)"),
             ("attention_supervision", self.attention_supervision >= 0, "at least 0"),
             ("blanking", self.blanking >= 0, "at least 0"),
+            ("crop", 0 <= self.crop < 1, "in [0, 1)"),
             ("mirror_words", _are_pairs(self.mirror_words), "pairs of different words, as in 'left right'"),
             ("validation_photographs", self.validation_photographs >= 1, "at least 1"),
         )

@@ -37,6 +37,7 @@ from captionlens.training.preparation import (
     extract_features,
     learn_from_teachers,
     run_vocabulary,
+    training_grids,
     training_photographs,
 )
 from captionlens.training.run_export import export_run
@@ -108,7 +109,9 @@ def train(
     features_done = time.perf_counter()
 
     vocabulary = processes.from_first(lambda: run_vocabulary(run, [*chain(*training)]))
-    training_data = training_photographs(run, training, store, vocabulary, boxes)
+    half = str(numbers).startswith("bf16")
+    grids = training_grids(run, [*chain(*training)], store, frozen, kind, half=half)
+    training_data = training_photographs(run, training, grids, vocabulary, boxes)
     if run.data.teachers:
         learn_from_teachers(run, training_data, vocabulary, progress, processes)
     validation_data = CaptionedPhotographs(usable, store, vocabulary, config.max_words)

@@ -1,12 +1,14 @@
 """Sources of grid features in training: a feature store on disk, or the memory of a GPU."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from captionlens.geometry.crops import Crop
 
 _CARRIED = 256  # photographs whose grids are copied at once
 
@@ -18,6 +20,17 @@ class Grids(Protocol):
 
     def read(self, keys: Iterable[str]) -> NDArray[np.float16] | Tensor:
         """Read the grids (n, L, D) of these photographs, in their order."""
+        ...
+
+
+@runtime_checkable
+class CroppedGrids(Grids, Protocol):
+    """A source of grid features of crops, which differ by the epoch."""
+
+    epoch: int
+
+    def crop(self, key: str) -> Crop:
+        """The crop of this photograph in this epoch."""
         ...
 
 

@@ -120,6 +120,7 @@ class CaptioningModule(pl.LightningModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the current epoch; the trainer calls this every epoch."""
         epoch = self.current_epoch if self._trainer is not None else 0
+        self.training_data.begin_epoch(epoch)
         return training_loader(
             self.training_data,
             captions=self.config.batch_captions,

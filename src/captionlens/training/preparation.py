@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import torch
+
 from captionlens.datasets import Record
 from captionlens.datasets.blanked_phrases import BlankedReader, blanked_cells, blanked_reader
 from captionlens.datasets.mirroring import mirror_pairs
@@ -17,6 +19,8 @@ from captionlens.features.store import FeatureStore, StoreIndex
 from captionlens.runtime.vocabulary import Vocabulary
 from captionlens.training.batches import CaptionedPhotographs
 from captionlens.training.distributed import Processes
+from captionlens.training.fresh_grids import FreshGrids
+from captionlens.training.grids import Grids
 from captionlens.training.run_folder import RunFolder
 from captionlens.training.teachers import Teachers
 
@@ -60,14 +64,16 @@ def extract_features(
         blanked: gives the phrase to blank out in a photograph.
         kind: "cpu" or "cuda".
     """
-    extraction = extract((*training, *validation), run.features, frozen, device=kind, progress=progress)
+    cropped = bool(run.config.crop)  # then the training photographs are encoded anew each epoch
+    taken = validation if cropped else (*training, *validation)
+    extraction = extract(taken, run.features, frozen, device=kind, progress=progress)
     for error in extraction.unreadable:
         log.warning("left out %s", error)
     there = extraction.extracted + extraction.already
     log.info("features of %d photographs, %d of them new", there, extraction.extracted)
     left_out = {Path(error.path) for error in extraction.unreadable}
     readable = [record for record in training if record.image not in left_out]
-    if run.config.mirror:
+    if run.config.mirror and not cropped:
         mirrored = extract(readable, run.features, frozen, device=kind, mirrored=True, progress=progress)
         log.info("mirrored, %d of them new", mirrored.extracted)
     if blanked is not None:
@@ -100,7 +106,7 @@ def run_vocabulary(run: RunFolder, training: Sequence[Record]) -> Vocabulary:
 def training_photographs(
     run: RunFolder,
     training: Sequence[Sequence[Record]],
-    store: FeatureStore,
+    store: Grids,
     vocabulary: Vocabulary,
     boxes: BoxReaders,
 ) -> CaptionedPhotographs:
@@ -128,6 +134,36 @@ def training_photographs(
             raise DatasetError(str(run.data.boxes), "has no phrases of the training photographs")
         log.info("boxes for %d of %d training photographs", count, len(photographs))
     return photographs
+
+
+def training_grids(
+    run: RunFolder, training: Sequence[Record], store: FeatureStore, frozen: Backbone, kind: str, *, half: bool
+) -> Grids:
+    """The source of the training photographs' grids: the feature store, or crops that are encoded in every step.
+
+    Args:
+        run: with its settings.
+        training: the photographs.
+        store: of the run.
+        frozen: the part of the backbone that is not trained.
+        kind: "cpu" or "cuda".
+        half: whether to encode crops in bfloat16.
+    """
+    if not run.config.crop:
+        return store
+    there = [record for record in training if record.image.is_file()]
+    grids = FreshGrids(
+        there,
+        frozen,
+        device=kind,
+        dtype=torch.bfloat16 if half else torch.float32,
+        smallest=run.config.crop,
+        seed=run.config.seed,
+        mirrored=run.config.mirror,
+    )
+    for error in grids.leave_out_unreadable():
+        log.warning("left out %s", error)
+    return grids
 
 
 def learn_from_teachers(

@@ -150,6 +150,10 @@ def start_run(path: Path, data: DataSettings, config: TrainingConfig, name: str 
         raise OptionError(f"objective {SELF_CRITICAL} goes on with a trained captioner: name its run with --from RUN")
     if config.starting_temperature != 1 and data.from_run is None:
         raise OptionError("starting_temperature is of a captioner to start from: name its run with --from RUN")
+    if config.crop and config.blanking:
+        raise OptionError("crop and blanking do not go together: blanked photographs are not cropped")
+    if config.crop and config.distillation:
+        raise OptionError("crop and distillation do not go together: teachers know the whole photographs")
     for wish in ("distillation", "teacher_captions"):
         if getattr(config, wish) and not data.teachers:
             raise OptionError(f"{wish} needs trained captioners to learn from: name their runs with --teacher")
