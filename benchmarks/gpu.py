@@ -3,7 +3,8 @@
 Grids and words are drawn at random; captions have the lengths of Flickr8k's, photographs five of them each. What runs
 is the project's own: its batches, network and loss, with Adam in a plain loop, and the grids resident on the card.
 Extraction is measured too where h5py, Pillow, safetensors and tqdm are installed: the network alone, on random
-pictures, with random weights.
+pictures, with random weights. So is fine-tuning from photographs, as with the setting `crop`: the frozen blocks of
+EfficientNet-Lite2, the trained ones and the captioner, forward and backward, without the reading of files.
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --eager
@@ -41,6 +42,8 @@ VOCABULARY = 5004
 EACH = 5  # captions of a photograph
 BATCH, LEARNING_RATE, GRADIENT_CLIP = 64, 1e-3, 5.0  # as preset `tutorial`
 EXTRACTED, REPEATS = 64, 10  # photographs in a batch, and batches
+TUNED_BLOCKS = (6, 20)  # of 21
+TUNED_PHOTOGRAPHS, TUNED_SIZE = 20, 320  # in a batch, and pixels a side
 
 
 class RandomGrids:
@@ -108,12 +111,15 @@ def main() -> None:
         "seconds": parts,
         "peak_memory_mib": torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None,
         "extraction_photographs_per_second": extraction(device),
+        "finetuning_photographs_per_second": finetuning(device),
     }
     print(f"\n{options.epochs} epochs of {captions} captions: {result['training_seconds']:.1f} s")
     for part, taken in parts.items():
         print(f"  {part}: {taken:.1f} s")
     for name, rate in result["extraction_photographs_per_second"].items():
         print(f"{name}: {rate:,.0f} photographs/s through the network")
+    for blocks, rate in result["finetuning_photographs_per_second"].items():
+        print(f"fine-tuning {blocks} blocks: {rate:,.0f} photographs/s")
     finish(result)
 
 
@@ -180,6 +186,39 @@ def extraction(device: torch.device) -> dict[str, float]:
         run = Prepared(backbone, device.type, torch.bfloat16)
         # A pass ends with the grids in the program's memory.
         rates[name] = EXTRACTED / median(seconds(partial(run, pixels), REPEATS, warm_up=2))
+    return rates
+
+
+def finetuning(device: torch.device) -> dict[int, float]:
+    """Photographs a second in training from photographs, by the number of blocks that are trained."""
+    try:
+        from captionlens.features.backbones.efficientnet_lite import EfficientNetLite
+        from captionlens.features.extract import Prepared
+    except ModuleNotFoundError:  # told by `extraction`
+        return {}
+    rates = {}
+    for blocks in TUNED_BLOCKS:
+        backbone = EfficientNetLite("efficientnet_lite2", TUNED_SIZE).eval()
+        frozen, tail = backbone.split(blocks)
+        rows, columns = backbone.grid
+        sizes = NetworkConfig(VOCABULARY, rows, columns, backbone.channels, **PRESETS["base"])
+        network = CaptioningNetwork(sizes, tail).to(device).train()
+        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=True)
+        trunk = Prepared(frozen, device.type, torch.bfloat16)
+        pixels = np.random.default_rng(0).integers(0, 256, (TUNED_PHOTOGRAPHS, TUNED_SIZE, TUNED_SIZE, 3), np.uint8)
+        data = RandomPhotographs(TUNED_PHOTOGRAPHS * EACH, RandomGrids(1, 1))
+        batch = data.collate(data.items[:TUNED_PHOTOGRAPHS])
+
+        def step() -> None:
+            with torch.autocast(device.type, torch.bfloat16):
+                teacher = network.teach(trunk.grids(pixels), batch.captions.to(device))  # noqa: B023 (called at once)
+                loss = CrossEntropy().loss(teacher, batch).total  # noqa: B023
+            loss.backward()
+            optimizer.step()  # noqa: B023
+            optimizer.zero_grad(set_to_none=True)  # noqa: B023
+            loss.item()  # waits for the card
+
+        rates[blocks] = TUNED_PHOTOGRAPHS / median(seconds(step, REPEATS, warm_up=2))
     return rates
 
 
