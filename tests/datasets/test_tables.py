@@ -1,12 +1,14 @@
 """Tables of people's own photographs: what spreadsheets, databases and hands do to them."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from captionlens.datasets import Dataset, read_dataset
-from captionlens.errors import DatasetError
+from captionlens.datasets import Dataset, TableForm, read_dataset
+from captionlens.errors import DatasetError, OptionError
+from helpers.cli import run_cli
 from helpers.download import small_photograph
 
 
@@ -39,7 +41,8 @@ def test_csv_with_splits_and_ids(folder: Path) -> None:
         ("8", "val", ("A cat.",)),
         ("9", "test", ("A bird.",)),
     ]
-    assert (dataset.problems, dataset.notes) == ((), ())
+    unnamed = "1 photographs beside those of the table are in no row"
+    assert (dataset.problems, dataset.notes) == ((), (unnamed,))
     assert read_dataset(folder / "captions.csv").records == dataset.records
 
 
@@ -136,7 +139,10 @@ def test_a_quote_that_never_closes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "cause"),
     [
-        ("picture,caption", r"no column 'image' \(or 'file_name'\); its columns: picture, caption"),
+        (
+            "picture,caption",
+            r"no column 'image' \(or 'file_name'\); its columns: picture, caption \(--columns image=NAME",
+        ),
         ("image,words", "no column 'caption'"),
         ("image,file_name,caption", "more than one column 'image'"),
         ("", "its columns: none"),
@@ -211,3 +217,96 @@ def test_the_built_in_scenes_are_a_table(tmp_path: Path) -> None:
     assert dataset.layout == "table"
     assert dataset.split_sizes() == {"train": 8, "val": 1, "test": 1}
     assert dataset.problems == ()
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_delimiters_are_found_in_the_first_line(delimiter: str, folder: Path) -> None:
+    rows = ["image,caption", "a.jpg,A dog", 'b.jpg,"A cat, asleep"']
+    (folder / "t.csv").write_text("\n".join(row.replace(",", delimiter, 1) for row in rows))
+    assert captions(read_dataset(folder)) == {"a.jpg": ("A dog",), "b.jpg": ("A cat, asleep",)}
+
+
+def test_columns_and_delimiters_that_are_named(folder: Path) -> None:
+    (folder / "t.csv").write_text("Bild:Text:image\na.jpg:Ein Hund:1\nb.jpg:Eine Katze:2\n")
+    form = TableForm(delimiter=":", columns={"image": "Bild", "caption": "text", "id": "image"})
+    dataset = read_dataset(folder, table=form)
+    assert captions(dataset) == {"a.jpg": ("Ein Hund",), "b.jpg": ("Eine Katze",)}
+    assert [record.source_id for record in dataset.records] == ["1", "2"]
+    with pytest.raises(DatasetError, match=r"no column 'Foto'; its columns: Bild, Text, image$"):
+        read_dataset(folder, table=TableForm(delimiter=":", columns={"image": "Foto", "caption": "Text"}))
+    for senseless, message in (
+        ({"delimiter": "::"}, "one character"),
+        ({"columns": {"picture": "x"}}, "must name image"),
+        ({"encoding": "klingon"}, "unknown encoding"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            TableForm(**senseless)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16-le", "utf-16-be"])
+def test_other_encodings_are_refused_until_they_are_named(encoding: str, folder: Path) -> None:
+    rows = ["image,caption", *["a.jpg,Ein grüner Bär läuft"] * 9, "b.jpg,Schön"]
+    (folder / "t.csv").write_bytes("\r\n".join(rows).encode(encoding))
+    with pytest.raises(DatasetError, match=f"--encoding {encoding}"):
+        read_dataset(folder)
+    dataset = read_dataset(folder, table=TableForm(encoding=encoding))
+    assert captions(dataset) == {"a.jpg": ("Ein grüner Bär läuft",), "b.jpg": ("Schön",)}
+    assert dataset.notes[1] == "8 captions are there twice for one photograph, and count once"
+
+
+def test_one_damaged_line_does_not_cost_the_others(folder: Path) -> None:
+    (folder / "t.csv").write_bytes(b"image,caption\na.jpg,fine\nb.jpg,gr\xfcn\n")
+    assert captions(read_dataset(folder)) == {"a.jpg": ("fine",)}
+
+
+def test_lists_of_captions_in_json(folder: Path) -> None:
+    rows = [
+        {"image": "a.jpg", "caption": "A dog."},
+        {"image": "b.jpg", "caption": ["A cat.", "Cats."], "image_id": 4},
+        5,
+    ]
+    (folder / "train.json").write_text(json.dumps(rows))
+    for place in (folder, folder / "train.json"):
+        dataset = read_dataset(place)
+        assert dataset.layout == "table"
+        assert captions(dataset) == {"a.jpg": ("A dog.",), "b.jpg": ("A cat.", "Cats.")}
+        assert [problem.where for problem in dataset.problems] == [f"{folder / 'train.json'}, [2]"]
+    (folder / "settings.json").write_text("{}")  # another program's
+    assert read_dataset(folder).layout == "table"
+
+
+def test_names_composed_in_either_way_are_found(folder: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Grüße/Bär.jpg") for form in ("NFC", "NFD"))
+    (folder / decomposed).parent.mkdir()
+    (folder / decomposed).write_bytes(small_photograph(8))
+    (folder / "Ä.jpg").write_bytes(small_photograph(9))
+    name = unicodedata.normalize("NFD", "Ä.jpg")
+    (folder / "t.csv").write_text(f"image,caption\n{composed},A bear\n{name},A letter\n")
+    dataset = read_dataset(folder)
+    assert [record.captions for record in dataset.records] == [("A bear",), ("A letter",)]
+    assert all(record.image.is_file() for record in dataset.records)
+    assert dataset.problems == ()
+
+
+def test_absolute_names_of_another_place_are_found_by_their_ends(folder: Path) -> None:
+    (folder / "t.csv").write_text(
+        "image,caption\nC:\\Users\\Ann\\data\\photos\\e.jpg,one\n/home/bob/set/a.jpg,two\nD:/nowhere/x.jpg,three\n"
+    )
+    dataset = read_dataset(folder)
+    assert captions(dataset) == {"e.jpg": ("one",), "a.jpg": ("two",)}
+    assert told(dataset) == [("absent-image", "4")]
+    assert "2 absolute names of another place were found here by their ends" in dataset.notes
+
+
+def test_photographs_in_no_row_are_told(folder: Path) -> None:
+    (folder / "t.csv").write_text("image,caption\na.jpg,x\nphotos/e.jpg,y\n")
+    assert "2 photographs beside those of the table are in no row" in read_dataset(folder).notes
+
+
+def test_the_form_of_a_table_on_the_command_line(folder: Path) -> None:
+    (folder / "t.csv").write_bytes("Bild:Text\na.jpg:Grün\nb.jpg:Blau\n".encode("cp1252"))
+    options = ("--delimiter", ":", "--columns", "image=Bild,caption=Text", "--encoding", "cp1252")
+    report = json.loads(run_cli("data", "check", folder, *options, "--json").stdout)
+    assert report["ok"] is True
+    assert sum(split["captions"] for split in report["splits"].values()) == 2
+    assert "want ROLE=NAME" in run_cli("data", "check", folder, "--columns", "Bild", code=2).stderr

@@ -97,3 +97,5 @@ def test_settings_of_version_0_1_are_read() -> None:
     named = DataSettings.from_dict({"dataset": "x", "layout": "table"})
     assert named == DataSettings(("x",), ("table",))
     assert DataSettings.from_dict(named.to_dict()) == named
+    table = DataSettings(("x",), columns=(("image", "Bild"), ("caption", "Text")), delimiter=";")
+    assert DataSettings.from_dict(table.to_dict()) == table

@@ -52,6 +52,16 @@ def data_options(
             multiple=True,
             help="How the data sets are laid out, once for all or once for each; by default it is recognised.",
         ),
+        click.option(
+            "--delimiter", metavar="C", help="Of tables: the character between cells; by default it is recognised."
+        ),
+        click.option(
+            "--columns",
+            metavar="ROLE=NAME,...",
+            callback=_columns,
+            help="Of tables: names of the columns image, caption, split and id, as in image=Bild,caption=Text.",
+        ),
+        click.option("--encoding", help="Of tables, where it is not UTF-8: cp1252, utf-16-le ..."),
         click.option("--max-captions", type=click.IntRange(min=1), help="A random subset of the training captions."),
         click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help=seed),
     )
@@ -124,21 +134,37 @@ def _region(context: click.Context, parameter: click.Parameter, value: str | Non
     return None if value is None else Region.parse_box(value)
 
 
+def _columns(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[tuple[str, str], ...]:
+    pairs = [tuple(part.split("=", 1)) for part in value.split(",")] if value else []
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+        raise click.BadParameter(f"want ROLE=NAME with commas between them, as image=Bild,caption=Text, got {value!r}")
+    return tuple((role.strip(), name.strip()) for role, name in pairs)
+
+
 def resolve_datasets(
-    datasets: Sequence[str], *, quiet: bool, **reading: Any
+    datasets: Sequence[str],
+    *,
+    quiet: bool,
+    delimiter: str | None = None,
+    columns: Sequence[tuple[str, str]] = (),
+    encoding: str | None = None,
+    **reading: Any,
 ) -> "tuple[list[Path], tuple[Dataset, ...]]":
     """Download the known data sets that are missing, and read all; return their paths, too.
 
     Args:
         datasets: paths and known names.
         quiet: without progress.
+        delimiter, columns, encoding: of tables, see `TableForm`.
         reading: the other options of `data_options`, see `read_datasets`.
     """
+    from captionlens.datasets import TableForm
     from captionlens.datasets.download import resolve_dataset
     from captionlens.datasets.several import read_datasets
 
+    table = TableForm("\t" if delimiter == "\\t" else delimiter, dict(columns), encoding)
     paths = [resolve_dataset(dataset, progress=not quiet) for dataset in datasets]
-    return paths, read_datasets(paths, **reading)
+    return paths, read_datasets(paths, table=table, **reading)
 
 
 def show_datasets(datasets: Sequence[str], *, quiet: bool, **reading: Any) -> "tuple[Dataset, ...]":

@@ -93,6 +93,9 @@ def train(
         chosen = DataSettings(
             datasets=data["datasets"],
             layouts=data["layouts"],
+            delimiter=data["delimiter"],
+            columns=data["columns"],
+            encoding=data["encoding"],
             weights=weights,
             max_captions=data["max_captions"],
             split_seed=seed,
@@ -115,6 +118,9 @@ def train(
         read = show_datasets(
             chosen.datasets,
             layouts=chosen.layouts,
+            delimiter=chosen.delimiter,
+            columns=chosen.columns,
+            encoding=chosen.encoding,
             max_captions=chosen.max_captions,
             seed=chosen.split_seed,
             quiet=quiet,

@@ -8,6 +8,7 @@ from captionlens.datasets.gathering import Gathering
 from captionlens.datasets.layouts import COCO_YEARS, LAYOUTS, known_layout, recognise
 from captionlens.datasets.records import SPLITS, Dataset, Problem, Record, count_captions, split_name
 from captionlens.datasets.splits import fill_splits, keep_captions
+from captionlens.datasets.tables import TableForm
 from captionlens.errors import DatasetError
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Dataset",
     "Problem",
     "Record",
+    "TableForm",
     "count_captions",
     "read_dataset",
     "split_name",
@@ -23,7 +25,12 @@ __all__ = [
 
 
 def read_dataset(
-    path: str | Path, *, layout: str | None = None, max_captions: int | None = None, seed: int = 1
+    path: str | Path,
+    *,
+    layout: str | None = None,
+    max_captions: int | None = None,
+    seed: int = 1,
+    table: TableForm | None = None,
 ) -> Dataset:
     """Read the captions of a data set and find their photographs; no photograph is opened.
 
@@ -40,6 +47,7 @@ def read_dataset(
             recognised by the files in the folder.
         max_captions: keep so many captions of the train split, sampled with `seed` (`keep_captions`).
         seed: for splits and for `max_captions`.
+        table: what a table does not say of itself: delimiter, names of columns, encoding.
 
     Returns:
         The records in the order of the captions file, with absolute paths.
@@ -62,7 +70,7 @@ def read_dataset(
             raise DatasetError(place, "no such file or folder")
     root = _root(place, layout)
     gathering = Gathering(root)
-    _read(place, root, layout, gathering)
+    _read(place, root, layout, gathering, table)
     drafts = gathering.drafts()
     notes += gathering.notes
     notes += fill_splits(drafts, seed)
@@ -86,7 +94,7 @@ def _root(place: Path, layout: str) -> Path:
     return place.parent
 
 
-def _read(place: Path, root: Path, layout: str, gathering: Gathering) -> None:
+def _read(place: Path, root: Path, layout: str, gathering: Gathering, form: TableForm | None) -> None:
     if layout in ("coco", *COCO_YEARS):
         if place.is_file():
             coco.read_coco_file(root, place, gathering)
@@ -104,5 +112,5 @@ def _read(place: Path, root: Path, layout: str, gathering: Gathering) -> None:
     else:
         table = place if place.is_file() else tables.table_in(root)
         if table is None:
-            raise DatasetError(root, "want one .csv, .tsv or .jsonl, or one called captions or metadata")
-        tables.read_table(root, table, gathering)
+            raise DatasetError(root, "want one .csv, .tsv, .jsonl or .json, or one called captions or metadata")
+        tables.read_table(root, table, gathering, form)

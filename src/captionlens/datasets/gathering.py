@@ -129,6 +129,17 @@ class Gathering:
         """Note a photograph without captions."""
         self._find("no-caption", file, "", f"photograph {name} has no caption", name)
 
+    def count_unnamed(self) -> int:
+        """Number of photographs that no entry names, in the folders that hold the named ones."""
+        from captionlens.runtime.images import EXTENSIONS  # loads NumPy, which no help needs
+
+        folders = {path.parent for path in self._by_path}
+        return sum(
+            file.suffix.lower() in EXTENSIONS and file not in self._by_path
+            for folder in folders
+            for file in self._folders.files(folder)
+        )
+
     def drafts(self) -> list[Draft]:
         """The existing photographs with captions, in the order in which they were added.
 
@@ -147,6 +158,8 @@ class Gathering:
                 usable.append(draft)
             elif draft.name not in told:
                 self.no_caption(self._where[id(draft)][0], draft.name)
+        if self._folders.moved:
+            self.notes.append(f"{self._folders.moved:,} absolute names of another place were found here by their ends")
         if not usable:
             causes = "; ".join(f"{p.where}: {p.cause}" for p in self.problems()[:3])
             raise DatasetError(self.root, f"no photograph with a caption{f' ({causes})' if causes else ''}")

@@ -12,7 +12,7 @@ LAYOUTS = {
     "coco": "annotations/captions_*.json and train2014/, val2017/ ...",
     "flickr8k": "Flickr8k_text/Flickr8k.token.txt or captions.txt, and Flicker8k_Dataset/ or Images/",
     "flickr30k": "results_20130124.token or results.csv, and flickr30k-images/",
-    "table": "one .csv, .tsv or .jsonl with the columns image and caption",
+    "table": "one .csv, .tsv, .jsonl, or .json with a list, with the columns image and caption",
 }
 COCO_YEARS = {"coco2014": "2014", "coco2017": "2017"}  # named by the user, where a folder holds both
 
@@ -67,6 +67,8 @@ def _recognise_file(path: Path) -> str:
             content = json.loads(path.read_bytes())
         except ValueError:
             content = None
+        if isinstance(content, list):
+            return "table"
         return "coco" if isinstance(content, dict) and "annotations" in content else "karpathy"
     if suffix in tables.SUFFIXES and not (path.name == "results.csv" and _has_bars(path)):
         return "table"

@@ -5,14 +5,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from captionlens.datasets import read_dataset
+from captionlens.datasets import TableForm, read_dataset
 from captionlens.datasets.records import Dataset, Record, count_captions, split_name
 from captionlens.datasets.splits import keep_captions
 from captionlens.errors import OptionError
 
 
 def read_datasets(
-    paths: Sequence[str | Path], *, layouts: Sequence[str] = (), max_captions: int | None = None, seed: int = 1
+    paths: Sequence[str | Path],
+    *,
+    layouts: Sequence[str] = (),
+    max_captions: int | None = None,
+    seed: int = 1,
+    table: TableForm | None = None,
 ) -> tuple[Dataset, ...]:
     """Read several data sets, each with its own splits.
 
@@ -24,6 +29,7 @@ def read_datasets(
         layouts: one for all of them, or one for each; none: they are recognised.
         max_captions: keep so many captions of all train splits together (`keep_captions`).
         seed: for splits and for `max_captions`.
+        table: form of those that are tables.
 
     Raises:
         DatasetError: a data set cannot be read.
@@ -43,7 +49,7 @@ def read_datasets(
     # A single set is limited by its reader, which notes it.
     limit = max_captions if len(paths) == 1 else None
     read = [
-        read_dataset(path, layout=layout, max_captions=limit, seed=seed)
+        read_dataset(path, layout=layout, max_captions=limit, seed=seed, table=table)
         for path, layout in zip(paths, each, strict=True)
     ]
     if max_captions is not None and len(read) > 1:

@@ -40,6 +40,9 @@ class DataSettings:
 
     datasets: tuple[str, ...]
     layouts: tuple[str, ...] = ()  # one for all data sets, or one for each; none: they are recognised
+    delimiter: str | None = None  # of tables, as are the next two
+    columns: tuple[tuple[str, str], ...] = ()  # roles and names
+    encoding: str | None = None
     weights: tuple[float, ...] = ()  # how often each data set's photographs are drawn in an epoch; none: once
     max_captions: int | None = None
     split_seed: int = 1  # of max_captions, and of the splits if the data set has none
@@ -61,7 +64,7 @@ class DataSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: _as_lists(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "DataSettings":
@@ -70,10 +73,16 @@ class DataSettings:
         if "dataset" in values:
             layout = values.pop("layout", None)
             values |= {"datasets": [values.pop("dataset")], "layouts": [layout] if layout else []}
-        settings: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
+        settings: dict[str, Any] = {name: _as_tuples(value) for name, value in values.items()}
         return cls(**settings)
+
+
+def _as_lists(value: Any) -> Any:
+    return [_as_lists(part) for part in value] if isinstance(value, tuple) else value
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(_as_tuples(part) for part in value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, slots=True)
