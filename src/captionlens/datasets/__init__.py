@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from captionlens.datasets import coco, flickr, karpathy, tables
+from captionlens.datasets import beside, coco, flickr, karpathy, tables
 from captionlens.datasets.gathering import Gathering
 from captionlens.datasets.layouts import COCO_YEARS, LAYOUTS, known_layout, recognise
 from captionlens.datasets.records import SPLITS, Dataset, Problem, Record, count_captions, split_name
@@ -109,6 +109,10 @@ def _read(place: Path, root: Path, layout: str, gathering: Gathering, form: Tabl
         flickr.read_flickr8k(root, gathering, place if place.is_file() else None)
     elif layout == "flickr30k":
         flickr.read_flickr30k(root, gathering, place if place.is_file() else None)
+    elif layout == "imagefolder":
+        tables.read_split_tables(root, gathering, form)
+    elif layout == "texts":
+        beside.read_texts(root, gathering)
     else:
         table = place if place.is_file() else tables.table_in(root)
         if table is None:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from captionlens.datasets import coco, flickr, karpathy, tables
+from captionlens.datasets import beside, coco, flickr, karpathy, tables
 from captionlens.errors import DatasetError, OptionError
 
 # The name of each layout and its marks; where several fit, the first is taken.
@@ -12,7 +12,9 @@ LAYOUTS = {
     "coco": "annotations/captions_*.json and train2014/, val2017/ ...",
     "flickr8k": "Flickr8k_text/Flickr8k.token.txt or captions.txt, and Flicker8k_Dataset/ or Images/",
     "flickr30k": "results_20130124.token or results.csv, and flickr30k-images/",
+    "imagefolder": "train/metadata.jsonl, val/metadata.csv or the like, and photographs beside them",
     "table": "one .csv, .tsv, .jsonl, or .json with a list, with the columns image and caption",
+    "texts": "photographs with text files of the same names beside them, 1.jpg and 1.txt",
 }
 COCO_YEARS = {"coco2014": "2014", "coco2017": "2017"}  # named by the user, where a folder holds both
 
@@ -45,6 +47,10 @@ def recognise(path: Path) -> tuple[str, ...]:
         "flickr30k": flickr.captions_file(path, flickr.FLICKR30K_TOKENS) is not None,
         "table": tables.table_in(path) is not None,
     }
+    if not any(tests.values()):
+        tests["imagefolder"] = bool(tables.split_tables(path))
+    if not any(tests.values()):
+        tests["texts"] = beside.has_texts(path)
     fitting = tuple(name for name, fits in tests.items() if fits)
     if "flickr30k" in fitting and "table" in fitting and not (path / "results_20130124.token").is_file():
         # A results.csv is Flickr30k's only with bars between its columns.

@@ -84,10 +84,43 @@ def is_list(file: Path) -> bool:
         return opened.read(1000).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
 
 
-def read_table(root: Path, file: Path, gathering: Gathering, form: TableForm | None = None) -> None:
+def split_tables(root: Path) -> dict[str, Path]:
+    """Tables in folders that are called like splits, as in Hugging Face's imagefolder, by the folders' names."""
+    found = {}
+    for folder in sorted(root.iterdir()):
+        try:
+            split_name(folder.name)
+        except OptionError:
+            continue
+        table = table_in(folder) if folder.is_dir() else None
+        if table is not None:
+            found[folder.name] = table
+    return found
+
+
+def read_split_tables(root: Path, gathering: Gathering, form: TableForm | None = None) -> None:
+    """Read the tables of `split_tables`; their photographs lie beside them.
+
+    Raises:
+        DatasetError: as of `read_table`.
+    """
+    for folder, file in split_tables(root).items():
+        read_table(root / folder, file, gathering, form, folder=folder)
+
+
+def read_table(
+    root: Path, file: Path, gathering: Gathering, form: TableForm | None = None, *, folder: str | None = None
+) -> None:
     """Read a table.
 
     Unusable rows are left out, and reported with file and line. Captions that a photograph has twice count once.
+
+    Args:
+        root: that names are relative to.
+        file: the table.
+        gathering: takes the photographs.
+        form: what the table does not say of itself.
+        folder: name of the table's folder, if it tells the split of its photographs.
 
     Raises:
         DatasetError: the table is missing or of another encoding, has no column for photographs or for captions, or
@@ -98,29 +131,33 @@ def read_table(root: Path, file: Path, gathering: Gathering, form: TableForm | N
     rows = {".jsonl": _json_lines, ".json": _json_list}.get(suffix, _rows)(file, gathering, form)
     there: set[tuple[str, str]] = set()
     twice = 0
+    own_split = None if folder is None else split_name(folder)
     for at, row in rows:
-        name, split = row.get("image"), None
+        name, split = row.get("image"), own_split
         if not isinstance(name, str) or not name.strip():
             gathering.malformed(file, at, "no photograph named")
             continue
         name = name.strip()
         try:
             stated = row.get("split")
-            split = split_name(str(stated)) if stated not in (None, "") else None
+            split = split_name(str(stated)) if stated not in (None, "") else own_split
         except OptionError as error:
             gathering.bad_split(file, at, error)
             continue
-        if not gathering.knows(name):
+        photograph = name if folder is None else f"{folder}/{name}"
+        if not gathering.knows(photograph):
             stated = row.get("id")
-            source_id = name if stated in (None, "") else str(stated)
-            gathering.photograph(name, name, [root], file=file, at=at, source_id=source_id, split=split, absolute=True)
+            source_id = photograph if stated in (None, "") else str(stated)
+            gathering.photograph(
+                photograph, name, [root], file=file, at=at, source_id=source_id, split=split, absolute=True
+            )
         captions = row.get("caption")
         for caption in captions if isinstance(captions, list) and suffix == ".json" else [captions]:
-            key = (name, " ".join(str(caption).split()))
+            key = (photograph, " ".join(str(caption).split()))
             if caption is not None and key in there:
                 twice += 1
             else:
-                gathering.caption(name, caption, file=file, at=at, split=split)
+                gathering.caption(photograph, caption, file=file, at=at, split=split)
             there.add(key)
     if unnamed := gathering.count_unnamed():
         gathering.notes.append(f"{unnamed:,} photographs beside those of the table are in no row")
