@@ -9,18 +9,21 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import Result
 from PIL import Image
 
+from captionlens.cli.sources import gather
 from captionlens.datasets.scenes import draw_scenes
 from captionlens.geometry.region import Region
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import load
 from captionlens.runtime.photograph import Photograph
 from helpers.cli import COMMAND, run_cli
+from helpers.download import small_photograph
 
 Run = Callable[..., Result]
 
@@ -468,3 +471,68 @@ def test_control_c(small_model: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (130, "captionlens: interrupted\n")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Photographs in folders of their owner and of programs, and what is none."""
+    root = tmp_path / "tree"
+    content = small_photograph(3)
+    taken = ("a.jpg", "sub/b.JPG", "sub/-c.png", "sub/Grüße/d.webp", "x\ny/e.jpg")
+    others = ("._a.jpg", ".hidden.jpg", ".thumbnails/a.jpg", "sub/@eaDir/a.jpg", "Catalog Previews.lrdata/a.jpg")
+    for name in (*taken, *others, "sub/raw.NEF", "sub/notes.txt"):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    os.mkfifo(root / "fifo.jpg")
+    (root / "sub" / "loop").symlink_to(root)
+    (root / "broken.jpg").symlink_to(root / "gone")
+    return root
+
+
+def gathered(root: Path, **options: Any) -> tuple[list[str], dict[str, int]]:
+    found = gather((str(root),), None, True, **options)
+    assert not found.problems
+    return [os.path.relpath(photograph.name, root) for photograph in found.photographs], dict(found.left_out)
+
+
+def test_what_is_taken_of_a_folder_and_what_is_left_out(tree: Path) -> None:
+    names, left_out = gathered(tree)
+    assert sorted(names) == sorted(["a.jpg", "sub/b.JPG", "sub/-c.png", "sub/Grüße/d.webp", "x\ny/e.jpg"])
+    assert left_out == {
+        "hidden files": 2,
+        "hidden and other programs' folders": 3,
+        "links to folders": 1,
+        "raw photographs": 1,
+        "no files": 2,
+    }
+    named = gather((str(tree / ".hidden.jpg"),), None, False)
+    assert len(named.photographs) == 1
+    assert not named.left_out
+
+
+def test_patterns_of_paths(tree: Path) -> None:
+    names, left_out = gathered(tree, include=["sub/*"], exclude=["*.webp"])
+    assert names == ["sub/-c.png", "sub/b.JPG"]
+    assert (left_out["not of --include"], left_out["of --exclude"]) == (4, 1)
+
+
+def test_what_was_left_out_is_told(run: Run, tree: Path) -> None:
+    shutil.rmtree(tree / "sub")
+    options = ("-r", "--exclude", "x*")
+    result = run(*options, tree)
+    assert result.stdout.count("\n") == 1
+    assert result.stderr.startswith("captionlens: left out: ")
+    for part in ("hidden files: 2", "of --exclude: 1", "no files: 2"):
+        assert part in result.stderr
+    assert run(*options, "--quiet", tree).stderr == ""
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_named(run: Run, tree: Path) -> None:
+    (tree / "sub").chmod(0)
+    try:
+        result = run("-r", tree, code=1)
+    finally:
+        (tree / "sub").chmod(0o700)
+    assert f"captionlens: {tree / 'sub'}: Permission denied" in result.stderr

@@ -73,9 +73,16 @@ def test_json_lines() -> None:
 def test_csv() -> None:
     rows = list(csv.DictReader(io.StringIO(written("csv", [DOG, FAILED, CHINESE]), newline="")))
     assert rows == [
-        {"path": DOG.path, "caption": "a dog", "log_prob": "-1.25", "error": "", "confidence": ""},
-        {"path": "x.jpg", "caption": "", "log_prob": "", "error": "x.jpg: truncated file", "confidence": ""},
-        {"path": CHINESE.path, "caption": "狗", "log_prob": "-2.0", "error": "", "confidence": ""},
+        {"path": DOG.path, "caption": "a dog", "log_prob": "-1.25", "error": "", "confidence": "", "unsure": ""},
+        {
+            "path": "x.jpg",
+            "caption": "",
+            "log_prob": "",
+            "error": "x.jpg: truncated file",
+            "confidence": "",
+            "unsure": "",
+        },
+        {"path": CHINESE.path, "caption": "狗", "log_prob": "-2.0", "error": "", "confidence": "", "unsure": ""},
     ]
 
 

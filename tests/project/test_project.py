@@ -15,7 +15,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import captionlens._version
-from captionlens.runtime.images import EXTENSIONS, read_image
+from captionlens.runtime import EXTENSIONS
+from captionlens.runtime.images import read_image
 from helpers.paths import REPOSITORY
 
 PACKAGE = REPOSITORY / "src" / "captionlens"

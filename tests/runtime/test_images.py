@@ -1,6 +1,8 @@
 """Reading photographs: every kind comes out upright and RGB."""
 
+import base64
 import io
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +30,7 @@ UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 }
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation: int, form: str) -> None:
     stored = quadrants()
@@ -237,3 +239,45 @@ def test_describe_source(tmp_path: Path) -> None:
         assert describe_source(image) == str(path)
     assert describe_source(b"") == "<bytes>"
     assert describe_source(io.BytesIO()) == "<BytesIO>"
+
+
+# 64 x 48 pixels, the left half red and the right half light grey, by libheif's encoder at quality 50.
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAX1tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAACJpbG9j"
+    "AAAAAERAAAEAAQAAAAABoQABAAAAAAAAAGcAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA/Wlw"
+    "cnAAAADdaXBjbwAAAHZodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AA"
+    "AAMAkAAAAwAAAwAeoCCBBZbq5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAAAAAA"
+    "QAAAAEAAAAAoY2xhcAAAAEAAAAABAAAAMAAAAAEAAAAAAAAAAv////AAAAACAAAAEHBpeGkAAAAAAwgICAAAABhpcG1hAAAAAAAAAAEAAQWB"
+    "AgMFhAAAAG9tZGF0AAAAYygBrxOA9SeBP//jIUf/vI54fkB7MSrfzxLqPo0h/+FCXiSU4RE5yxvy7KQhD8Xeto1ztRZnEjBcNnAVKIABQBBY"
+    "31tusGt27mSpYdP3JnwAZ7kMaFu4KATWaOJMMqaXmbAGjA=="
+)
+
+
+@pytest.mark.parametrize("name", ["photo.heic", "photo.jpg"])
+def test_pictures_of_phones_are_read_whatever_they_are_called(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("pi_heif")
+    path = tmp_path / name
+    path.write_bytes(HEIC)
+    expected = np.full((48, 64, 3), 240)
+    expected[:, :32] = (200, 20, 20)
+    for source in (path, HEIC, io.BytesIO(HEIC)):
+        pixels = pixels_of(read_image(source)).astype(int)
+        assert pixels.shape == expected.shape
+        assert np.abs(pixels - expected)[:, [*range(28), *range(36, 64)]].max() < 30
+
+
+def test_heic_without_its_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    path = tmp_path / "IMG_0001.HEIC"
+    path.write_bytes(HEIC)
+    with pytest.raises(UnreadableImage, match=r"IMG_0001\.HEIC: is HEIC, .* pip install 'captionlens\[heif\]'"):
+        read_image(path)
+    with pytest.raises(UnreadableImage, match="upload: is HEIC"):
+        read_image(HEIC, name="upload")
+
+
+@pytest.mark.parametrize("length", [0, 4, 11, 30, 64, 300])
+def test_cut_off_heic_is_refused(length: int) -> None:
+    pytest.importorskip("pi_heif")
+    with pytest.raises(UnreadableImage):
+        read_image(HEIC[:length])

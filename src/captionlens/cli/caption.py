@@ -25,6 +25,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command(cls=Command)
 @click.argument("paths", nargs=-1, metavar="PATH...")
 @click.option("-r", "--recursive", is_flag=True, help="Photographs in sub-folders too.")
+@click.option("--include", multiple=True, metavar="PATTERN", help="Of folders, only paths like this: '2024/*.jpg'.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Of folders, no paths like this.")
 @click.option("--filelist", type=_FILE, help="A text file with one path per line.")
 @click.option("--model", type=_FOLDER, help="A model directory; by default the one in the package.")
 @search_options
@@ -55,6 +57,8 @@ def caption(
     context: click.Context,
     paths: tuple[str, ...],
     recursive: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
     filelist: Path | None,
     model: Path | None,
     search: dict[str, Any],
@@ -92,9 +96,13 @@ def caption(
             f"--min-confidence needs a calibrated model; {captioner.name} is not (captionlens model calibrate)"
         )
     request = captioner.request(**search)
-    photographs, empty = gather(paths, filelist, recursive)
-    for problem in empty:
+    found = gather(paths, filelist, recursive, include=include, exclude=exclude)
+    photographs = found.photographs
+    for problem in found.problems:
         click.echo(f"captionlens: {problem}", err=True)
+    if found.left_out and not quiet:
+        parts = ", ".join(f"{reason}: {count:,}" for reason, count in found.left_out.items())
+        click.echo(f"captionlens: left out: {parts}", err=True)
     many = len(photographs) != 1 or filelist is not None or any(Path(path).is_dir() for path in paths)
     with ExitStack() as stack:
         stream = stack.enter_context(_stream(output))
@@ -118,7 +126,7 @@ def caption(
         click.echo(f"captionlens: {withheld} of {len(photographs)} captions are too unsure and not shown", err=True)
     if failed:
         click.echo(f"captionlens: {failed} of {len(photographs)} photographs failed", err=True)
-    if failed or empty:
+    if failed or found.problems:
         context.exit(1)
 
 

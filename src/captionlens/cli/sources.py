@@ -1,40 +1,76 @@
 """Photographs named on a command line: files, folders, a list of files, an image on stdin."""
 
+import os
 import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 
 from captionlens.errors import FileError
 from captionlens.outputs.sinks import STDIN
-from captionlens.runtime.images import EXTENSIONS
+from captionlens.runtime import EXTENSIONS
 from captionlens.runtime.photograph import Photograph
 
+# Folders in which other programs keep thumbnails and rubbish: Synology, Linux, QNAP, Windows, macOS, Lightroom.
+OTHERS_FOLDERS = ("@eaDir", "lost+found", "#recycle", "$RECYCLE.BIN", "__MACOSX", "*.lrdata")
+RAW = frozenset({".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"})
 
-def gather(paths: tuple[str, ...], filelist: Path | None, recursive: bool) -> tuple[list[Photograph], list[FileError]]:
-    """Collect photographs in the order of the command line, and the errors of folders.
+
+@dataclass(slots=True)
+class Found:
+    """Photographs in the order of the command line, and what was not taken.
+
+    Attributes:
+        photographs: to caption.
+        problems: errors of folders.
+        left_out: numbers of files and folders that were left out, by the reason.
+    """
+
+    photographs: list[Photograph] = field(default_factory=list)
+    problems: list[FileError] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def gather(
+    paths: tuple[str, ...],
+    filelist: Path | None,
+    recursive: bool,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Found:
+    """Collect photographs.
+
+    Hidden files and folders, and OTHERS_FOLDERS, are left out of folders; what is named itself never is.
 
     Args:
         paths: of photographs and folders; `-` is an image on stdin.
         filelist: a text file with one path per line.
         recursive: include sub-folders.
+        include: patterns of paths in folders, relative to them, one of which must fit; none: all fit.
+        exclude: patterns of paths to leave out.
 
     Raises:
         FileError: the list cannot be read.
     """
-    photographs: list[Photograph] = []
-    problems = []
+    found = Found()
     for path in paths:
         if path == STDIN:
-            photographs.append(Photograph(sys.stdin.buffer.read(), name=STDIN))
+            found.photographs.append(Photograph(sys.stdin.buffer.read(), name=STDIN))
         elif Path(path).is_dir():
-            try:
-                photographs += map(Photograph, _in_folder(Path(path), recursive))
-            except FileError as error:
-                problems.append(error)
+            problems = len(found.problems)
+            inside = sorted(_in_folder(path, recursive, include, exclude, found))
+            found.photographs += map(Photograph, inside)
+            if not inside and len(found.problems) == problems:
+                hint = "" if recursive else " (-r looks into sub-folders)"
+                found.problems.append(FileError(path, f"holds no photographs{hint}"))
         else:
-            photographs.append(Photograph(path))
+            found.photographs.append(Photograph(path))
     if filelist is not None:
-        photographs += map(Photograph, _listed(filelist))
-    return photographs, problems
+        found.photographs += map(Photograph, _listed(filelist))
+    return found
 
 
 def _listed(filelist: Path) -> list[str]:
@@ -45,15 +81,49 @@ def _listed(filelist: Path) -> list[str]:
     return [line for line in lines if line.strip()]
 
 
-def _in_folder(folder: Path, recursive: bool) -> list[str]:
-    try:
-        found = [
-            str(file)
-            for file in (folder.rglob("*") if recursive else folder.iterdir())
-            if file.suffix.lower() in EXTENSIONS and file.is_file()
-        ]
-    except OSError as error:
-        raise FileError(folder, error.strerror or str(error)) from error
-    if not found:
-        raise FileError(folder, "holds no photographs" + ("" if recursive else " (-r looks into sub-folders)"))
-    return sorted(found)
+def _in_folder(
+    root: str, recursive: bool, include: Sequence[str], exclude: Sequence[str], found: Found
+) -> Iterator[str]:
+    """Yield the paths of the photographs in a folder; add what is left out, and folders that cannot be read."""
+
+    def unreadable(error: OSError) -> None:
+        found.problems.append(FileError(str(error.filename), error.strerror or str(error)))
+
+    for folder, folders, names in os.walk(root, onerror=unreadable):
+        kept = []
+        for name in folders if recursive else ():
+            if _is_others(name):
+                found.left_out["hidden and other programs' folders"] += 1
+            elif os.path.islink(os.path.join(folder, name)):  # noqa: PTH114, PTH118 (called for every folder)
+                found.left_out["links to folders"] += 1
+            else:
+                kept.append(name)
+        folders[:] = kept  # those that are walked through
+        for name in names:
+            reason = _reason_against(root, folder, name, include, exclude)
+            if reason is None:
+                yield os.path.join(folder, name)  # noqa: PTH118
+            elif reason:
+                found.left_out[reason] += 1
+
+
+def _is_others(folder: str) -> bool:
+    return folder.startswith(".") or any(fnmatch(folder, pattern) for pattern in OTHERS_FOLDERS)
+
+
+def _reason_against(root: str, folder: str, name: str, include: Sequence[str], exclude: Sequence[str]) -> str | None:
+    """Why a file is left out; None if it is taken, "" if nobody would take it for a photograph."""
+    extension = os.path.splitext(name)[1].lower()  # noqa: PTH122 (called for every file)
+    if extension in RAW:
+        return "raw photographs"
+    if extension not in EXTENSIONS:
+        return ""
+    if name.startswith("."):
+        return "hidden files"
+    path = os.path.join(folder, name)  # noqa: PTH118
+    relative = os.path.relpath(path, root)
+    if include and not any(fnmatch(relative, pattern) for pattern in include):
+        return "not of --include"
+    if any(fnmatch(relative, pattern) for pattern in exclude):
+        return "of --exclude"
+    return None if os.path.isfile(path) else "no files"  # noqa: PTH113

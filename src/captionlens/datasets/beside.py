@@ -11,8 +11,7 @@ from captionlens.datasets.gathering import Gathering
 from captionlens.datasets.reading import is_damaged, read_lines
 from captionlens.datasets.records import split_name
 from captionlens.errors import OptionError
-from captionlens.runtime.caption import NOT_SURE
-from captionlens.runtime.images import EXTENSIONS
+from captionlens.runtime import EXTENSIONS, NOT_SURE
 
 
 def has_texts(root: Path) -> bool:

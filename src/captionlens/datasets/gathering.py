@@ -7,6 +7,7 @@ from pathlib import Path
 from captionlens.datasets.reading import Folders, OutsideRootError
 from captionlens.datasets.records import Problem
 from captionlens.errors import DatasetError, OptionError
+from captionlens.runtime import EXTENSIONS
 
 SINGLY = 10  # up to so many problems of one kind in one file are reported one by one
 
@@ -131,8 +132,6 @@ class Gathering:
 
     def count_unnamed(self) -> int:
         """Number of photographs that no entry names, in the folders that hold the named ones."""
-        from captionlens.runtime.images import EXTENSIONS  # loads NumPy, which no help needs
-
         folders = {path.parent for path in self._by_path}
         return sum(
             file.suffix.lower() in EXTENSIONS and file not in self._by_path

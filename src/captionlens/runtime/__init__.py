@@ -10,3 +10,10 @@ from typing import Literal, get_args
 
 Unsure = Literal["mark", "withhold", "show"]  # what becomes of captions that a calibrated model is unsure of
 UNSURE: tuple[Unsure, ...] = get_args(Unsure)
+NOT_SURE = "not sure: "  # before captions of photographs that the captioner may not know
+
+# Of photographs in folders; what a file is, its content tells.
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".mpo", ".avif"}
+    | {".heic", ".heif", ".hif"}
+)

@@ -13,6 +13,7 @@ from PIL import Image
 from captionlens.drawing import figure, heatmap
 from captionlens.errors import CaptionlensError
 from captionlens.geometry.region import Region
+from captionlens.runtime import NOT_SURE
 from captionlens.runtime.faithfulness import Faithfulness
 from captionlens.runtime.photograph import Photograph
 
@@ -39,9 +40,6 @@ class Word:
     def certainty(self) -> float:
         """The value that figures and reports show: the confidence, else (not calibrated) the probability."""
         return self.probability if self.confidence is None else self.confidence
-
-
-NOT_SURE = "not sure: "  # before captions of photographs that the captioner may not know
 
 
 def _no_attention() -> NDArray[np.float32]:

@@ -15,13 +15,14 @@ from PIL import Image, ImageFile, ImageOps
 
 from captionlens.errors import OptionError, UnreadableImage
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".mpo"}
-)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 MAX_PIXELS = 100_000_000  # a 100-megapixel photograph decodes to 300 MB
 
 ImageSource = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]
+
+# Brands of the file type box (ISO/IEC 14496-12, 4.3) of HEIF files with HEVC pictures (ISO/IEC 23008-12, annex B).
+_HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
+_HEADER = 64  # bytes; a file type box is seldom longer
 
 # warnings.catch_warnings changes the whole process: two threads inside it at once would make its changes permanent.
 _OPENING = threading.Lock()
@@ -87,13 +88,39 @@ def _open(
     # Pillow warns of sizes that MAX_PIXELS refuses anyway, and of odd but harmless metadata.
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = Image.open(file, formats=FORMATS)
+        image = Image.open(file, formats=(*FORMATS, "HEIF") if _is_heif(file, name) else FORMATS)
     with image:  # the block's end closes the file; the pixels stay
         _check_pixels(image, name, max_pixels)
         if draft_size is not None and image.format in ("JPEG", "MPO"):
             image.draft(None, (draft_size, draft_size))
         image.load()
     return image
+
+
+def _is_heif(file: str | os.PathLike[str] | IO[bytes], name: str) -> bool:
+    """Whether a file is HEIF, whatever it is called; Pillow can then open it.
+
+    Raises:
+        UnreadableImage: it is, and the package that decodes it is not installed.
+    """
+    if isinstance(file, str | os.PathLike):
+        with Path(file).open("rb") as opened:
+            header = opened.read(_HEADER)
+    else:
+        begin = file.tell()
+        header = file.read(_HEADER)
+        file.seek(begin)
+    length = int.from_bytes(header[:4], "big")
+    brands = {header[8:12]} | {header[at : at + 4] for at in range(16, min(length, len(header)), 4)}
+    if header[4:8] != b"ftyp" or not brands & _HEIF_BRANDS or b"avif" in brands:
+        return False
+    try:
+        import pi_heif
+    except ImportError:
+        cause = "is HEIC, which another package decodes: pip install 'captionlens[heif]'"
+        raise UnreadableImage(name, cause) from None
+    pi_heif.register_heif_opener(thumbnails=False)
+    return True
 
 
 def _is_empty_file(path: str | os.PathLike[str]) -> bool:
