@@ -438,6 +438,7 @@ def test_below_a_path(browser: Any, captioner: Captioner) -> None:
     server = uvicorn.Server(uvicorn.Config(above, log_config=None))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
+        listening.listen()  # the browser may come before the service is ready
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         with visit(browser, f"http://127.0.0.1:{listening.getsockname()[1]}/captions/") as page:

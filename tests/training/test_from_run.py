@@ -25,7 +25,7 @@ from helpers.cli import COMMAND, SMALL_CAPTIONER, run_cli, run_process, wait_for
 pytestmark = pytest.mark.slow
 
 SELF_CRITICAL = [
-    *("--preset=self-critical", "--set=epochs=3", "--set=beam=1", "--set=learning_rate=2e-3", "--set=samples=4"),
+    *("--preset=self-critical", "--set=epochs=3", "--set=beam=3", "--set=learning_rate=2e-3", "--set=samples=4"),
     *("--set=average_decay=0.9", "--set=starting_temperature=1", "--set=network.dropout=0.1"),
     "--set=batch_captions=20",  # five photographs, or one at an end
 ]
@@ -35,7 +35,7 @@ SELF_CRITICAL = [
 def first(small_scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A captioner that knows a little."""
     run = tmp_path_factory.mktemp("runs") / "first"
-    settings = ["--set=epochs=6", "--set=vocabulary_size=60"]
+    settings = ["--set=epochs=6", "--set=vocabulary_size=60", "--set=beam=3"]
     run_cli("train", small_scenes, "-o", run, *SMALL_CAPTIONER, *settings, "--no-export")
     return run
 
@@ -75,7 +75,7 @@ def test_nothing_learned_the_captioner_is_the_one_it_started_from(
     first: Path, small_scenes: Path, tmp_path: Path
 ) -> None:
     settings = ["--preset=tutorial", "--set=epochs=1", "--set=learning_rate=1e-12", "--set=network.dropout=0.3"]
-    settings += ["--set=beam=1", "--no-export"]
+    settings += ["--set=beam=3", "--set=length_penalty=0.7", "--no-export"]
     run_cli("train", small_scenes, "-o", tmp_path / "run", "--from", first, *settings)
     ours, theirs = (safetensors.numpy.load_file(run / "best.safetensors") for run in (tmp_path / "run", first))
     assert ours.keys() == theirs.keys()
