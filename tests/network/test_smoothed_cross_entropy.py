@@ -4,10 +4,17 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 from captionlens.network import compiled_loops
 from captionlens.network.smoothed_cross_entropy import SoftTargets, smoothed_cross_entropy
+
+
+def assert_same_gradients(loss: Tensor, expected: Tensor, values: list[Tensor]) -> None:
+    gradients, wanted = torch.autograd.grad(3 * loss, values), torch.autograd.grad(3 * expected, values)
+    for one, other in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -26,10 +33,7 @@ def test_losses_and_gradients_are_those_of_pytorch(count: int, filling: int, smo
     torch.testing.assert_close(of_words, each, rtol=0, atol=1e-12)
     assert not plain.requires_grad
     assert not of_words.requires_grad
-    gradients = torch.autograd.grad(3 * loss, values)
-    wanted = torch.autograd.grad(3 * expected, values)
-    for one, other in zip(gradients, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
+    assert_same_gradients(loss, expected, values)
 
 
 def test_half_precision_logits_are_summed_in_single_precision() -> None:
@@ -70,9 +74,7 @@ def test_important_words_count_more(smoothing: float, compiled: bool, monkeypatc
     expected = (importance * losses).mean()
     torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(plain, cross_entropy(logits, targets).detach())
-    gradients, wanted = torch.autograd.grad(3 * loss, values), torch.autograd.grad(3 * expected, values)
-    for one, other in zip(gradients, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
+    assert_same_gradients(loss, expected, values)
 
 
 def test_important_words_count_more_in_half_precision() -> None:
@@ -126,9 +128,7 @@ def test_soft_targets(smoothing: float, compiled: bool, important: bool, monkeyp
     torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(of_words, cross_entropy(logits, targets, reduction="none").detach())
     torch.testing.assert_close(plain, of_words.mean())
-    gradients, wanted = torch.autograd.grad(3 * loss, values), torch.autograd.grad(3 * expected, values)
-    for one, other in zip(gradients, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
+    assert_same_gradients(loss, expected, values)
 
 
 def test_soft_targets_in_half_precision() -> None:

@@ -12,6 +12,7 @@ from captionlens.errors import DatasetError
 
 # So many lines of a file may be damaged, by number or share; with more, the file is of another encoding.
 _DAMAGED_LINES, _DAMAGED_SHARE = 3, 0.01
+_REMEDY = "save it as UTF-8, or if it is a table, name the encoding, as with --encoding"
 
 
 def read_json(path: Path) -> Any:
@@ -61,15 +62,13 @@ def _check_utf8(path: Path, content: bytes, text: str) -> None:
     """Refuse text of another encoding: to leave out every line with an umlaut would be to lose a part of the data."""
     if content.count(0) > len(content) // 4:
         order = "le" if content[1::2].count(0) > content[::2].count(0) else "be"
-        raise DatasetError(path, f"is not UTF-8 but seems to be UTF-16: name it with --encoding utf-16-{order}")
+        raise DatasetError(path, f"seems to be UTF-16: {_REMEDY} utf-16-{order}")
     if not is_damaged(text):
         return
     lines = text.split("\n")
     damaged = sum(map(is_damaged, lines))
     if damaged > max(_DAMAGED_LINES, _DAMAGED_SHARE * len(lines)):
-        raise DatasetError(
-            path, f"{damaged:,} of {len(lines):,} lines are not UTF-8: name the encoding, as with --encoding cp1252"
-        )
+        raise DatasetError(path, f"{damaged:,} of {len(lines):,} lines are not UTF-8: {_REMEDY} cp1252")
 
 
 def is_damaged(text: str) -> bool:

@@ -28,7 +28,7 @@ _CELL_LIMIT = 1 << 20  # characters; a longer cell is an unclosed quote, not a c
 
 @dataclass(frozen=True, slots=True)
 class TableForm:
-    """What a table does not say of itself.
+    """Form of a table, as far as the table does not tell it.
 
     Args:
         delimiter: between the cells of a `.csv`; None: the one that makes columns of its first line.

@@ -78,7 +78,7 @@ class CaptionedPhotographs(Dataset[Item]):
                 self.missing += 1
                 continue
             encoded = [_cut(vocabulary.encode(caption), max_words) for caption in record.captions]
-            order = sorted(range(len(encoded)), key=lambda number: -len(encoded[number]))
+            order = _longest_first(encoded)
             captions = [encoded[number] for number in order]
             self.items.append((key, captions))
             self.draws.append(drawn)
@@ -130,7 +130,7 @@ class CaptionedPhotographs(Dataset[Item]):
         for items, more in ((self.items, added[: len(self.items)]), (self.mirrored, added[len(self.items) :])):
             for number, ((key, captions), extra) in enumerate(zip(items, more, strict=True)):
                 together = [*captions, *extra]
-                order = sorted(range(len(together)), key=lambda place: -len(together[place]))
+                order = _longest_first(together)
                 items[number] = key, [together[place] for place in order]
                 if key in self.targets:
                     targets = [*self.targets[key], *[None] * len(extra)]
@@ -151,7 +151,7 @@ class CaptionedPhotographs(Dataset[Item]):
         if isinstance(self.store, CroppedGrids):
             return
         blanked = sorted({photograph.key for photograph in self.blanked.values()})
-        keys = [key for key, _ in (*self.items, *self.mirrored)] + blanked
+        keys = [key for key, _ in self.views] + blanked
         size = torch.as_tensor(self.store.read(keys[:1])).nbytes * len(keys)
         if 4 * size <= torch.cuda.mem_get_info(card)[0]:
             self.store = ResidentGrids(self.store, keys, card)
@@ -224,6 +224,11 @@ def _key(record: Record) -> str:
         return photograph_key(record)
     except OSError:
         return ""
+
+
+def _longest_first(captions: Sequence[Sequence[int]]) -> list[int]:
+    """Numbers of captions from the longest to the shortest, the fastest order in `CaptioningNetwork.teach`."""
+    return sorted(range(len(captions)), key=lambda number: -len(captions[number]))
 
 
 def _cut(numbers: list[int], max_words: int) -> list[int]:

@@ -88,6 +88,7 @@ def train(
     began = time.perf_counter()
     config = run.config
     training = split_of(datasets, "train")
+    photographs = [*chain(*training)]
     validation = [records[: config.validation_photographs] for records in split_of(datasets, "val")]
     # An invalid value is refused here, before the features are extracted.
     kind, numbers = processes.from_first(lambda: _devices(devices, precision, processes))
@@ -96,7 +97,7 @@ def train(
     grid = store_index(backbone)
     boxes = box_readers(run, grid)
     left_out = processes.from_first(
-        lambda: extract_features(run, [*chain(*training)], [*chain(*validation)], frozen, boxes.blanked, kind, progress)
+        lambda: extract_features(run, photographs, [*chain(*validation)], frozen, boxes.blanked, kind, progress)
     )
     by_set = {
         dataset.name: [record for record in records if record.image not in left_out]
@@ -108,9 +109,9 @@ def train(
     store = FeatureStore.open(run.features)
     features_done = time.perf_counter()
 
-    vocabulary = processes.from_first(lambda: run_vocabulary(run, [*chain(*training)]))
+    vocabulary = processes.from_first(lambda: run_vocabulary(run, photographs))
     half = str(numbers).startswith("bf16")
-    grids = training_grids(run, [*chain(*training)], store, frozen, kind, half=half)
+    grids = training_grids(run, photographs, store, frozen, kind, half=half)
     training_data = training_photographs(run, training, grids, vocabulary, boxes)
     if run.data.teachers:
         learn_from_teachers(run, training_data, vocabulary, progress, processes)

@@ -94,7 +94,7 @@ class CaptioningModule(pl.LightningModule):
         self.blanking = Blanking(config.blanking)
         self.self_critical: SelfCritical | None = None  # if set, blanking is the only objective beside it
         if config.objective == SELF_CRITICAL:
-            rewards = Rewards((*training.items, *training.mirrored))
+            rewards = Rewards(training.views)
             self.self_critical = SelfCritical(rewards, config.samples, config.max_words)
         self.captions: list[str] = []  # of the last validation, in the order of `validation`
         self.seconds = {"training": 0.0, "validation": 0.0}  # spent so far; kept in checkpoints

@@ -100,7 +100,6 @@ class Teachers:
                 raise RunError(path, "trained blocks of its backbone: its features are in no store")
             members.append((TorchNetwork(network), FeatureStore.open(run.features)))
         self.ensemble = Ensemble(members)
-        self.vocabulary = vocabulary
         self.folder = folder
 
     def captions(self, views: Sequence[View], wanted: int, *, max_words: int, progress: bool) -> list[list[list[int]]]:
@@ -116,30 +115,30 @@ class Teachers:
             The added captions of each view; none is there twice.
         """
         added: list[list[list[int]]] = []
-        bar = tqdm(total=len(views), desc="captions of teachers", unit="photo", disable=None if progress else True)
-        with bar:
-            for number, begin in enumerate(range(0, len(views), PART)):
-                part = views[begin : begin + PART]
-                path = self.folder / f"captions-{number:05d}.npz"
-                if not path.exists():
-                    self._write_captions(path, part, begin, wanted, max_words)
-                added += _read_captions(path, part)
-                bar.update(len(part))
+        for path, part, begin in self._parts("captions", views, progress):
+            if not path.exists():
+                self._write_captions(path, part, begin, wanted, max_words)
+            added += _read_captions(path, part)
         return added
 
     def masses(self, views: Sequence[View], *, progress: bool) -> dict[str, list[CaptionMasses]]:
         """Compute the teachers' distributions at each word of the captions of each view, by its key."""
         found: dict[str, list[CaptionMasses]] = {}
-        bar = tqdm(total=len(views), desc="words of teachers", unit="photo", disable=None if progress else True)
-        with bar:
+        for path, part, _ in self._parts("words", views, progress):
+            if not path.exists():
+                self._write_masses(path, part)
+            found.update(_read_masses(path, part))
+        return found
+
+    def _parts(self, kind: str, views: Sequence[View], progress: bool) -> Iterator[tuple[Path, Sequence[View], int]]:
+        """Yield the file of each part, its photographs and the number of the first; a bar advances by the part."""
+        with tqdm(
+            total=len(views), desc=f"{kind} of teachers", unit="photo", disable=None if progress else True
+        ) as bar:
             for number, begin in enumerate(range(0, len(views), PART)):
                 part = views[begin : begin + PART]
-                path = self.folder / f"words-{number:05d}.npz"
-                if not path.exists():
-                    self._write_masses(path, part)
-                found.update(_read_masses(path, part))
+                yield self.folder / f"{kind}-{number:05d}.npz", part, begin
                 bar.update(len(part))
-        return found
 
     def _write_captions(self, path: Path, views: Sequence[View], first: int, wanted: int, max_words: int) -> None:
         added: list[list[list[int]]] = [[] for _ in views]
@@ -190,7 +189,7 @@ class Teachers:
 
 
 def _digest(views: Sequence[View]) -> NDArray[np.str_]:
-    """What a part was made for: the keys of its photographs, with the numbers of their captions."""
+    """Description of what a part was made for: the keys of its photographs, with the numbers of their captions."""
     return np.array([f"{key} {len(captions)}" for key, captions in views])
 
 
