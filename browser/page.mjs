@@ -70,8 +70,8 @@ function refuse(entry, name, message) {
 function fill(entry, told, image, { words, confidence, unsure, seconds }) {
   const sentence = words.map((word) => word.text).join(" ");
   image.alt = unsure ? `not sure: ${sentence}` : sentence;
-  const known = unsure ? "not sure: this captioner may not know this kind of photograph; " : "";
-  const sure = confidence === undefined ? "" : `${known}${percent(confidence)} of this is likely to be right · `;
+  const known = unsure ? "; not sure: this captioner may not know this kind of photograph" : "";
+  const sure = confidence === undefined ? "" : `${percent(confidence)} of this is likely to be right${known} · `;
   told.textContent = `${sure}${seconds.toFixed(1)} seconds`;
   told.after(toolbar(sayInEnglish), controls());
   new Words(entry).fill(words, words.map(wordButton));
