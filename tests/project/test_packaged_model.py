@@ -35,6 +35,16 @@ def test_it_captions_the_example_photographs() -> None:
         assert caption.attention.sum((1, 2)) == pytest.approx(1, abs=1e-4)
 
 
+def test_its_captions_are_the_same_to_the_last_digit_whatever_the_batches() -> None:
+    captioner = captionlens.load()
+    photographs = sorted((REPOSITORY / "examples" / "photographs").glob("*.jpg"))[:5]
+    whole = list(captioner.caption_many(photographs))
+    for batch_size in (1, 2):
+        for caption, wanted in zip(captioner.caption_many(photographs, batch_size=batch_size), whole, strict=True):
+            assert caption.to_dict() == wanted.to_dict()
+            np.testing.assert_array_equal(caption.attention, wanted.attention)
+
+
 def test_it_is_less_sure_of_what_it_does_not_know() -> None:
     folder = REPOSITORY / "examples" / "photographs"
     captioner = captionlens.load()

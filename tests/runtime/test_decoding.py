@@ -197,7 +197,7 @@ def test_a_batch_says_what_its_photographs_say_alone(options: DecodingOptions) -
         network = SmallNetwork(seed, bias={END: 0.5})
         together = decode(network, features, options)
         for number, hypothesis in enumerate(together):
-            (alone,) = decode(network, features[number : number + 1], options, first=number)
+            (alone,) = decode(network, features[number : number + 1], options, numbers=[number])
             assert alone.tokens == hypothesis.tokens
             assert alone.complete == hypothesis.complete
             np.testing.assert_allclose(alone.log_probs, hypothesis.log_probs, rtol=1e-5)
@@ -281,7 +281,8 @@ def test_no_photographs_no_captions() -> None:
 
 
 def sampled(network: SmallNetwork, features: NDArray[np.float32], first: int = 0, **options: Any) -> list[Any]:
-    found = decode(network, features, DecodingOptions(**{"temperature": 1.0} | options), first=first)
+    numbers = range(first, first + len(features))
+    found = decode(network, features, DecodingOptions(**{"temperature": 1.0} | options), numbers=numbers)
     return [hypothesis.tokens for hypothesis in found]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ from captionlens.runtime.images import ImageSource, Preprocessing
 from captionlens.runtime.model_directory import ModelDirectory
 from captionlens.runtime.onnx_network import OnnxNetwork
 from captionlens.runtime.photograph import Photograph
-from captionlens.runtime.read_ahead import Pixels, read_ahead
+from captionlens.runtime.read_ahead import Pixels
 from captionlens.runtime.region_network import RegionNetwork
 from captionlens.runtime.request import CaptionRequest
+from captionlens.runtime.stream import batches, caption_stream
 from captionlens.runtime.vocabulary import PAD, UNK, Vocabulary, split_words
 
 PACKAGED_MODEL = Path(__file__).parent.parent / "models" / "captionlens-base"
-_DECODERS = 4  # threads that read photographs ahead
 
 
 def load(path: str | Path | None = None, *, threads: int = 0, device: str = "cpu") -> "Captioner":
@@ -146,6 +146,7 @@ class Captioner:
         *,
         batch_size: int = 16,
         options: CaptionRequest | DecodingOptions | None = None,
+        numbers: Iterable[int] | None = None,
     ) -> Iterator[Caption]:
         """Caption many photographs, lazily and in order; an unreadable photograph yields a Caption with `.error`.
 
@@ -155,6 +156,7 @@ class Captioner:
             sources: each as in `caption`.
             batch_size: photographs that are decoded together.
             options: as in `caption`.
+            numbers: of the photographs in a longer sequence of which these are a part, for samples; by default from 0.
 
         Raises:
             OptionError: the batch size is not positive, `sources` is a single photograph, or see `caption_features`.
@@ -163,7 +165,8 @@ class Captioner:
             raise OptionError("sources must be several photographs; caption() takes a single one")
         if batch_size < 1:
             raise OptionError(f"batch_size must be at least 1, got {batch_size}")
-        return self._caption_stream(sources, batch_size, self._request(options))
+        request = self._request(options)
+        return caption_stream(self, sources, batch_size, request, count() if numbers is None else numbers)
 
     def encode(self, pixels: Pixels) -> Any:
         """Encode photographs (B, size, size, 3), see `Photograph.pixels`, as grid features (B, L, D)."""
@@ -173,7 +176,7 @@ class Captioner:
         self, sources: Iterable[ImageSource | Photograph], *, batch_size: int = 16
     ) -> Iterator[NDArray[np.float32] | UnreadableImage]:
         """Encode many photographs, lazily and in order: each as grid features (L, D), or the error of reading it."""
-        for batch in self._batches(sources, batch_size):
+        for batch in batches(sources, self.preprocessing, batch_size):
             good = [pixels for _, pixels in batch if not isinstance(pixels, UnreadableImage)]
             features = iter(self.encode(np.stack(good)) if good else ())
             for _, pixels in batch:
@@ -184,7 +187,7 @@ class Captioner:
         features: NDArray[Any],
         *,
         options: CaptionRequest | DecodingOptions | None = None,
-        first: int = 0,
+        numbers: Sequence[int] | None = None,
     ) -> list[Caption]:
         """Caption grid features (B, L, D), as `encode` or a feature store gives them.
 
@@ -193,7 +196,7 @@ class Captioner:
         Args:
             features: of the photographs.
             options: as in `caption`.
-            first: index of the first photograph in the whole sequence, see `decode`.
+            numbers: of the photographs in the whole sequence, see `decode`.
 
         Raises:
             OptionError: the prefix is too long, or one of its words is not in the vocabulary.
@@ -201,7 +204,8 @@ class Captioner:
         """
         request = self._request(options)
         network = self._network_of(request.region)
-        hypotheses = decode(network, features, request.decoding, first=first, prefix=self._numbers(request.prefix))
+        prefix = self._numbers(request.prefix)
+        hypotheses = decode(network, features, request.decoding, numbers=numbers, prefix=prefix)
         others = likeliest_others(network, features, hypotheses, self.vocabulary, request.alternatives)
         novelty: Sequence[float] = [0.0] * len(hypotheses)
         if self.calibration is not None and hypotheses:
@@ -304,36 +308,6 @@ class Captioner:
             return self.network
         rows, columns = self.grid
         return RegionNetwork(self.network, region.places(rows, columns), rows * columns)
-
-    def _caption_stream(
-        self, sources: Iterable[ImageSource | Photograph], batch_size: int, request: CaptionRequest
-    ) -> Iterator[Caption]:
-        first = 0
-        for batch in self._batches(sources, batch_size):
-            good = [pixels for _, pixels in batch if not isinstance(pixels, UnreadableImage)]
-            features = self.encode(np.stack(good)) if good else None
-            captions = iter(() if features is None else self.caption_features(features, options=request, first=first))
-            for photograph, pixels in batch:
-                if isinstance(pixels, UnreadableImage):
-                    yield self._failed(photograph, pixels)
-                    continue
-                try:
-                    yield self.finish(next(captions), photograph, request)
-                except UnreadableImage as error:  # to be examined, but removed since
-                    yield self._failed(photograph, error)
-            first += len(good)
-
-    def _batches(
-        self, sources: Iterable[ImageSource | Photograph], batch_size: int
-    ) -> Iterator[list[tuple[Photograph, Pixels | UnreadableImage]]]:
-        """Batches of photographs, each with its pixels or its error; the next batch is read meanwhile."""
-        photographs = map(Photograph.of, sources)
-        read = read_ahead(photographs, self.preprocessing, ahead=batch_size, threads=_DECODERS)
-        while batch := list(islice(read, batch_size)):
-            yield batch
-
-    def _failed(self, photograph: Photograph, error: UnreadableImage) -> Caption:
-        return Caption("", path=photograph.name, model=self.name, error=error)
 
     def _to_caption(
         self,

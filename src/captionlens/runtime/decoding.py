@@ -113,7 +113,12 @@ class Hypothesis:
 
 
 def decode(
-    network: Network, features: Any, options: DecodingOptions, *, first: int = 0, prefix: Sequence[int] = ()
+    network: Network,
+    features: Any,
+    options: DecodingOptions,
+    *,
+    numbers: Sequence[int] | None = None,
+    prefix: Sequence[int] = (),
 ) -> list[Hypothesis]:
     """Decode the best caption of each photograph.
 
@@ -121,7 +126,8 @@ def decode(
         network: anything with `start` and `step`.
         features: grid features (B, L, D).
         options: a beam of 1 is greedy decoding.
-        first: index of the first photograph in the whole sequence, so that samples do not depend on batching.
+        numbers: of the photographs in the whole sequence, by default from 0; the random numbers of a sample are those
+            of its seed and number, so that samples do not depend on batching.
         prefix: words that every caption begins with.
 
     Raises:
@@ -132,7 +138,7 @@ def decode(
     if not len(features):
         return []
     if options.temperature is not None:
-        return _sample(network, features, options, first, prefix)
+        return _sample(network, features, options, range(len(features)) if numbers is None else numbers, prefix)
     return [best[0] for best in beam_search(network, features, options, prefix=prefix)]
 
 
@@ -302,11 +308,11 @@ def _best(scores: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:
 
 
 def _sample(
-    network: Network, features: Any, options: DecodingOptions, first: int, prefix: Sequence[int]
+    network: Network, features: Any, options: DecodingOptions, numbers: Sequence[int], prefix: Sequence[int]
 ) -> list[Hypothesis]:
     paths, state = _begin(network, features, prefix)
     count = len(paths)
-    random = [np.random.default_rng([options.seed, first + index]) for index in range(count)]
+    random = [np.random.default_rng([options.seed, number]) for number in numbers]
     active = np.arange(count)
     places = 0
     for words in range(len(prefix), options.max_words + 1):  # one more step for <end>

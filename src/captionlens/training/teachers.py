@@ -150,7 +150,7 @@ class Teachers:
             for begin in range(0, len(lacking), _BATCH):
                 places = lacking[begin : begin + _BATCH]
                 keys = [views[place][0] for place in places]
-                said = decode(self.ensemble, keys, options, first=first + places[0])
+                said = decode(self.ensemble, keys, options, numbers=[first + place for place in places])
                 for place, hypothesis in zip(places, said, strict=True):
                     caption = [START, *hypothesis.tokens, END]
                     if hypothesis.complete and hypothesis.tokens and caption not in (*views[place][1], *added[place]):
