@@ -23,9 +23,10 @@ import captionlens
 from captionlens.datasets import read_dataset
 from captionlens.datasets.phrases import PhrasedCaption, phrase_reader
 from captionlens.geometry.region import Region
-from captionlens.runtime.captioner import PACKAGED_MODEL, Captioner
+from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.decoding import State, decode
 from captionlens.runtime.images import read_image
+from captionlens.runtime.model_directory import PACKAGED_MODEL
 from captionlens.runtime.region_network import RegionNetwork
 from captionlens.scoring.bootstrap import percentile_interval, resampled_totals
 

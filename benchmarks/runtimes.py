@@ -20,8 +20,8 @@ from captionlens.datasets import read_dataset
 from captionlens.datasets.records import Record
 from captionlens.export.rewriting import export_again, reopen
 from captionlens.export.torch_network import TorchNetwork
-from captionlens.runtime.captioner import PACKAGED_MODEL, Captioner
-from captionlens.runtime.model_directory import ModelDirectory
+from captionlens.runtime.captioner import Captioner
+from captionlens.runtime.model_directory import PACKAGED_MODEL, ModelDirectory
 from captionlens.scoring.scores import References, score_captions
 
 SCORES = ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr-D")

@@ -18,8 +18,7 @@ from captionlens.errors import CaptionlensError
 from captionlens.fetch import check_sum, fetch
 from captionlens.files import write_bytes, write_text
 from captionlens.frontend import assets
-from captionlens.runtime.captioner import PACKAGED_MODEL
-from captionlens.runtime.model_directory import ModelDirectory
+from captionlens.runtime.model_directory import PACKAGED_MODEL, ModelDirectory
 
 HERE = Path(__file__).parent
 PAGE = ("page.css", "page.mjs", "worker.mjs", "search.mjs", "pixels.mjs", "confidence.mjs")

@@ -18,6 +18,7 @@ from PIL import Image
 
 from captionlens.cli.sources import gather
 from captionlens.datasets.scenes import draw_scenes
+from captionlens.files import stamp
 from captionlens.geometry.region import Region
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import load
@@ -83,7 +84,8 @@ def test_json(run: Run, photographs: Path, captions: dict[str, Caption]) -> None
     assert [entry["path"] for entry in entries] == [str(photographs / name) for name in captions]
     for entry, caption in zip(entries, captions.values(), strict=True):
         wanted = caption.to_dict() | {"path": entry["path"]}
-        assert set(entry) == {"path", "caption", "log_prob", "words", "model"}
+        assert set(entry) == {"path", "caption", "file", "log_prob", "words", "model"}
+        assert entry["file"] == stamp(entry["path"])
         assert (entry["caption"], entry["model"]) == (wanted["caption"], "captionlens-small")
         assert entry["log_prob"] == pytest.approx(wanted["log_prob"], abs=1e-4)
         assert all(set(word) == {"text", "probability"} for word in entry["words"])
@@ -250,7 +252,8 @@ def test_an_interrupted_run_leaves_no_half_result(
     run: Run, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "captions.json"
-    output.write_text("old")
+    run(photographs / "00001.png", "--format", "json", "-o", output)
+    before = output.read_bytes()
     release = Photograph.release
 
     def interrupted(photograph: Photograph) -> None:
@@ -261,7 +264,12 @@ def test_an_interrupted_run_leaves_no_half_result(
     monkeypatch.setattr(Photograph, "release", interrupted)
     result = run(photographs, "--format", "json", "-o", output, "--batch-size", "1", code=130)
     assert "captionlens: interrupted" in result.stderr
-    assert output.read_text() == "old"
+    assert output.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"captions.json", "captions.json.part", "photographs"}
+    monkeypatch.undo()
+    result = run(photographs, "--format", "json", "-o", output, "--batch-size", "1")
+    assert "2 of 4 photographs are captioned already" in result.stderr
+    assert [entry["path"] for entry in json.loads(output.read_text())] == sorted(map(str, photographs.glob("*.png")))
     assert {path.name for path in tmp_path.iterdir()} == {"captions.json", "photographs"}
 
 
@@ -275,7 +283,7 @@ def test_prefix_region_and_alternatives(run: Run, drawn: Path, small_model: Path
     wanted = captioner.caption(path, request).to_dict(attention=True)
     said = ("--prefix", "a red", "--region", "0.5,0,0.5,0.5", "--alternatives", "2")
     result = run(path, *said, "--format", "jsonl", "--attention")
-    assert json.loads(result.stdout) == wanted
+    assert json.loads(result.stdout) == wanted | {"file": stamp(path)}
     assert wanted["caption"].startswith("a red")
 
 
@@ -290,7 +298,7 @@ def test_a_sidecar_that_fails_does_not_stop_the_figure(run: Run, photographs: Pa
     first = sorted(photographs.glob("*.png"))[0]
     first.with_suffix(".txt").write_text("mine")
     figures = tmp_path / "figures"
-    result = run(photographs, "--sidecar", "txt", "--explain", figures, code=1)
+    result = run(photographs, "--sidecar", "txt", "--explain", figures, "--on-existing", "error", code=1)
     assert f"{first.with_suffix('.txt')}: exists already" in result.stderr
     assert "1 of 4 photographs failed" in result.stderr
     assert len(list(figures.iterdir())) == 4
@@ -328,16 +336,14 @@ def test_xmp_sidecars(run: Run, photographs: Path, captions: dict[str, Caption])
 def test_existing_sidecars(run: Run, photographs: Path, captions: dict[str, Caption]) -> None:
     sidecar = photographs / "00001.txt"
     sidecar.write_text("written by hand")
-    for arguments in ((), ("--on-existing", "error")):
-        result = run(photographs, "--sidecar", "txt", *arguments, code=1)
-        assert f"captionlens: {sidecar}: exists already\n" in result.stderr
-        assert sidecar.read_text() == "written by hand"
-        assert len(result.stdout.splitlines()) == 4  # there is a caption, only no place for it
-        assert (photographs / "00002.txt").exists()
-        (photographs / "00002.txt").unlink()
-        (photographs / "00003.txt").unlink()
-        (photographs / "00004.txt").unlink()
-    run(photographs, "--sidecar", "txt", "--on-existing", "skip")
+    result = run(photographs, "--sidecar", "txt", "--on-existing", "error", code=1)
+    assert f"captionlens: {sidecar}: exists already\n" in result.stderr
+    assert sidecar.read_text() == "written by hand"
+    assert len(result.stdout.splitlines()) == 4  # there is a caption, only no place for it
+    (photographs / "00002.txt").unlink()
+    result = run(photographs, "--sidecar", "txt")
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == [str(photographs / "00002.png")]
+    assert "3 of 4 photographs are captioned already" in result.stderr
     assert sidecar.read_text() == "written by hand"
     run(photographs, "--sidecar", "txt", "--on-existing", "overwrite")
     assert sidecar.read_text() == captions["00001.png"].text + "\n"
@@ -359,10 +365,11 @@ def test_figures(run: Run, photographs: Path, tmp_path: Path) -> None:
     content = (photographs / "00002.png").read_bytes()
     paths = [photographs / "00001.png", photographs / "again" / "00001.png", photographs / "00003.png"]
     run(*paths, "-", "--explain", folder, input=content)
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "00001-2.png", "00001.png", "00003.png", "stdin.png"
+    figures = sorted(folder.rglob("*.png"))
+    assert [path.relative_to(folder).as_posix() for path in figures] == [
+        "00001.png", "00003.png", "again/00001.png", "stdin.png"
     ]  # fmt: skip
-    for path in folder.iterdir():
+    for path in figures:
         with Image.open(path) as figure:
             assert figure.format == "PNG"
             assert figure.width > 200

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from captionlens.runtime import captioner
+from captionlens.runtime import model_directory
 from captionlens.runtime.model_directory import write_manifest
 from helpers.cli import run_cli
 
@@ -75,7 +75,7 @@ def test_no_such_folder(tmp_path: Path) -> None:
 
 
 def test_the_model_that_comes_along_is_the_default(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(captioner, "PACKAGED_MODEL", small_model)
+    monkeypatch.setattr(model_directory, "PACKAGED_MODEL", small_model)
     assert str(small_model) in run("check").stdout
     assert str(small_model) in run("show").stdout
 

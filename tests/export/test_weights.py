@@ -15,8 +15,7 @@ from captionlens.errors import ModelError, OptionError
 from captionlens.export.rewriting import export_again, reopen
 from captionlens.export.weights import SMALLEST, fill, store
 from captionlens.features.backbones.inception_v3 import InceptionV3
-from captionlens.runtime.captioner import PACKAGED_MODEL
-from captionlens.runtime.model_directory import ModelDirectory, write_manifest
+from captionlens.runtime.model_directory import PACKAGED_MODEL, ModelDirectory, write_manifest
 from helpers.cli import run_cli
 from helpers.paths import REPOSITORY
 from helpers.small_models import write_small_model

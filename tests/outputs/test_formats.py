@@ -10,8 +10,9 @@ import pytest
 
 from captionlens.errors import OptionError, UnreadableImage
 from captionlens.outputs import FORMATS
-from captionlens.outputs.formats import coco_image_id, open_writer
+from captionlens.outputs.formats import CSV_COLUMNS, coco_image_id, open_writer
 from captionlens.runtime.caption import Caption, Word
+from captionlens.runtime.photograph import Photograph
 
 DOG = Caption(
     "a dog",
@@ -71,18 +72,17 @@ def test_json_lines() -> None:
 
 
 def test_csv() -> None:
-    rows = list(csv.DictReader(io.StringIO(written("csv", [DOG, FAILED, CHINESE]), newline="")))
+    photograph = Photograph(str(DOG.path))
+    photograph.file = {"size": 7, "modified": "then"}
+    dog = replace(DOG, photograph=photograph)
+    rows = list(csv.DictReader(io.StringIO(written("csv", [dog, FAILED, CHINESE]), newline="")))
     assert rows == [
-        {"path": DOG.path, "caption": "a dog", "log_prob": "-1.25", "error": "", "confidence": "", "unsure": ""},
-        {
-            "path": "x.jpg",
-            "caption": "",
-            "log_prob": "",
-            "error": "x.jpg: truncated file",
-            "confidence": "",
-            "unsure": "",
-        },
-        {"path": CHINESE.path, "caption": "狗", "log_prob": "-2.0", "error": "", "confidence": "", "unsure": ""},
+        dict.fromkeys(CSV_COLUMNS, "") | values
+        for values in (
+            {"path": DOG.path, "caption": "a dog", "log_prob": "-1.25", "size": "7", "modified": "then"},
+            {"path": "x.jpg", "error": "x.jpg: truncated file"},
+            {"path": CHINESE.path, "caption": "狗", "log_prob": "-2.0"},
+        )
     ]
 
 

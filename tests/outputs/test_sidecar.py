@@ -1,14 +1,18 @@
 """Sidecars: the right file, whole, and nobody else's metadata lost."""
 
+import os
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from captionlens.errors import FileError, OptionError, UnreadableImage
+from captionlens.files import stamp
 from captionlens.outputs import SIDECARS, Sidecar, xmp
-from captionlens.outputs.sidecar import sidecar_path, write_sidecar
+from captionlens.outputs.sidecar import Sidecars, sidecar_path, write_sidecar
 from captionlens.runtime.caption import Caption
+from captionlens.runtime.photograph import Photograph
 
 DOG = Caption('a dog & a <cat> "狗"')
 NAMES = {
@@ -59,8 +63,10 @@ def languages(content: bytes, name: str) -> dict[str | None, str | None]:
 def without_ours(content: bytes) -> str:
     root = ElementTree.fromstring(content)
     for description in root.iterfind("rdf:RDF/rdf:Description", NAMES):
-        for name in OURS:
-            for element in description.findall(name, NAMES):
+        for element in [*description]:
+            if element.tag.startswith("{urn:captionlens:") or any(
+                element in description.findall(name, NAMES) for name in OURS
+            ):
                 description.remove(element)
     return ElementTree.canonicalize(ElementTree.tostring(root), strip_text=True)
 
@@ -86,9 +92,31 @@ def test_everything_else_in_a_packet_is_kept() -> None:
 
 
 def test_writing_again_changes_nothing_but_the_words() -> None:
-    first = xmp.describe(DARKTABLE.encode(), "one")
-    assert xmp.describe(first, "one") == first
-    assert xmp.describe(first, "other") == first.replace(b">one<", b">other<")
+    source = xmp.Source("small", {"size": 5, "modified": "2026-11-27T00:00:00.000000000Z"})
+    first = xmp.describe(DARKTABLE.encode(), "one", source=source)
+    assert xmp.describe(first, "one", source=source) == first
+    assert xmp.describe(first, "other", source=source) == first.replace(b">one<", b">other<")
+    assert b">old words</captionlens:Replaced>" in first
+
+
+def test_what_was_written_is_known_again() -> None:
+    source = xmp.Source("small", {"size": 5, "modified": "2026-11-27T00:00:00.000000000Z"})
+    theirs = xmp.read(DARKTABLE.encode())
+    assert (theirs.description, theirs.alternative_text, theirs.ours, theirs.file) == ("old words", "", False, None)
+    ours = xmp.describe(None, DOG.text, source=source)
+    assert xmp.read(ours) == xmp.Found(DOG.text, DOG.text, True, {"size": "5", "modified": source.file["modified"]})  # type: ignore[index]
+    corrected = ours.replace(b"a dog", b"my dog", 1)
+    assert xmp.read(corrected).description.startswith("my dog")
+    assert not xmp.read(corrected).ours
+    before = xmp.packet(DOG.text)  # as versions wrote it that recorded nothing
+    assert xmp.read(before).ours
+
+
+def test_filling_writes_only_what_is_empty() -> None:
+    content = xmp.describe(DARKTABLE.encode(), DOG.text, fill=True)
+    assert languages(content, "dc:description") == {"x-default": "old words", "de-DE": "alte Worte"}
+    assert languages(content, "iptc:AltTextAccessibility") == {"x-default": DOG.text}
+    assert b"Replaced" not in content
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "latin-1"])
@@ -121,8 +149,9 @@ def test_unusual_packets(inside: str) -> None:
         (item,) = root.findall(f"rdf:Description/{name}/rdf:Alt/rdf:li", NAMES)
         assert item.text == "a dog"
         assert item.get(LANG) == "x-default"
-    assert b"short" not in content
-    assert b"bare" not in content
+    for former in (b"short", b"bare"):  # somebody else's words are kept aside
+        assert content.count(former) == (former.decode() in inside)
+        assert (b">" + former + b"</captionlens:Replaced>" in content) == (former.decode() in inside)
     assert (b'dc:description="theirs"' in content) == ("theirs" in inside)
 
 
@@ -166,6 +195,7 @@ def test_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["txt", "xmp"])
 def test_existing_sidecars(tmp_path: Path, kind: Sidecar) -> None:
     photo = tmp_path / "photo.jpg"
+    photo.touch()
     path = write_sidecar(photo, DOG, kind, "error")
     assert path is not None
     assert path == tmp_path / f"photo.{kind}"
@@ -176,7 +206,7 @@ def test_existing_sidecars(tmp_path: Path, kind: Sidecar) -> None:
     assert path.read_bytes() == before
     assert write_sidecar(photo, Caption("a cat"), kind, "overwrite") == path
     assert b"a cat" in path.read_bytes()
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert {file.name for file in tmp_path.iterdir()} == {photo.name, path.name}
 
 
 def test_text_is_one_line_of_utf8(tmp_path: Path) -> None:
@@ -206,3 +236,63 @@ def test_failures_are_named(tmp_path: Path) -> None:
     error = UnreadableImage("photo.jpg", "no such file")
     with pytest.raises(UnreadableImage):
         write_sidecar(tmp_path / "photo.jpg", Caption("", error=error), "txt")
+
+
+@pytest.mark.parametrize("kind", SIDECARS)
+def test_two_photographs_never_share_a_sidecar(tmp_path: Path, kind: Sidecar) -> None:
+    names = ["a.jpg", "a.PNG", "b.jpg", "b.nef", "c.jpg"]
+    for name in names:
+        (tmp_path / name).touch()
+    sink = Sidecars(kind)
+    for name in names:
+        sink.write(Caption(f"of {name}", path=str(tmp_path / name)))
+    wanted = {name: f"{name}.{kind}" for name in names} | {"c.jpg": f"c.{kind}"}
+    for name, sidecar in wanted.items():
+        assert f"of {name}" in (tmp_path / sidecar).read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {*names, *wanted.values()}
+    assert sidecar_path(tmp_path / "c.jpg", kind, "name") == tmp_path / f"c.jpg.{kind}"
+    assert sidecar_path(tmp_path / "a.jpg", kind, "stem") == tmp_path / f"a.{kind}"
+
+
+def test_a_sidecar_is_written_once_until_its_photograph_changes(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"one")
+
+    def photograph() -> Photograph:
+        found = Photograph(path)
+        found.file = stamp(path)
+        return found
+
+    sink = Sidecars("xmp")
+    assert not sink.has(photograph())
+    sink.write(replace(DOG, path=str(path), photograph=photograph()))
+    assert sink.has(photograph())
+    path.write_bytes(b"another")
+    os.utime(path, ns=(0, (tmp_path / "a.xmp").stat().st_mtime_ns + 1))
+    assert not sink.has(photograph())
+    sink.write(Caption("a cat", path=str(path), photograph=photograph()))
+    assert languages((tmp_path / "a.xmp").read_bytes(), "dc:description") == {"x-default": "a cat"}
+    os.utime(path, ns=(0, (tmp_path / "a.xmp").stat().st_mtime_ns + 1))  # touched, but of the same content
+    assert not sink.has(photograph())
+    assert not Sidecars("xmp", "overwrite").has(photograph())
+
+
+def test_what_a_person_wrote_stays(tmp_path: Path) -> None:
+    photo = Photograph(tmp_path / "photo.jpg")
+    (tmp_path / "photo.jpg").touch()
+    sidecar = tmp_path / "photo.xmp"
+    sidecar.write_text(DARKTABLE, "utf-8")
+    os.utime(tmp_path / "photo.jpg", ns=(0, sidecar.stat().st_mtime_ns + 1))
+    assert Sidecars("xmp", "skip").has(photo)
+    assert not Sidecars("xmp", "fill").has(photo)  # it has no alternative text
+    Sidecars("xmp", "fill").write(replace(DOG, path=photo.name))
+    assert languages(sidecar.read_bytes(), "dc:description")["x-default"] == "old words"
+    assert languages(sidecar.read_bytes(), "iptc:AltTextAccessibility") == {"x-default": DOG.text}
+    assert Sidecars("xmp", "fill").has(photo)
+    sink = Sidecars("xmp", "overwrite")
+    sink.write(replace(DOG, path=photo.name))
+    assert sink.replaced == 1
+    assert b">old words</captionlens:Replaced>" in sidecar.read_bytes()
+    (tmp_path / "photo.txt").write_text("")
+    assert Sidecars("txt", "skip").has(photo)
+    assert not Sidecars("txt", "fill").has(photo)

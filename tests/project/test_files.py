@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from captionlens import files
 from captionlens.files import atomic_open, atomic_path, sha256, write_bytes, write_text
 
 
@@ -43,7 +44,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
 def test_the_temporary_file_is_in_the_same_folder(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "result") as temporary:
         assert temporary.parent == tmp_path
-        assert temporary.name.startswith(".result.")
+        assert temporary.name.startswith(".captionlens-")
         temporary.write_text("new")
     assert (tmp_path / "result").read_text() == "new"
 
@@ -57,6 +58,18 @@ def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
     )
     assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == 9
     assert path.read_text() == "old"
+    (leftover,) = set(names(tmp_path)) - {"result"}
+    assert leftover.startswith(files._OURS)
+    mine = tmp_path / f"{files._OURS}00000000.{os.getpid()}.tmp"
+    mine.touch()  # as of a thread that is writing
+    files._swept.discard(tmp_path)
+    write_text(path, "new")
+    assert names(tmp_path) == sorted([mine.name, "result"])
+
+
+def test_names_as_long_as_can_be(tmp_path: Path) -> None:
+    write_text(tmp_path / ("a" * 255), "whole")
+    assert (tmp_path / ("a" * 255)).read_text() == "whole"
 
 
 def test_text_is_utf8_and_lines_stay_as_they_are(tmp_path: Path) -> None:

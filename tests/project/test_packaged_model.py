@@ -8,8 +8,7 @@ import pytest
 
 import captionlens
 from captionlens.datasets import read_dataset
-from captionlens.runtime.captioner import PACKAGED_MODEL
-from captionlens.runtime.model_directory import ModelDirectory
+from captionlens.runtime.model_directory import PACKAGED_MODEL, ModelDirectory
 from captionlens.scoring.coco_files import read_references, read_results
 from helpers import official_scorers
 from helpers.cli import run_cli

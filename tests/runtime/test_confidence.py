@@ -19,9 +19,9 @@ from captionlens.errors import DatasetError, ModelError, OptionError, Unreadable
 from captionlens.outputs.formats import WITHHELD, open_writer
 from captionlens.outputs.sidecar import write_sidecar
 from captionlens.runtime.caption import Caption
-from captionlens.runtime.captioner import PACKAGED_MODEL, Captioner, load
+from captionlens.runtime.captioner import Captioner, load
 from captionlens.runtime.confidence import Calibration
-from captionlens.runtime.model_directory import ModelDirectory, add_calibration, write_manifest
+from captionlens.runtime.model_directory import PACKAGED_MODEL, ModelDirectory, add_calibration, write_manifest
 from captionlens.scoring.confidence_fit import fit_calibration
 from helpers.cli import run_cli as run
 from helpers.paths import REPOSITORY

@@ -16,7 +16,7 @@ from PIL import Image
 
 from captionlens.errors import OptionError, RunError
 from captionlens.export.rewriting import export_again
-from captionlens.runtime.captioner import PACKAGED_MODEL
+from captionlens.runtime.model_directory import PACKAGED_MODEL
 from captionlens.training.config import PRESETS, make_config, parse_settings
 from captionlens.training.run_export import export_run
 from captionlens.training.run_folder import DataSettings, open_run, resume_run, start_run

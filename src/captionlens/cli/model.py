@@ -27,8 +27,7 @@ def model() -> None:
 @click.option("--quiet", is_flag=True, help="The name alone.")
 def show(folder: Path | None, as_json: bool, quiet: bool) -> None:
     """Describe the model in DIR and its training; by default the one in the package."""
-    from captionlens.runtime.captioner import PACKAGED_MODEL
-    from captionlens.runtime.model_directory import ModelDirectory
+    from captionlens.runtime.model_directory import PACKAGED_MODEL, ModelDirectory
 
     opened = ModelDirectory.open(folder or PACKAGED_MODEL)
     if as_json:
@@ -49,7 +48,8 @@ def check(folder: Path | None, quiet: bool) -> None:
 
     Every file must match the manifest, all parts must belong to one model, and the model must load.
     """
-    from captionlens.runtime.captioner import PACKAGED_MODEL, load
+    from captionlens.runtime.captioner import load
+    from captionlens.runtime.model_directory import PACKAGED_MODEL
 
     captioner = load(folder or PACKAGED_MODEL)
     if not quiet:

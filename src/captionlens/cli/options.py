@@ -1,4 +1,4 @@
-"""Options shared by several commands: data set, device and decoding."""
+"""Options shared by several commands: data set, photographs, device, decoding, outputs."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from captionlens.cli import show_messages
+from captionlens.outputs import FORMATS, ON_EXISTING, SIDECAR_NAMES, SIDECARS
 from captionlens.runtime import UNSURE
 from captionlens.runtime.devices import DEVICES
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 Callback = Callable[..., Any]
 
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
 _SHOWN = 5  # problems of a data set that are named before training
 
 
@@ -126,6 +129,54 @@ def search_options(command: Callback) -> Callback:
         ),
     )
     return in_one(command, "search", options)
+
+
+def source_options(command: Callback) -> Callback:
+    """Add PATH... and the options that choose photographs, in one argument `sources` for `gather`."""
+    options = (
+        click.argument("paths", nargs=-1, metavar="PATH..."),
+        click.option("-r", "--recursive", is_flag=True, help="Photographs in sub-folders too."),
+        click.option(
+            "--include", multiple=True, metavar="PATTERN", help="Of folders, only paths like this: '2024/*.jpg'."
+        ),
+        click.option("--exclude", multiple=True, metavar="PATTERN", help="Of folders, no paths like this."),
+        click.option("--filelist", type=FILE, help="A text file with one path per line."),
+    )
+    return in_one(command, "sources", options)
+
+
+def output_options(command: Callback) -> Callback:
+    """Add the options of what becomes of captions, in one argument `outputs` for `collection.open_sinks`."""
+    options = (
+        click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True),
+        click.option("--attention", is_flag=True, help="Include the attention maps in json and jsonl."),
+        click.option(
+            "-o", "--output", type=FILE, metavar="FILE", help="Write the captions to FILE, or continue what is there."
+        ),
+        click.option("--sidecar", type=click.Choice(SIDECARS), help="Write captions beside the photographs."),
+        click.option(
+            "--sidecar-names",
+            type=click.Choice(SIDECAR_NAMES),
+            default="auto",
+            show_default=True,
+            help="photo.xmp (stem) or photo.jpg.xmp (name).",
+        ),
+        click.option("--explain", type=FOLDER, metavar="DIR", help="Save attention figures, one per photograph."),
+        click.option("--report", type=FILE, metavar="FILE.html", help="Write a page that shows the map of each word."),
+        click.option(
+            "--on-existing",
+            type=click.Choice(ON_EXISTING),
+            default="skip",
+            show_default=True,
+            help="What to do where FILE, a sidecar or a figure has a caption already.",
+        ),
+        click.option(
+            "--checksum",
+            is_flag=True,
+            help="Tell by SHA-256, not by size and time, whether a photograph has changed.",
+        ),
+    )
+    return in_one(command, "outputs", options)
 
 
 def _region(context: click.Context, parameter: click.Parameter, value: str | None) -> "Region | None":

@@ -9,13 +9,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from captionlens.errors import FileError
+from captionlens.outputs.figures import is_figure
 from captionlens.outputs.sinks import STDIN
-from captionlens.runtime import EXTENSIONS
+from captionlens.runtime import EXTENSIONS, RAW_EXTENSIONS
 from captionlens.runtime.photograph import Photograph
 
 # Folders in which other programs keep thumbnails and rubbish: Synology, Linux, QNAP, Windows, macOS, Lightroom.
 OTHERS_FOLDERS = ("@eaDir", "lost+found", "#recycle", "$RECYCLE.BIN", "__MACOSX", "*.lrdata")
-RAW = frozenset({".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"})
 
 
 @dataclass(slots=True)
@@ -70,6 +70,10 @@ def gather(
             found.photographs.append(Photograph(path))
     if filelist is not None:
         found.photographs += map(Photograph, _listed(filelist))
+    once = {photograph.name: photograph for photograph in found.photographs}
+    if repeated := len(found.photographs) - len(once):
+        found.left_out["named again"] += repeated
+    found.photographs = list(once.values())
     return found
 
 
@@ -114,7 +118,7 @@ def _is_others(folder: str) -> bool:
 def _reason_against(root: str, folder: str, name: str, include: Sequence[str], exclude: Sequence[str]) -> str | None:
     """Why a file is left out; None if it is taken, "" if nobody would take it for a photograph."""
     extension = os.path.splitext(name)[1].lower()  # noqa: PTH122 (called for every file)
-    if extension in RAW:
+    if extension in RAW_EXTENSIONS:
         return "raw photographs"
     if extension not in EXTENSIONS:
         return ""
@@ -126,4 +130,6 @@ def _reason_against(root: str, folder: str, name: str, include: Sequence[str], e
         return "not of --include"
     if any(fnmatch(relative, pattern) for pattern in exclude):
         return "of --exclude"
-    return None if os.path.isfile(path) else "no files"  # noqa: PTH113
+    if not os.path.isfile(path):  # noqa: PTH113
+        return "no files"
+    return "attention figures" if extension == ".png" and is_figure(path) else None

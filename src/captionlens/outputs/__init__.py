@@ -4,5 +4,7 @@ from typing import Literal, get_args
 
 FORMATS = ("text", "json", "jsonl", "csv", "coco")  # of the captions, see `outputs.formats`
 Sidecar = Literal["txt", "xmp"]  # see `outputs.sidecar`
-OnExisting = Literal["skip", "overwrite", "error"]  # where a sidecar exists
+OnExisting = Literal["skip", "fill", "overwrite", "error"]  # where there is a caption already
 SIDECARS, ON_EXISTING = get_args(Sidecar), get_args(OnExisting)
+SidecarNames = Literal["auto", "stem", "name"]  # photo.xmp or photo.jpg.xmp, see `outputs.sidecar`
+SIDECAR_NAMES = get_args(SidecarNames)

@@ -1,11 +1,11 @@
-"""Writers of captions as text, JSON, JSON lines, CSV or COCO results, one by one as they come.
+"""Formats of captions: text, JSON, JSON lines, CSV and COCO results.
 
 | format | a caption | a photograph that failed |
 | --- | --- | --- |
 | `text` | the caption; with several photographs `path<TAB>caption` | nothing |
 | `json` | an element of one array, see `Caption.to_dict` | an element with `error` |
 | `jsonl` | the same object on a line of its own | a line with `error` |
-| `csv` | a row `path,caption,log_prob,error,confidence,unsure` | a row with only path and error |
+| `csv` | a row `path,caption,log_prob,error,confidence,unsure,size,modified` | a row with only path and error |
 | `coco` | `{"image_id": ..., "caption": ...}` in one array | nothing: the format has no place for it |
 
 A caption that the captioner is unsure of is marked: `text` writes "not sure: " before it, `json` and `jsonl` have
@@ -16,6 +16,7 @@ caption and the caption itself under `withheld`, `csv` leaves it empty, and `coc
 """
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -29,41 +30,166 @@ from captionlens.outputs.sinks import STDIN, Sink
 from captionlens.runtime.caption import Caption
 
 WITHHELD = "[not sure: this captioner does not know this kind of photograph]"
+CSV_COLUMNS = ("path", "caption", "log_prob", "error", "confidence", "unsure", "size", "modified")
+
+
+class Format:
+    """One format: the pieces that captions become, and what stands around them.
+
+    Characters that the encoding lacks are written as escapes.
+
+    Args:
+        encoding: of the output.
+    """
+
+    head = between = tail = empty = ""  # before the first piece, between two, after the last, instead of none
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        self.encoding = encoding
+
+    def piece(self, caption: Caption) -> str:
+        """The text of one caption; nothing where the format has no place for it."""
+        raise NotImplementedError
+
+    def encodable(self, text: str) -> str:
+        """Escape the characters that the encoding lacks, such as those of file names that are not UTF-8."""
+        return text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+
+
+class Text(Format):
+    """A line per caption; control characters in a path are escaped so that it stays one line.
+
+    Args:
+        many: whether lines begin with the path.
+        encoding: of the output.
+    """
+
+    def __init__(self, many: bool, encoding: str = "utf-8") -> None:
+        super().__init__(encoding)
+        self._many = many
+
+    def piece(self, caption: Caption) -> str:
+        """A line."""
+        if caption.error is not None:
+            return ""
+        line = WITHHELD if caption.withheld else caption.hedged
+        if self._many:
+            path = re.sub(r"[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], caption.path or STDIN)
+            line = f"{path}\t{line}"
+        return self.encodable(line + "\n")
+
+
+class JsonLines(Format):
+    """A JSON object per line.
+
+    Args:
+        attention: whether it has the maps.
+        encoding: of the output.
+    """
+
+    def __init__(self, attention: bool, encoding: str = "utf-8") -> None:
+        super().__init__(encoding)
+        self._attention = attention
+
+    def piece(self, caption: Caption) -> str:
+        """A line."""
+        return self._json(caption.to_dict(attention=self._attention)) + "\n"
+
+    def _json(self, value: dict[str, Any]) -> str:
+        """One line of JSON, unescaped where the encoding allows, else in ASCII; both parse alike."""
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        try:
+            text.encode(self.encoding)
+        except UnicodeEncodeError:
+            return json.dumps(value, allow_nan=False)
+        return text
+
+
+class JsonArray(JsonLines):
+    """One JSON array, an element per line."""
+
+    head, between, tail, empty = "[\n", ",\n", "\n]\n", "[]\n"
+
+    def piece(self, caption: Caption) -> str:
+        """An element."""
+        return self._json(caption.to_dict(attention=self._attention))
+
+
+class CocoResults(JsonArray):
+    """The array that COCO's scorers read."""
+
+    def piece(self, caption: Caption) -> str:
+        """An element."""
+        if caption.error is not None or caption.withheld:
+            return ""
+        return self._json({"image_id": coco_image_id(caption.path), "caption": caption.text})
+
+
+class Csv(Format):
+    """A row per caption, with exact values for programs to read back.
+
+    Spreadsheet programs take a path that begins with `=`, `+`, `-` or `@` for a formula: import the columns of
+    untrusted names as text.
+    """
+
+    head = empty = ",".join(CSV_COLUMNS) + "\n"
+
+    def piece(self, caption: Caption) -> str:
+        """A row."""
+        path = self.encodable(caption.path or "")
+        if caption.error is not None:
+            return _row(path, "", "", self.encodable(str(caption.error)), "", "", "", "")
+        text = "" if caption.withheld else self.encodable(caption.text)
+        confidence = "" if caption.confidence is None else round(caption.confidence, 4)
+        file = caption.file or {}
+        values = (round(caption.log_prob, 6), "", confidence, "1" if caption.unsure else "")
+        return _row(path, text, *values, file.get("size", ""), file.get("modified", ""))
+
+
+def format_of(name: str, *, many: bool, attention: bool = False, encoding: str = "utf-8") -> Format:
+    """Make the format of a name in FORMATS.
+
+    Args:
+        name: of the format.
+        many: whether more than one photograph may come; then `text` gives the path of each.
+        attention: whether `json` and `jsonl` include the maps.
+        encoding: of the output.
+
+    Raises:
+        OptionError: the format is not known.
+    """
+    if name == "text":
+        return Text(many, encoding)
+    if name == "json":
+        return JsonArray(attention, encoding)
+    if name == "jsonl":
+        return JsonLines(attention, encoding)
+    if name == "csv":
+        return Csv(encoding)
+    if name == "coco":
+        return CocoResults(False, encoding)
+    raise OptionError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")
 
 
 @contextmanager
 def open_writer(format: str, stream: TextIO, *, many: bool, attention: bool = False) -> Iterator[Sink]:
     """Open a writer of captions in one of FORMATS; the end of the block completes the output.
 
-    `text`, `jsonl` and `csv` flush after every caption, so that a pipe sees each at once. When the block ends
-    with an exception, an array of `json` or `coco` stays open: half a result does not pass for a whole one.
-    Characters that the stream's encoding lacks are written as escapes.
+    It flushes after every caption, so that a pipe sees each at once. When the block ends with an exception, an array
+    of `json` or `coco` stays open: half a result does not pass for a whole one.
 
     Args:
-        format: one of FORMATS.
+        format, many, attention: see `format_of`.
         stream: to write to; it stays open.
-        many: whether more than one photograph may come; then `text` gives the path of each.
-        attention: whether `json` and `jsonl` include the maps.
 
     Raises:
         OptionError: the format is not known.
         OSError: the stream cannot be written to.
     """
-    writer: _Text | _Array | _Lines | _Csv
-    if format == "text":
-        writer = _Text(stream, many)
-    elif format in ("json", "coco"):
-        writer = _Array(stream, format == "coco", attention)
-    elif format == "jsonl":
-        writer = _Lines(stream, attention)
-    elif format == "csv":
-        writer = _Csv(stream)
-    else:
-        raise OptionError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    writer = _Writer(format_of(format, many=many, attention=attention, encoding=encoding), stream)
     yield writer
-    if isinstance(writer, _Array):
-        writer.finish()
-    stream.flush()
+    writer.finish()
 
 
 def coco_image_id(path: str | None) -> int | str:
@@ -77,92 +203,26 @@ def coco_image_id(path: str | None) -> int | str:
     return int(named[1]) if named else stem
 
 
-class _Text:
-    """A line per caption; control characters in a path are escaped so that it stays one line."""
+class _Writer:
+    """A stream that gets the pieces as they come."""
 
-    def __init__(self, stream: TextIO, many: bool) -> None:
-        self._stream, self._many = stream, many
-
-    def write(self, caption: Caption) -> None:
-        if caption.error is not None:
-            return
-        line = WITHHELD if caption.withheld else caption.hedged
-        if self._many:
-            path = re.sub(r"[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], caption.path or STDIN)
-            line = f"{path}\t{line}"
-        self._stream.write(_encodable(line + "\n", self._stream))
-        self._stream.flush()
-
-
-class _Lines:
-    def __init__(self, stream: TextIO, attention: bool) -> None:
-        self._stream, self._attention = stream, attention
+    def __init__(self, format: Format, stream: TextIO) -> None:
+        self._format, self._stream = format, stream
+        self._begun = False
 
     def write(self, caption: Caption) -> None:
-        self._stream.write(_json(caption.to_dict(attention=self._attention), self._stream) + "\n")
-        self._stream.flush()
-
-
-class _Array:
-    """One JSON array, an element per line."""
-
-    def __init__(self, stream: TextIO, coco: bool, attention: bool) -> None:
-        self._stream, self._coco, self._attention = stream, coco, attention
-        self._before = "[\n"
-
-    def write(self, caption: Caption) -> None:
-        if not self._coco:
-            element = caption.to_dict(attention=self._attention)
-        elif caption.error is None and not caption.withheld:
-            element = {"image_id": coco_image_id(caption.path), "caption": caption.text}
-        else:
-            return
-        self._stream.write(self._before + _json(element, self._stream))
-        self._before = ",\n"
+        piece = self._format.piece(caption)
+        if piece:
+            self._stream.write((self._format.between if self._begun else self._format.head) + piece)
+            self._stream.flush()
+            self._begun = True
 
     def finish(self) -> None:
-        self._stream.write("[]\n" if self._before == "[\n" else "\n]\n")
-
-
-class _Csv:
-    """A row per caption, with exact values for programs to read back.
-
-    Spreadsheet programs take a path that begins with `=`, `+`, `-` or `@` for a formula: import the columns of
-    untrusted names as text.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._rows = csv.writer(stream, lineterminator="\n")
-        self._rows.writerow(("path", "caption", "log_prob", "error", "confidence", "unsure"))
-
-    def write(self, caption: Caption) -> None:
-        path = _encodable(caption.path or "", self._stream)
-        if caption.error is not None:
-            self._rows.writerow((path, "", "", _encodable(str(caption.error), self._stream), "", ""))
-        else:
-            text = "" if caption.withheld else _encodable(caption.text, self._stream)
-            confidence = "" if caption.confidence is None else round(caption.confidence, 4)
-            unsure = "1" if caption.unsure else ""
-            self._rows.writerow((path, text, round(caption.log_prob, 6), "", confidence, unsure))
+        self._stream.write(self._format.tail if self._begun else self._format.empty)
         self._stream.flush()
 
 
-def _encoding(stream: TextIO) -> str:
-    return getattr(stream, "encoding", None) or "utf-8"
-
-
-def _encodable(text: str, stream: TextIO) -> str:
-    """Escape the characters that the stream cannot encode, such as file names that are not UTF-8."""
-    encoding = _encoding(stream)
-    return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def _json(value: dict[str, Any], stream: TextIO) -> str:
-    """One line of JSON, unescaped where the stream's encoding allows, else in ASCII; both parse alike."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode(_encoding(stream))
-    except UnicodeEncodeError:
-        return json.dumps(value, allow_nan=False)
-    return text
+def _row(*values: Any) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue()

@@ -1,77 +1,199 @@
 """Sidecar files: the caption of a photograph in a text or XMP file beside it."""
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from captionlens import files
 from captionlens.errors import FileError, OptionError
-from captionlens.outputs import ON_EXISTING, SIDECARS, OnExisting, Sidecar, xmp
+from captionlens.outputs import ON_EXISTING, SIDECAR_NAMES, SIDECARS, OnExisting, Sidecar, SidecarNames, xmp
+from captionlens.outputs.caption_file import same_file
+from captionlens.outputs.sinks import STDIN
+from captionlens.runtime import EXTENSIONS, RAW_EXTENSIONS
 from captionlens.runtime.caption import Caption
+from captionlens.runtime.photograph import Photograph
+
+_PHOTOGRAPHS = EXTENSIONS | RAW_EXTENSIONS
 
 
-def sidecar_path(photo_path: str | os.PathLike[str], kind: Sidecar) -> Path:
-    """Path of a photograph's sidecar: `photo.txt` or `photo.xmp` beside `photo.jpg`.
+class Sidecars:
+    """A sink that writes sidecar files beside the photographs.
 
-    Adobe's programs name XMP files so. darktable and digiKam name them `photo.jpg.xmp`; where such a file exists
-    already, that is the path. Two photographs whose names differ only in the extension share one.
+    Args:
+        kind: `txt`, one line of UTF-8, or `xmp`, see `captionlens.outputs.xmp`.
+        on_existing: what to do where a caption is there: `skip` leaves it, unless captionlens wrote it of a photograph
+            that has changed since; `fill` writes besides what is empty; `overwrite` replaces it; `error` refuses.
+        names: how sidecars are named, see `sidecar_path`.
+
+    Attributes:
+        replaced: number of captions of somebody else in XMP that were replaced.
+    """
+
+    def __init__(self, kind: Sidecar, on_existing: OnExisting = "skip", names: SidecarNames = "auto") -> None:
+        if on_existing not in ON_EXISTING:
+            raise OptionError(f"on-existing must be one of {', '.join(ON_EXISTING)}, got {on_existing!r}")
+        self._kind, self._on_existing, self._names = kind, on_existing, names
+        self._listed: tuple[str, frozenset[str]] = ("", frozenset())
+        self.replaced = 0
+
+    def has(self, photograph: Photograph) -> bool:
+        """Whether the photograph has a caption that stays.
+
+        Raises:
+            FileError: the sidecar cannot be read.
+        """
+        if photograph.name == STDIN or self._on_existing in ("overwrite", "error"):
+            return False
+        path = self._path(photograph.name)
+        try:
+            written = path.lstat()
+            if self._on_existing == "skip" and written.st_mtime_ns >= os.stat(photograph.name).st_mtime_ns:  # noqa: PTH116
+                return True  # by far the most: nothing has to be read
+            return self._keeps(path, photograph.file)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise FileError(path, error.strerror or str(error)) from error
+
+    def write(self, caption: Caption) -> None:
+        """Write the sidecar of a photograph that has a caption to show.
+
+        Raises:
+            FileError: see `write_beside`.
+        """
+        self.write_beside(caption)
+
+    def write_beside(self, caption: Caption) -> Path | None:
+        """Do the same, and return the path if it was written.
+
+        Raises:
+            FileError: it cannot be written, exists and must not, is no XMP that can be changed, or the photograph came
+                from stdin.
+        """
+        if caption.error is not None or caption.withheld:
+            return None
+        if caption.path in (None, STDIN):
+            raise FileError(STDIN, "an image from stdin has no place for a sidecar")
+        path = self._path(str(caption.path))
+        try:
+            # A broken link exists, too.
+            exists = os.path.lexists(path)
+            if exists and self._on_existing == "error":
+                raise FileError(path, "exists already")
+            if exists and self._on_existing in ("skip", "fill") and self._keeps(path, caption.file):
+                return None
+            files.write_bytes(path, self._content(path, caption, exists))
+        except OSError as error:
+            raise FileError(path, error.strerror or str(error)) from error
+        return path
+
+    def _content(self, path: Path, caption: Caption, exists: bool) -> bytes:
+        if self._kind == "txt":
+            return (caption.hedged + "\n").encode("utf-8", "replace")
+        try:
+            former = path.read_bytes() if exists else None
+            found = None if former is None else xmp.read(former)
+            theirs = found is not None and not found.ours
+            fill = theirs and self._on_existing != "overwrite"
+            content = xmp.describe(former, caption.hedged, source=xmp.Source(caption.model, caption.file), fill=fill)
+            self.replaced += theirs and not fill and bool(found and found.description)
+            return content
+        except ValueError as error:
+            raise FileError(path, f"cannot take a caption: {error}") from error
+
+    def _keeps(self, path: Path, file: Mapping[str, Any] | None) -> bool:
+        """Whether a sidecar that exists stays as it is."""
+        if self._kind == "txt":
+            return self._on_existing == "skip" or bool(path.read_bytes().strip())
+        try:
+            found = xmp.read(path.read_bytes())
+        except ValueError as error:
+            raise FileError(path, f"cannot take a caption: {error}") from error
+        if found.ours:
+            return same_file(found.file, file)
+        return self._on_existing == "skip" or bool(found.description and found.alternative_text)
+
+    def _path(self, name: str) -> Path:
+        folder = os.path.dirname(name)  # noqa: PTH120 (called for every photograph)
+        if self._listed[0] != folder or not self._listed[1]:
+            self._listed = folder, _files_in(folder)
+        return sidecar_path(name, self._kind, self._names, siblings=self._listed[1])
+
+
+def sidecar_path(
+    photo_path: str | os.PathLike[str],
+    kind: Sidecar,
+    names: SidecarNames = "auto",
+    *,
+    siblings: frozenset[str] | None = None,
+) -> Path:
+    """Path of a photograph's sidecar: `photo.xmp` beside `photo.jpg`, or `photo.jpg.xmp`.
+
+    Adobe's programs name XMP files in the first way (`stem`), darktable and digiKam in the second (`name`). `auto`
+    takes the second where such a file exists already, and where another photograph has the same stem, so that two
+    never share a sidecar; else the first.
+
+    Args:
+        photo_path: the photograph.
+        kind: of the sidecar.
+        names: one of SIDECAR_NAMES.
+        siblings: names of the files in the photograph's folder; by default they are read.
 
     Raises:
-        OptionError: the kind is not known.
+        OptionError: the kind or the way of naming is not known.
     """
     if kind not in SIDECARS:
         raise OptionError(f"sidecar must be one of {', '.join(SIDECARS)}, got {kind!r}")
+    if names not in SIDECAR_NAMES:
+        raise OptionError(f"sidecar names must be one of {', '.join(SIDECAR_NAMES)}, got {names!r}")
     photo = Path(photo_path)
-    if kind == "xmp":
-        whole_name = photo.with_name(f"{photo.name}.xmp")
-        if whole_name.exists():
-            return whole_name
+    whole_name = photo.with_name(f"{photo.name}.{kind}")
+    if names != "auto":
+        return whole_name if names == "name" else photo.with_suffix(f".{kind}")
+    siblings = _files_in(photo.parent) if siblings is None else siblings
+    if whole_name.name in siblings or _shares_stem(photo, siblings):
+        return whole_name
     return photo.with_suffix(f".{kind}")
 
 
 def write_sidecar(
-    photo_path: str | os.PathLike[str], caption: Caption, kind: Sidecar, on_existing: OnExisting = "error"
+    photo_path: str | os.PathLike[str], caption: Caption, kind: Sidecar, on_existing: OnExisting = "skip"
 ) -> Path | None:
     """Write a caption beside its photograph, atomically; one that the captioner is unsure of says so.
+
+    Overwriting an XMP file replaces only the caption and keeps every other property in it.
 
     Args:
         photo_path: the photograph.
         caption: its caption, without an error.
-        kind: `txt`, one line of UTF-8, or `xmp`, see `captionlens.outputs.xmp`.
-        on_existing: what to do where the sidecar exists: leave it, write the caption into it, or refuse.
-            Overwriting an XMP file replaces only the caption and keeps every other property in it.
+        kind, on_existing: see `Sidecars`.
 
     Returns:
         The sidecar's path, or None where one existed and was left alone or the caption is withheld.
 
     Raises:
         OptionError: `kind` or `on_existing` is not known.
-        FileError: the sidecar exists and `on_existing` is `error`, it is no XMP that can be changed, or it
-            cannot be read or written.
+        FileError: see `Sidecars.write_beside`.
         CaptionlensError: the caption's own error, where it has one.
     """
-    if on_existing not in ON_EXISTING:
-        raise OptionError(f"on-existing must be one of {', '.join(ON_EXISTING)}, got {on_existing!r}")
-    path = sidecar_path(photo_path, kind)
     if caption.error is not None:
         raise caption.error
-    if caption.withheld:
-        return None
+    return Sidecars(kind, on_existing).write_beside(replace(caption, path=os.fspath(photo_path)))
+
+
+def _files_in(folder: str | os.PathLike[str]) -> frozenset[str]:
     try:
-        # A broken link exists, too.
-        exists = path.exists() or path.is_symlink()
-        if exists and on_existing == "skip":
-            return None
-        if exists and on_existing == "error":
-            raise FileError(path, "exists already")
-        if kind == "txt":
-            content = (caption.hedged + "\n").encode("utf-8", "replace")
-        elif exists:
-            content = xmp.describe(path.read_bytes(), caption.hedged)
-        else:
-            content = xmp.packet(caption.hedged)
-        files.write_bytes(path, content)
-    except OSError as error:
-        raise FileError(path, error.strerror or str(error)) from error
-    except ValueError as error:
-        raise FileError(path, f"cannot take a caption: {error}") from error
-    return path
+        return frozenset(os.listdir(folder or os.curdir))  # noqa: PTH208 (called for every photograph)
+    except OSError:  # reported when the sidecar is written
+        return frozenset()
+
+
+def _shares_stem(photo: Path, siblings: frozenset[str]) -> bool:
+    return any(
+        f"{photo.stem}{extension}" in siblings
+        for end in _PHOTOGRAPHS
+        for extension in (end, end.upper(), end.title())
+        if extension != photo.suffix
+    )

@@ -2,10 +2,14 @@
 
 Two properties hold the caption: `dc:description` (XMP specification part 1, ISO 16684-1, Dublin Core) and
 `Iptc4xmpCore:AltTextAccessibility` (IPTC Photo Metadata Standard 2021.1, "Alt Text (Accessibility)"). Both are
-language alternatives, of which only `x-default` is written.
+language alternatives, of which only `x-default` is written. In a namespace of its own captionlens records what it wrote
+and of which file, so that it never takes a person's words for its own.
 """
 
 import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 from xml.dom.minidom import Document, Element, Node
 from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import escape, quoteattr
@@ -16,16 +20,18 @@ _NAMESPACES = {
     "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
     "dc": "http://purl.org/dc/elements/1.1/",
     "Iptc4xmpCore": "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/",
+    "captionlens": "urn:captionlens:xmp:1.0#",
 }
 _XML, _XMLNS = "http://www.w3.org/XML/1998/namespace", "http://www.w3.org/2000/xmlns/"
 _OURS = (("dc", "description"), ("Iptc4xmpCore", "AltTextAccessibility"))
+_FILE = {"PhotographSize": "size", "PhotographModified": "modified", "PhotographSha256": "sha256"}
 
 # The packet wrapper of ISO 16684-1, section 7.3.2.
 _EMPTY = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="captionlens">
  <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
   <rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"
-   xmlns:Iptc4xmpCore="http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/">
+   xmlns:Iptc4xmpCore="http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/" xmlns:captionlens="urn:captionlens:xmp:1.0#">
   </rdf:Description>
  </rdf:RDF>
 </x:xmpmeta>
@@ -33,19 +39,79 @@ _EMPTY = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What captionlens writes of itself into a packet, to know its captions again."""
+
+    model: str = ""
+    file: Mapping[str, Any] | None = None  # of the photograph, see `files.stamp`
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The caption of a packet.
+
+    `ours` tells that captionlens wrote the description, and nobody has changed it since; `file` are then the facts of
+    the photograph, where they were recorded.
+    """
+
+    description: str
+    alternative_text: str
+    ours: bool
+    file: Mapping[str, Any] | None
+
+
 def packet(text: str) -> bytes:
     """A new XMP packet, in UTF-8, with the caption alone."""
-    return describe(_EMPTY.encode(), text)
+    return describe(None, text)
 
 
-def describe(existing: bytes, text: str) -> bytes:
-    """Replace the caption in an existing XMP packet and keep everything else.
+def describe(existing: bytes | None, text: str, *, source: Source | None = None, fill: bool = False) -> bytes:
+    """Write the caption into an XMP packet and keep everything else.
 
-    Descriptions in named languages stay as they are.
+    Descriptions in named languages stay as they are. A description of somebody else is kept as `captionlens:Replaced`.
+
+    Args:
+        existing: the packet; None for a new one.
+        text: the caption.
+        source: of the caption, to be recorded.
+        fill: write only what is empty.
 
     Raises:
         ValueError: `existing` is not XMP that can be changed safely; the message gives the cause.
     """
+    document, rdf = _parse(_EMPTY.encode() if existing is None else existing)
+    text = _xml_characters(text)
+    try:
+        former = _found(document, rdf)
+        for (prefix, name), there in zip(_OURS, (former.description, former.alternative_text), strict=True):
+            if not (fill and there):
+                _set(document, rdf, prefix, name, text)
+        if former.description and not former.ours and not fill and former.description != text:
+            _record(document, rdf, "Replaced", former.description)
+        if source is not None:
+            _record(document, rdf, "Caption", text)
+            _record(document, rdf, "Model", source.model)
+            for name, key in _FILE.items():
+                if (value := (source.file or {}).get(key)) is not None:
+                    _record(document, rdf, name, str(value))
+        return _serialise(document).encode()
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def read(existing: bytes) -> Found:
+    """Read the caption of an XMP packet.
+
+    Raises:
+        ValueError: see `describe`.
+    """
+    document, rdf = _parse(existing)
+    return _found(document, rdf)
+
+
+def _parse(existing: bytes) -> tuple[Document, Element]:
+    """Parse a packet; return its document and its rdf:RDF."""
     try:
         document = minidom.parse(io.BytesIO(existing), forbid_dtd=True)
     except DefusedXmlException as error:
@@ -54,13 +120,64 @@ def describe(existing: bytes, text: str) -> bytes:
         raise ValueError(f"not well-formed XML ({error})") from error
     try:
         found = document.getElementsByTagNameNS(_NAMESPACES["rdf"], "RDF")
-        if not found:
-            raise ValueError("XML, but not XMP: it has no rdf:RDF")
-        for prefix, name in _OURS:
-            _set(document, found[0], prefix, name, _xml_characters(text))
-        return _serialise(document).encode()
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    if not found:
+        raise ValueError("XML, but not XMP: it has no rdf:RDF")
+    return document, found[0]
+
+
+def _found(document: Document, rdf: Element) -> Found:
+    description, alternative_text = (_default(rdf, prefix, name) for prefix, name in _OURS)
+    written = _property(rdf, "captionlens", "Caption")
+    ours = written == description
+    if written is None:  # versions before 0.2 named themselves in the packet's head alone
+        root = document.documentElement
+        ours = root is not None and root.getAttributeNS("adobe:ns:meta/", "xmptk") == "captionlens"
+    file = {key: value for name, key in _FILE.items() if (value := _property(rdf, "captionlens", name))}
+    return Found(description, alternative_text, ours, file or None)
+
+
+def _default(rdf: Element, prefix: str, name: str) -> str:
+    """The default language of a property."""
+    short = _property(rdf, prefix, name)
+    for there in _properties(rdf, prefix, name):
+        for item in there.getElementsByTagNameNS(_NAMESPACES["rdf"], "li"):
+            if item.getAttributeNS(_XML, "lang") == "x-default":
+                return _content(item)
+    return (short or "").strip()
+
+
+def _property(rdf: Element, prefix: str, name: str) -> str | None:
+    """The text of a simple property, as an element or in the short notation."""
+    for description in _elements(rdf):
+        if description.hasAttributeNS(_NAMESPACES[prefix], name):
+            return str(description.getAttributeNS(_NAMESPACES[prefix], name))
+    return next((_content(there) for there in _properties(rdf, prefix, name)), None)
+
+
+def _properties(rdf: Element, prefix: str, name: str) -> Iterator[Element]:
+    for description in _elements(rdf):
+        yield from (child for child in _elements(description) if _is(child, prefix, name))
+
+
+def _content(element: Element) -> str:
+    texts = (Node.TEXT_NODE, Node.CDATA_SECTION_NODE)
+    return "".join(child.nodeValue or "" for child in element.childNodes if child.nodeType in texts)
+
+
+def _record(document: Document, rdf: Element, name: str, text: str) -> None:
+    """Set a simple property of our own namespace."""
+    for description in _elements(rdf):
+        if description.hasAttributeNS(_NAMESPACES["captionlens"], name):
+            description.removeAttributeNS(_NAMESPACES["captionlens"], name)
+    there = next(_properties(rdf, "captionlens", name), None)
+    if there is None:
+        home = next(child for child in _elements(rdf) if _is(child, "rdf", "Description"))
+        there = _append(document, home, "captionlens", name)
+    for child in list(there.childNodes):
+        there.removeChild(child)
+    there.appendChild(document.createTextNode(text))
 
 
 def _set(document: Document, rdf: Element, prefix: str, name: str, text: str) -> None:

@@ -71,6 +71,11 @@ class Caption:
         """The caption for people who may not see the photograph: it says where the captioner is unsure."""
         return f"{NOT_SURE}{self.text}" if self.unsure else self.text
 
+    @property
+    def file(self) -> dict[str, Any] | None:
+        """Facts of the photograph's file, where they are known, see `Photograph`."""
+        return None if self.photograph is None else self.photograph.file
+
     def __repr__(self) -> str:
         if self.error is not None:
             return f"Caption(path={self.path!r}, error={str(self.error)!r})"
@@ -146,6 +151,8 @@ class Caption:
                 entry["attention"] = [[round(float(cell), 6) for cell in row] for row in map_]
             words.append(entry)
         result: dict[str, Any] = {"path": self.path, "caption": self.text}
+        if self.file is not None:
+            result["file"] = self.file
         if self.withheld:  # programs that read "caption" alone must not get a doubtful one
             result |= {"caption": None, "withheld": self.text}
         if self.confidence is not None:

@@ -18,7 +18,7 @@ from captionlens.runtime.confidence import Calibration
 from captionlens.runtime.decoding import DecodingOptions, Hypothesis, Network, decode, forced_words
 from captionlens.runtime.examination import examine
 from captionlens.runtime.images import ImageSource, Preprocessing
-from captionlens.runtime.model_directory import ModelDirectory
+from captionlens.runtime.model_directory import PACKAGED_MODEL, ModelDirectory
 from captionlens.runtime.onnx_network import OnnxNetwork
 from captionlens.runtime.photograph import Photograph
 from captionlens.runtime.read_ahead import Pixels
@@ -26,8 +26,6 @@ from captionlens.runtime.region_network import RegionNetwork
 from captionlens.runtime.request import CaptionRequest
 from captionlens.runtime.stream import batches, caption_stream
 from captionlens.runtime.vocabulary import PAD, UNK, Vocabulary, split_words
-
-PACKAGED_MODEL = Path(__file__).parent.parent / "models" / "captionlens-base"
 
 
 def load(path: str | Path | None = None, *, threads: int = 0, device: str = "cpu") -> "Captioner":
@@ -202,6 +200,13 @@ class Captioner:
             OptionError: the prefix is too long, or one of its words is not in the vocabulary.
             RegionError: the model cannot restrict its attention to a region.
         """
+        if len(features) == 1:
+            # Products of one row are summed in another order than those of several, so the last digits would depend on
+            # whether a photograph is captioned alone.
+            twice = features[[0, 0]]
+            return self.caption_features(twice, options=options, numbers=None if numbers is None else [*numbers] * 2)[
+                :1
+            ]
         request = self._request(options)
         network = self._network_of(request.region)
         prefix = self._numbers(request.prefix)

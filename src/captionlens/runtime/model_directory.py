@@ -29,6 +29,8 @@ from captionlens.runtime.images import Preprocessing
 from captionlens.runtime.vocabulary import Vocabulary
 
 FORMAT = 1
+MANIFEST = "manifest.json"
+PACKAGED_MODEL = Path(__file__).parent.parent / "models" / "captionlens-base"
 GRAPHS = ("backbone", "start", "step")
 WEIGHTS = "model.safetensors"
 FILES = (
@@ -108,7 +110,7 @@ def write_manifest(folder: Path) -> None:
     """Record the SHA-256 of every file; written last, it completes a directory."""
     there = (*FILES, *(name for name in OPTIONAL if (folder / name).exists()))
     digests = {name: sha256(folder / name) for name in there}
-    write_text(folder / "manifest.json", json.dumps({"sha256": digests}, indent=2) + "\n")
+    write_text(folder / MANIFEST, json.dumps({"sha256": digests}, indent=2) + "\n")
 
 
 def add_calibration(model: Path, calibration: Calibration, card: str) -> None:
@@ -140,7 +142,7 @@ def drafted(model: Path) -> Iterator[Path]:
     Raises:
         ModelError: something other than a model has that path.
     """
-    if model.exists() and not (model / "manifest.json").exists() and any(model.iterdir()):
+    if model.exists() and not (model / MANIFEST).exists() and any(model.iterdir()):
         raise ModelError(model, "is there already and is not a model directory")
     draft = model.with_name(f".{model.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -175,11 +177,11 @@ def check_manifest(folder: Path) -> dict[str, str]:
     """
     if not folder.is_dir():
         raise ModelError(folder, "no such model directory")
-    if not (folder / "manifest.json").exists():
+    if not (folder / MANIFEST).exists():
         raise ModelError(folder, "is not a model directory (no manifest.json)")
-    digests = _read_json(folder / "manifest.json").get("sha256")
+    digests = _read_json(folder / MANIFEST).get("sha256")
     if not isinstance(digests, dict) or set(digests) - set(OPTIONAL) != set(FILES):
-        raise ModelError(folder / "manifest.json", "does not list the files of a model directory")
+        raise ModelError(folder / MANIFEST, "does not list the files of a model directory")
     for name in digests:
         if not (folder / name).is_file():
             raise ModelError(folder / name, "is missing")

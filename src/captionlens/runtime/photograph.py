@@ -20,11 +20,15 @@ class Photograph:
         source: path, bytes, file object, PIL image, or uint8 array (H, W, 3).
         name: by default its path, or the kind of object it is.
         max_pixels: larger pictures are refused before they are decoded.
+
+    Attributes:
+        file: facts of its file for outputs, see `files.stamp`; None where nobody asked.
     """
 
     def __init__(self, source: ImageSource, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> None:
         self.name = describe_source(source) if name is None else name
         self.max_pixels = max_pixels
+        self.file: dict[str, Any] | None = None
         self._source = source
         self._error: UnreadableImage | None = None
         self._pixels: tuple[Preprocessing, NDArray[np.uint8]] | None = None

@@ -63,10 +63,6 @@ def _caption_batch(
     if not good:
         return []
     features = captioner.encode(np.stack(list(good.values())))
-    if len(features) == 1:
-        # Products of one row are summed in another order than those of several, so the last digits would depend on
-        # whether a photograph is captioned alone.
-        return captioner.caption_features(features.repeat(2, 0), options=request, numbers=[*good, *good])[:1]
     return captioner.caption_features(features, options=request, numbers=list(good))
 
 
