@@ -1,7 +1,9 @@
 """Sidecar files: the caption of a photograph in a text or XMP file beside it."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +36,9 @@ class Sidecars:
     def __init__(self, kind: Sidecar, on_existing: OnExisting = "skip", names: SidecarNames = "auto") -> None:
         if on_existing not in ON_EXISTING:
             raise OptionError(f"on-existing must be one of {', '.join(ON_EXISTING)}, got {on_existing!r}")
+        sidecar_path("", kind, names)  # refuses what it does not know
         self._kind, self._on_existing, self._names = kind, on_existing, names
-        self._listed: tuple[str, frozenset[str]] = ("", frozenset())
+        self._beside = _Siblings(None)
         self.replaced = 0
 
     def has(self, photograph: Photograph) -> bool:
@@ -117,18 +120,12 @@ class Sidecars:
 
     def _path(self, name: str) -> Path:
         folder = os.path.dirname(name)  # noqa: PTH120 (called for every photograph)
-        if self._listed[0] != folder or not self._listed[1]:
-            self._listed = folder, _files_in(folder)
-        return sidecar_path(name, self._kind, self._names, siblings=self._listed[1])
+        if self._beside.folder != folder:
+            self._beside = _Siblings(folder)
+        return _choose(name, self._kind, self._names, self._beside)
 
 
-def sidecar_path(
-    photo_path: str | os.PathLike[str],
-    kind: Sidecar,
-    names: SidecarNames = "auto",
-    *,
-    siblings: frozenset[str] | None = None,
-) -> Path:
+def sidecar_path(photo_path: str | os.PathLike[str], kind: Sidecar, names: SidecarNames = "auto") -> Path:
     """Path of a photograph's sidecar: `photo.xmp` beside `photo.jpg`, or `photo.jpg.xmp`.
 
     Adobe's programs name XMP files in the first way (`stem`), darktable and digiKam in the second (`name`). `auto`
@@ -139,7 +136,6 @@ def sidecar_path(
         photo_path: the photograph.
         kind: of the sidecar.
         names: one of SIDECAR_NAMES.
-        siblings: names of the files in the photograph's folder; by default they are read.
 
     Raises:
         OptionError: the kind or the way of naming is not known.
@@ -148,14 +144,7 @@ def sidecar_path(
         raise OptionError(f"sidecar must be one of {', '.join(SIDECARS)}, got {kind!r}")
     if names not in SIDECAR_NAMES:
         raise OptionError(f"sidecar names must be one of {', '.join(SIDECAR_NAMES)}, got {names!r}")
-    photo = Path(photo_path)
-    whole_name = photo.with_name(f"{photo.name}.{kind}")
-    if names != "auto":
-        return whole_name if names == "name" else photo.with_suffix(f".{kind}")
-    siblings = _files_in(photo.parent) if siblings is None else siblings
-    if whole_name.name in siblings or _shares_stem(photo, siblings):
-        return whole_name
-    return photo.with_suffix(f".{kind}")
+    return _choose(os.fspath(photo_path), kind, names, _Siblings(os.path.dirname(photo_path)))  # noqa: PTH120
 
 
 def write_sidecar(
@@ -183,17 +172,23 @@ def write_sidecar(
     return Sidecars(kind, on_existing).write_beside(replace(caption, path=os.fspath(photo_path)))
 
 
-def _files_in(folder: str | os.PathLike[str]) -> frozenset[str]:
-    try:
-        return frozenset(os.listdir(folder or os.curdir))  # noqa: PTH208 (called for every photograph)
-    except OSError:  # reported when the sidecar is written
-        return frozenset()
+class _Siblings:
+    """The files of a folder, and how many of its photographs, raw ones included, have a stem."""
+
+    def __init__(self, folder: str | None) -> None:
+        self.folder = folder
+        self.names: frozenset[str] = frozenset()
+        if folder is not None:
+            with suppress(OSError):  # reported when the sidecar is written
+                self.names = frozenset(os.listdir(folder or os.curdir))  # noqa: PTH208 (called for every folder)
+        parts = map(os.path.splitext, self.names)
+        self.stems = Counter(stem for stem, end in parts if end.lower() in _PHOTOGRAPHS)
 
 
-def _shares_stem(photo: Path, siblings: frozenset[str]) -> bool:
-    return any(
-        f"{photo.stem}{extension}" in siblings
-        for end in _PHOTOGRAPHS
-        for extension in (end, end.upper(), end.title())
-        if extension != photo.suffix
-    )
+def _choose(photo: str, kind: Sidecar, names: SidecarNames, beside: _Siblings) -> Path:
+    folder, name = os.path.split(photo)
+    stem = os.path.splitext(name)[0]  # noqa: PTH122 (called for every photograph)
+    whole = f"{name}.{kind}"
+    if names == "name" or (names == "auto" and (whole in beside.names or beside.stems[stem] > 1)):
+        return Path(folder, whole)
+    return Path(folder, f"{stem}.{kind}")
