@@ -17,9 +17,10 @@ CAPTIONING := $(VENV)/captioning.stamp
 DEVELOPMENT := $(VENV)/development.stamp
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
-INSTALL_CHROMIUM := { $(APT) install -y -qq chromium || { $(APT) update -qq && $(APT) install -y -qq chromium; }; }
+TOOLS := chromium libimage-exiftool-perl
+INSTALL_TOOLS := { $(APT) install -y -qq $(TOOLS) || { $(APT) update -qq && $(APT) install -y -qq $(TOOLS); }; }
 
-.PHONY: demo check test chromium page screenshots format constraints clean
+.PHONY: demo check test tools page screenshots format constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(CAPTIONING)
@@ -34,21 +35,22 @@ check: $(DEVELOPMENT)
 	$(BIN)/lint-imports
 	$(PYTEST) -m 'not slow'
 
-# chromium is installed while the checks run.
+# The tools are installed while the checks run.
 test:
-	$(MAKE) -j2 check chromium
+	$(MAKE) -j2 check tools
 	$(PYTEST) -m slow
 
-# Tests in a browser take Debian's chromium: the one that is there, or one installed where that is allowed.
-chromium:
-	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && $(INSTALL_CHROMIUM); } >/dev/null 2>&1 \
-		|| echo "no chromium: tests in a browser will be skipped"
+# Tests in a browser and of metadata take Debian's chromium and exiftool: those there, or installed where allowed.
+tools:
+	@{ command -v chromium && command -v exiftool; } >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && $(INSTALL_TOOLS); } >/dev/null 2>&1 \
+		|| echo "no chromium or no exiftool: tests with them will be skipped"
 
 page: $(CAPTIONING)
 	$(BIN)/python browser/build.py build/browser
 	@echo "See it with: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/browser"
 
-screenshots: $(DEVELOPMENT) chromium
+screenshots: $(DEVELOPMENT) tools
 	CAPTIONLENS_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/server/test_page.py
 
 format: $(DEVELOPMENT)

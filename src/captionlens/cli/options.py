@@ -161,6 +161,7 @@ def output_options(command: Callback) -> Callback:
             show_default=True,
             help="photo.xmp (stem) or photo.jpg.xmp (name).",
         ),
+        click.option("--embed", is_flag=True, help="Write captions into the photographs' metadata, with exiftool."),
         click.option("--explain", type=FOLDER, metavar="DIR", help="Save attention figures, one per photograph."),
         click.option("--report", type=FILE, metavar="FILE.html", help="Write a page that shows the map of each word."),
         click.option(
@@ -168,7 +169,7 @@ def output_options(command: Callback) -> Callback:
             type=click.Choice(ON_EXISTING),
             default="skip",
             show_default=True,
-            help="What to do where FILE, a sidecar or a figure has a caption already.",
+            help="What to do where FILE, a sidecar, a photograph or a figure has a caption already.",
         ),
         click.option(
             "--checksum",

@@ -3,7 +3,7 @@
 import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,6 +12,7 @@ import click
 from captionlens.files import atomic_open, sha256
 from captionlens.outputs import OnExisting, Sidecar, SidecarNames
 from captionlens.outputs.caption_file import open_caption_file
+from captionlens.outputs.embedded import Embedded
 from captionlens.outputs.figures import Figures
 from captionlens.outputs.formats import format_of, open_writer
 from captionlens.outputs.html_report import open_report
@@ -35,6 +36,7 @@ def open_lasting(
     output: Path | None,
     sidecar: Sidecar | None,
     sidecar_names: SidecarNames,
+    embed: bool,
     explain: Path | None,
     on_existing: OnExisting,
     **_: Any,
@@ -47,7 +49,7 @@ def open_lasting(
         model: model directory; None is the packaged one.
         options: of the run, which an unfinished run must share.
         quiet: tell nothing but failures.
-        format_, attention, output, sidecar, sidecar_names, explain, on_existing: see `options.output_options`.
+        format_, attention, output, sidecar, sidecar_names, embed, explain, on_existing: see `options.output_options`.
 
     Raises:
         FileError: see `open_caption_file`.
@@ -57,6 +59,9 @@ def open_lasting(
         if sidecar is not None:
             beside = Sidecars(sidecar, on_existing, sidecar_names)
             sinks.append(beside)
+        if embed:  # the first: it changes the files, whose size and time others record
+            embedded = stack.enter_context(closing(Embedded(on_existing)))
+            sinks.insert(0, embedded)
         if explain is not None:
             sinks.append(Figures(explain, names, on_existing))
         if output is not None and _is_regular(output):
@@ -75,8 +80,9 @@ def open_lasting(
     if output is not None and _is_regular(output) and (others := lines.others):
         gone = sum(not Path(name).exists() for name in others)
         _say(f"{output} keeps {len(others):,} captions of other photographs, {gone:,} of which are gone")
-    if sidecar is not None and beside.replaced:
-        _say(f"{beside.replaced:,} captions that captionlens did not write were replaced")
+    replaced = (beside.replaced if sidecar is not None else 0) + (embedded.replaced if embed else 0)
+    if replaced:
+        _say(f"{replaced:,} captions that captionlens did not write were replaced")
 
 
 @contextmanager
