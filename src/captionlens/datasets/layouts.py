@@ -1,9 +1,9 @@
 """Recognition of a data set's layout by the files in its folder."""
 
-import json
 from pathlib import Path
 
 from captionlens.datasets import beside, coco, flickr, karpathy, tables
+from captionlens.datasets.reading import read_json
 from captionlens.errors import DatasetError, OptionError
 
 # The name of each layout and its marks; where several fit, the first is taken.
@@ -30,14 +30,18 @@ def known_layout(name: str) -> str:
     return name
 
 
-def recognise(path: Path) -> tuple[str, ...]:
+def recognise(path: Path, encoding: str | None = None) -> tuple[str, ...]:
     """Find the layouts that fit a folder or file, the preferred one first.
+
+    Args:
+        path: of the data set.
+        encoding: of a captions file, where it is not UTF-8.
 
     Raises:
         DatasetError: the path does not exist, or no layout fits; the message lists the marks searched for.
     """
     if path.is_file():
-        return (_recognise_file(path),)
+        return (_recognise_file(path, encoding),)
     if not path.is_dir():
         raise DatasetError(path, "no such file or folder, and not the name of a known data set")
     tests = {
@@ -62,7 +66,7 @@ def recognise(path: Path) -> tuple[str, ...]:
     return fitting
 
 
-def _recognise_file(path: Path) -> str:
+def _recognise_file(path: Path, encoding: str | None) -> str:
     suffix = path.suffix.lower()
     if suffix == ".json":
         if path.name.startswith("captions_"):
@@ -70,8 +74,8 @@ def _recognise_file(path: Path) -> str:
         if path.name.startswith("dataset"):
             return "karpathy"
         try:
-            content = json.loads(path.read_bytes())
-        except ValueError:
+            content = read_json(path, encoding)
+        except DatasetError:  # the layout's reader will tell
             content = None
         if isinstance(content, list):
             return "table"
