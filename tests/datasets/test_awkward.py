@@ -1,4 +1,7 @@
-"""Awkward data sets: each in a form that people have, with its typical damage, and with the right answer to it."""
+"""Awkward data sets: each in a form that people have, with its typical damage, and with the right answer to it.
+
+Those that are packed in Parquet or tars are in test_packed.py.
+"""
 
 import json
 import unicodedata

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from captionlens.datasets import beside, coco, flickr, karpathy, tables
+from captionlens.datasets import beside, coco, flickr, karpathy, packed, tables
 from captionlens.datasets.reading import read_json
 from captionlens.errors import DatasetError, OptionError
 
@@ -44,6 +44,7 @@ def recognise(path: Path, encoding: str | None = None) -> tuple[str, ...]:
         return (_recognise_file(path, encoding),)
     if not path.is_dir():
         raise DatasetError(path, "no such file or folder, and not the name of a known data set")
+    packed.refuse_unfinished(path)
     tests = {
         "karpathy": bool(karpathy.annotation_files(path)),
         "coco": bool(coco.annotation_files(path)),
@@ -61,6 +62,7 @@ def recognise(path: Path, encoding: str | None = None) -> tuple[str, ...]:
         wrong = "table" if _has_bars(path / "results.csv") else "flickr30k"
         fitting = tuple(name for name in fitting if name != wrong)
     if not fitting:
+        packed.refuse_packed(path)
         looked_for = "; ".join(f"{name}: {mark}" for name, mark in LAYOUTS.items())
         raise DatasetError(path, f"no known layout. Looked for {looked_for}")
     return fitting
@@ -86,6 +88,7 @@ def _recognise_file(path: Path, encoding: str | None) -> str:
         return "flickr8k"
     if path.name in flickr.FLICKR30K_TOKENS:
         return "flickr30k"
+    packed.refuse_packed(path)
     looked_for = "captions_*.json, dataset_*.json, .csv, .tsv, .jsonl"
     raise DatasetError(path, f"not a file captions are read from (those are {looked_for})")
 
