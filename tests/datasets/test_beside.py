@@ -8,18 +8,11 @@ import pytest
 from captionlens.datasets import read_dataset
 from captionlens.errors import DatasetError
 from helpers.download import small_photograph
-
-
-def write(root: Path, files: dict[str, bytes | str]) -> Path:
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return root
+from helpers.folders import write_files
 
 
 def test_texts_beside_photographs(tmp_path: Path) -> None:
-    root = write(
+    root = write_files(
         tmp_path,
         {
             "train/1.jpg": small_photograph(1),
@@ -59,7 +52,7 @@ def test_what_captionlens_writes_beside_photographs_is_read(tmp_path: Path) -> N
     from captionlens.outputs.sidecar import write_sidecar
     from captionlens.runtime.caption import Caption
 
-    write(tmp_path, {"a.jpg": small_photograph(1), "b.jpg": small_photograph(2)})
+    write_files(tmp_path, {"a.jpg": small_photograph(1), "b.jpg": small_photograph(2)})
     write_sidecar(tmp_path / "a.jpg", Caption("a dog"), "txt")
     write_sidecar(tmp_path / "b.jpg", Caption("a cat", unsure=True), "txt")
     (record,) = read_dataset(tmp_path).records
@@ -68,7 +61,7 @@ def test_what_captionlens_writes_beside_photographs_is_read(tmp_path: Path) -> N
 
 def test_tables_in_folders_of_splits(tmp_path: Path) -> None:
     rows = [{"file_name": "0.jpg", "text": "a circle"}, {"file_name": "more/1.jpg", "text": "a square"}]
-    write(
+    write_files(
         tmp_path,
         {
             "train/metadata.jsonl": "\n".join(map(json.dumps, rows)),
@@ -89,6 +82,6 @@ def test_tables_in_folders_of_splits(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_photographs_alone_is_no_data_set(tmp_path: Path) -> None:
-    write(tmp_path, {"a.jpg": small_photograph(1), "notes.txt": "nothing"})
+    write_files(tmp_path, {"a.jpg": small_photograph(1), "notes.txt": "nothing"})
     with pytest.raises(DatasetError, match=r"no known layout\. .*texts: photographs with text files"):
         read_dataset(tmp_path)

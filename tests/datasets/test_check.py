@@ -90,6 +90,15 @@ def test_duplicates_within_one_split(tmp_path: Path) -> None:
     assert (problem.kind, problem.count) == ("duplicate-image", 2)
 
 
+def test_duplicates_and_photographs_without_a_row_are_told(tmp_path: Path) -> None:
+    for number, name in enumerate(("a.jpg", "b.jpg", "c.jpg")):
+        (tmp_path / name).write_bytes(small_photograph(number))
+    (tmp_path / "t.csv").write_text("image,caption,split\na.jpg,a,train\na.jpg, a ,train\nb.jpg,a,val\n")
+    result = run_cli("data", "check", tmp_path)
+    assert "note: photographs beside the named ones, in no row or entry: 1, e.g. c.jpg" in result.stdout
+    assert "note: 1 captions are there twice for one photograph, and count once" in result.stdout
+
+
 def test_check_command_names_each_problem(folder: Path) -> None:
     result = run_cli("data", "check", folder, "--quiet", code=1)
     lines = result.stderr.splitlines()

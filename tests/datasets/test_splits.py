@@ -113,6 +113,9 @@ def test_the_tutorials_part_of_real_flickr8k(shared_data: Path) -> None:
     dataset = read_dataset(shared_data / "flickr8k", max_captions=3_000, seed=1)
     assert count_captions(dataset.split("train")) == 3_000
     assert len(dataset.split("val")) == 1_000
-    assert dataset.notes == ("3,000 of 30,000 train captions kept (seed 1)",)
+    assert dataset.notes == (
+        "9 captions are there twice for one photograph, and are kept",
+        "3,000 of 30,000 train captions kept (seed 1)",
+    )
     again = read_dataset(shared_data / "flickr8k", max_captions=3_000, seed=1)
     assert again.records == dataset.records

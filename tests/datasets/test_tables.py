@@ -41,7 +41,7 @@ def test_csv_with_splits_and_ids(folder: Path) -> None:
         ("8", "val", ("A cat.",)),
         ("9", "test", ("A bird.",)),
     ]
-    unnamed = "1 photographs beside those of the table are in no row"
+    unnamed = "photographs beside the named ones, in no row or entry: 1, e.g. c d.jpg"
     assert (dataset.problems, dataset.notes) == ((), (unnamed,))
     assert read_dataset(folder / "captions.csv").records == dataset.records
 
@@ -78,7 +78,7 @@ def test_jsonl_problems(folder: Path) -> None:
         '{"image": "a.jpg", "caption": ',
         "[1]",
         '{"image": 5, "caption": "x"}',
-        '{"image": "a.jpg", "caption": ["x"]}',
+        '{"image": "a.jpg", "caption": {"en": "x"}}',
         '{"image": "a.jpg"}',
         "",
         '{"image": "b.jpg", "caption": "\udcff"}',
@@ -145,7 +145,7 @@ def test_a_quote_that_never_closes(folder: Path) -> None:
         ),
         ("image,words", "no column 'caption'"),
         ("image,file_name,caption", "more than one column 'image'"),
-        ("", "its columns: none"),
+        ("", r"its columns: a\.jpg, x, y; it seems to have no header: write a line such as image,caption"),
     ],
 )
 def test_headers_that_will_not_do(folder: Path, header: str, cause: str) -> None:
@@ -154,7 +154,7 @@ def test_headers_that_will_not_do(folder: Path, header: str, cause: str) -> None
         read_dataset(folder)
     (folder / "t.csv").unlink()
     (folder / "t.jsonl").write_text('{"image": "a.jpg"}\n')
-    with pytest.raises(DatasetError, match="no line has 'caption'"):
+    with pytest.raises(DatasetError, match=r"no column 'caption' \(or 'text'\); its columns: image \(--columns"):
         read_dataset(folder)
 
 
@@ -300,7 +300,7 @@ def test_absolute_names_of_another_place_are_found_by_their_ends(folder: Path) -
 
 def test_photographs_in_no_row_are_told(folder: Path) -> None:
     (folder / "t.csv").write_text("image,caption\na.jpg,x\nphotos/e.jpg,y\n")
-    assert "2 photographs beside those of the table are in no row" in read_dataset(folder).notes
+    assert "photographs beside the named ones, in no row or entry: 2, e.g. b.jpg" in read_dataset(folder).notes
 
 
 def test_the_form_of_a_table_on_the_command_line(folder: Path) -> None:

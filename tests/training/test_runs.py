@@ -174,17 +174,31 @@ def test_run_of_the_version_before_opens_without_a_name(tmp_path: Path) -> None:
     ],
 )
 def test_one_seed_is_of_everything_unless_training_has_its_own(
-    arguments: list[str], split_seed: int, seed: int, tmp_path: Path
+    arguments: list[str], split_seed: int, seed: int, tmp_path: Path, small_scenes: Path
 ) -> None:
     (tmp_path / "settings.yaml").write_text("seed: 5\n")
     arguments = [str(tmp_path / "settings.yaml") if argument == "FILE" else argument for argument in arguments]
-    # A run begins before its data set is read.
-    run_cli("train", "/nowhere", "-o", tmp_path / "run", *arguments, code=1)
+    # A run has begun when its data set is read, before its backbone is.
+    data = [small_scenes, "-o", tmp_path / "run", "--backbone-weights=/nowhere"]
+    run_cli("train", *data, *arguments, code=1)
     begun = open_run(tmp_path / "run")
     assert (begun.data.split_seed, begun.config.seed) == (split_seed, seed)
     assert make_config("base").seed == DataSettings(("x",)).split_seed == 1
-    run_cli("train", "/nowhere", "-o", tmp_path / "run", "--resume", "--seed=9", code=1)
+    run_cli("train", *data, "--resume", "--seed=9", code=1)
     assert open_run(tmp_path / "run") == begun
+
+
+def test_a_run_whose_data_set_cannot_be_read_has_not_begun(tmp_path: Path, finished: Path) -> None:
+    table = tmp_path / "data" / "captions.csv"
+    table.parent.mkdir()
+    table.write_bytes("Bild,Text\n1.jpg,Bär\n".encode("cp1252"))
+    run_cli("train", table, "-o", tmp_path / "run", code=1)
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run" / "features").mkdir(parents=True)
+    run_cli("train", table, "-o", tmp_path / "run", "--encoding=cp1252", code=1)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["features"]
+    run_cli("train", table, "-o", finished, "--resume", code=1)
+    assert open_run(finished).finished
 
 
 def test_other_settings_do_not_touch_a_run(finished: Path, small_scenes: Path) -> None:

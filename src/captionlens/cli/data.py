@@ -1,4 +1,4 @@
-"""`captionlens data`: check, download and draw data sets."""
+"""`captionlens data`: check, download, unpack and draw data sets."""
 
 import json
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from captionlens.cli import Group
-from captionlens.cli.options import data_options, resolve_datasets
+from captionlens.cli.options import columns_option, data_options, resolve_datasets
 from captionlens.cli.scenes import scenes
 
 
 @click.group(cls=Group)
 def data() -> None:
-    """Check, download and draw data sets."""
+    """Check, download, unpack and draw data sets."""
 
 
 @data.command()
@@ -74,6 +74,46 @@ def download(name: str, folder: Path, keep_archives: bool, quiet: bool) -> None:
     download_dataset(name, folder, keep_archives=keep_archives, progress=not quiet)
     if not quiet:
         click.echo(f"{name} is in {folder}", err=True)
+
+
+@data.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@columns_option
+@click.option("--encoding", help="Of texts in tars, where it is not UTF-8: cp1252 ...")
+@click.option("--quiet", is_flag=True, help="No progress; what was left out is still reported.")
+@click.pass_context
+def unpack(
+    context: click.Context,
+    source: Path,
+    folder: Path,
+    columns: tuple[tuple[str, str], ...],
+    encoding: str | None,
+    quiet: bool,
+) -> None:
+    """Unpack SOURCE, Parquet files or tars that hold photographs, into DIR.
+
+    SOURCE is a folder or a file: .parquet, as Hugging Face writes it, or .tar in webdataset's form. DIR gets the
+    photographs and the table captions.jsonl, and is a DATASET for all other commands. SOURCE stays as it is. An
+    interrupted call is resumed by the same command. What is left out is reported on stderr; the exit code is then 1.
+    """
+    from captionlens.datasets import TableForm
+    from captionlens.datasets.packed_writing import unpack_dataset
+
+    done = unpack_dataset(source, folder, form=TableForm(None, dict(columns), encoding), progress=not quiet)
+    for problem in done.problems:
+        click.echo(f"left out: {problem.where}: {problem.cause}", err=True)
+    if done.failed:
+        for error in done.failed:
+            click.echo(f"not unpacked: {error}", err=True)
+        click.echo(f"{folder} is unfinished: mend these files or move them away, then run this again", err=True)
+    elif not quiet:
+        if done.repeated:
+            click.echo(f"entries with the photograph of another one, now together: {done.repeated:,}", err=True)
+        click.echo(f"{folder}: {done.photographs:,} photographs, {done.captions:,} captions", err=True)
+        click.echo(f"See with captionlens data check {folder} whether they are fine.", err=True)
+    if done.problems or done.failed:
+        context.exit(1)
 
 
 data.add_command(scenes)

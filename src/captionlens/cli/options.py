@@ -58,17 +58,23 @@ def data_options(
         click.option(
             "--delimiter", metavar="C", help="Of tables: the character between cells; by default it is recognised."
         ),
-        click.option(
-            "--columns",
-            metavar="ROLE=NAME,...",
-            callback=_columns,
-            help="Of tables: names of the columns image, caption, split and id, as in image=Bild,caption=Text.",
-        ),
-        click.option("--encoding", help="Of tables, where it is not UTF-8: cp1252, utf-16-le ..."),
+        columns_option,
+        click.option("--encoding", help="Of captions, where it is not UTF-8: cp1252, utf-16-le ..."),
         click.option("--max-captions", type=click.IntRange(min=1), help="A random subset of the training captions."),
         click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help=seed),
     )
     return in_one(command, "data", options)
+
+
+def columns_option(command: Callback) -> Callback:
+    """Add --columns, as pairs of a role and a name for `TableForm`."""
+    option = click.option(
+        "--columns",
+        metavar="ROLE=NAME,...",
+        callback=_columns,
+        help="Of tables: names of the columns image, caption, split and id, as in image=Bild,caption=Text.",
+    )
+    return option(command)
 
 
 def device_options(command: Callback) -> Callback:

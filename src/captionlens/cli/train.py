@@ -9,6 +9,7 @@ import click
 
 from captionlens.cli import Command, show_messages
 from captionlens.cli.options import data_options, show_datasets
+from captionlens.errors import CaptionlensError
 
 if TYPE_CHECKING:
     from captionlens.datasets import Dataset
@@ -104,6 +105,7 @@ def train(
             boxes=str(boxes) if boxes else None,
             teachers=tuple(map(str, teachers)),
         )
+        new = not (output / "config.yaml").exists()
         # Refuse invalid settings before a data set is downloaded.
         if resume:
             run = resume_run(output, {"preset": preset, **changes} if preset else changes, name)
@@ -115,16 +117,21 @@ def train(
                 run = start_run(output, chosen, make_config(named, changes), name)
             else:
                 run = start_run(output, *begin_from(open_run(source), chosen, named, changes), name)
-        read = show_datasets(
-            chosen.datasets,
-            layouts=chosen.layouts,
-            delimiter=chosen.delimiter,
-            columns=chosen.columns,
-            encoding=chosen.encoding,
-            max_captions=chosen.max_captions,
-            seed=chosen.split_seed,
-            quiet=quiet,
-        )
+        try:
+            read = show_datasets(
+                chosen.datasets,
+                layouts=chosen.layouts,
+                delimiter=chosen.delimiter,
+                columns=chosen.columns,
+                encoding=chosen.encoding,
+                max_captions=chosen.max_captions,
+                seed=chosen.split_seed,
+                quiet=quiet,
+            )
+        except CaptionlensError:
+            if new:  # the next call names another data set, or how to read it
+                run.forget()
+            raise
         return run, read
 
     with started_processes() as processes:

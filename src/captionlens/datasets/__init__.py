@@ -8,7 +8,7 @@ from captionlens.datasets.gathering import Gathering
 from captionlens.datasets.layouts import COCO_YEARS, LAYOUTS, known_layout, recognise
 from captionlens.datasets.records import SPLITS, Dataset, Problem, Record, count_captions, split_name
 from captionlens.datasets.splits import fill_splits, keep_captions
-from captionlens.datasets.tables import TableForm
+from captionlens.datasets.table_form import TableForm
 from captionlens.errors import DatasetError
 
 __all__ = [
@@ -47,7 +47,8 @@ def read_dataset(
             recognised by the files in the folder.
         max_captions: keep so many captions of the train split, sampled with `seed` (`keep_captions`).
         seed: for splits and for `max_captions`.
-        table: what a table does not say of itself: delimiter, names of columns, encoding.
+        table: what a table does not say of itself: delimiter, names of columns, encoding. The encoding is that of the
+            other layouts' captions, too.
 
     Returns:
         The records in the order of the captions file, with absolute paths.
@@ -59,7 +60,7 @@ def read_dataset(
     place = Path(os.path.abspath(path))  # noqa: PTH100 (resolve() would follow links)
     notes = []
     if layout is None:
-        fitting = recognise(place)
+        fitting = recognise(place, None if table is None else table.encoding)
         layout = fitting[0]
         if len(fitting) > 1:
             others = " and ".join(fitting[1:])
@@ -71,6 +72,8 @@ def read_dataset(
     root = _root(place, layout)
     gathering = Gathering(root)
     _read(place, root, layout, gathering, table)
+    if layout != "texts":  # that tells of those without a text
+        gathering.note_unnamed(below=layout in ("imagefolder", "table"))
     drafts = gathering.drafts()
     notes += gathering.notes
     notes += fill_splits(drafts, seed)
@@ -95,26 +98,25 @@ def _root(place: Path, layout: str) -> Path:
 
 
 def _read(place: Path, root: Path, layout: str, gathering: Gathering, form: TableForm | None) -> None:
+    encoding = None if form is None else form.encoding
+    file = place if place.is_file() else None
     if layout in ("coco", *COCO_YEARS):
-        if place.is_file():
-            coco.read_coco_file(root, place, gathering)
+        if file is not None:
+            coco.read_coco_file(root, file, gathering, encoding)
         else:
-            coco.read_coco(root, gathering, COCO_YEARS.get(layout))
+            coco.read_coco(root, gathering, COCO_YEARS.get(layout), encoding)
     elif layout == "karpathy":
-        if place.is_file():
-            karpathy.read_karpathy_file(root, place, gathering)
-        else:
-            karpathy.read_karpathy(root, gathering)
+        karpathy.read_karpathy_file(root, file or karpathy.annotation_file(root), gathering, encoding)
     elif layout == "flickr8k":
-        flickr.read_flickr8k(root, gathering, place if place.is_file() else None)
+        flickr.read_flickr8k(root, gathering, file, encoding)
     elif layout == "flickr30k":
-        flickr.read_flickr30k(root, gathering, place if place.is_file() else None)
+        flickr.read_flickr30k(root, gathering, file, encoding)
     elif layout == "imagefolder":
         tables.read_split_tables(root, gathering, form)
     elif layout == "texts":
-        beside.read_texts(root, gathering)
+        beside.read_texts(root, gathering, encoding)
     else:
-        table = place if place.is_file() else tables.table_in(root)
+        table = file or tables.table_in(root)
         if table is None:
             raise DatasetError(root, "want one .csv, .tsv, .jsonl or .json, or one called captions or metadata")
         tables.read_table(root, table, gathering, form)

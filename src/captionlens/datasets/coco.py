@@ -26,11 +26,12 @@ def annotation_files(root: Path) -> list[Path]:
     return []
 
 
-def read_coco(root: Path, gathering: Gathering, year: str | None = None) -> None:
+def read_coco(root: Path, gathering: Gathering, year: str | None = None, encoding: str | None = None) -> None:
     """Read the captions of a COCO folder, as far as its files and photographs are there.
 
     Args:
         year: "2014" or "2017" where the folder holds both.
+        encoding: of the files, where it is not UTF-8.
 
     Raises:
         DatasetError: no annotation file, a malformed one, or both years at once.
@@ -51,10 +52,10 @@ def read_coco(root: Path, gathering: Gathering, year: str | None = None) -> None
         if not files:
             raise DatasetError(root, f"no annotations/captions_*{year}.json")
     for file in files:
-        read_coco_file(root, file, gathering)
+        read_coco_file(root, file, gathering, encoding)
 
 
-def read_coco_file(root: Path, file: Path, gathering: Gathering) -> None:
+def read_coco_file(root: Path, file: Path, gathering: Gathering, encoding: str | None = None) -> None:
     """Read one file in COCO's captions format; its photographs are searched in `train2014/` and the like.
 
     The split is the one in the file's name (`captions_val2017.json`), else it is left open.
@@ -62,30 +63,34 @@ def read_coco_file(root: Path, file: Path, gathering: Gathering) -> None:
     Raises:
         DatasetError: the file is malformed, or not of this format.
     """
-    content = read_json(file)
+    content = read_json(file, encoding)
     images, annotations = _parts(file, content)
     found = _NAME.fullmatch(file.name)
     split = found[1] if found else None
     own = _photograph_folders(root, found[1] + found[2]) if found else []
     folders = [*own, *[folder for folder in (root / "images", root) if folder.is_dir()]]
+    names: dict[str, str] = {}  # by id
     for position, image in enumerate(images):
         at = f", images[{position}]"
-        if not isinstance(image, dict) or not _is_id(image.get("id")):
+        number = _id(image, "id")
+        name = image.get("file_name") if number is not None else None
+        if number is None:
             gathering.malformed(file, at, "an image without id")
-        elif not isinstance(image.get("file_name"), str):
+        elif not isinstance(name, str):
             gathering.malformed(file, at, "an image without file_name")
+        elif names.setdefault(number, name) != name:
+            gathering.malformed(file, at, f"image {number} is {names[number]} before, and {name} here")
         else:
-            key, name = (file, image["id"]), image["file_name"]
-            source_id = str(image["id"])
-            gathering.photograph(key, name, folders, file=file, source_id=source_id, split=split)
+            gathering.photograph((file, number), name, folders, file=file, source_id=number, split=split)
     for position, annotation in enumerate(annotations):
         at = f", annotations[{position}]"
-        if not isinstance(annotation, dict) or not _is_id(annotation.get("image_id")):
+        number = _id(annotation, "image_id")
+        if number is None:
             gathering.malformed(file, at, "an annotation without image_id")
-        elif not gathering.knows((file, annotation["image_id"])):
-            gathering.malformed(file, at, f"image {annotation['image_id']} is not among the images")
+        elif not gathering.knows((file, number)):
+            gathering.malformed(file, at, f"image {number} is not among the images")
         else:
-            gathering.caption((file, annotation["image_id"]), annotation.get("caption"), file=file, at=at)
+            gathering.caption((file, number), annotation.get("caption"), file=file, at=at)
 
 
 def _parts(file: Path, content: Any) -> tuple[Sequence[Any], Sequence[Any]]:
@@ -102,5 +107,9 @@ def _photograph_folders(root: Path, *names: str) -> list[Path]:
     return [folder for folder in folders if folder.is_dir()]
 
 
-def _is_id(value: object) -> bool:
-    return isinstance(value, int | str)
+def _id(entry: Any, key: str) -> str | None:
+    """An id as text: programs that write such files make numbers of texts, texts of numbers, and 7.0 of 7."""
+    value = entry.get(key) if isinstance(entry, dict) else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) else None

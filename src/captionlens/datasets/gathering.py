@@ -1,6 +1,7 @@
 """Collection of photographs and captions from a reader's rows, with a record of unusable entries."""
 
-from collections.abc import Hashable, Sequence
+import os
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ _SUMMARIES = {
     "malformed": "{n:,} lines or entries are malformed",
     "no-caption": "{n:,} photographs have no caption",
     "same-id": "{n:,} photographs have the id of another; their file names serve instead",
+    "shared-text": "{n:,} photographs have the text of another; they are left out",
     "split": "{n:,} entries have an unknown split, or one that contradicts an earlier entry",
 }
 
@@ -51,6 +53,8 @@ class Gathering:
         self._by_path: dict[Path, Draft] = {}
         self._findings: dict[tuple[str, Path], list[_Finding]] = {}
         self._where: dict[int, tuple[Path, str]] = {}  # id(draft) -> where it was first named
+        self._aside: set[Path] = set()  # photographs that an entry names, and that are left out on purpose
+        self._twice = self._once = 0  # captions that a photograph has twice: kept, and left out
         self.notes: list[str] = []
 
     def knows(self, key: Hashable) -> bool:
@@ -69,7 +73,11 @@ class Gathering:
         split: str | None,
         absolute: bool = False,
     ) -> None:
-        """Add a photograph: `name` is searched in `folders`; `file` and `at` are the place of its entry."""
+        """Add a photograph: `name` is searched in `folders`; `file` and `at` are the place of its entry.
+
+        Args:
+            absolute: whether an absolute name may lead out of the data set's folder.
+        """
         try:
             path = self._folders.find(name, folders, absolute=absolute)
         except OutsideRootError:
@@ -89,11 +97,24 @@ class Gathering:
             self.contradiction(file, at, name, split, draft.split)
         self._drafts[key] = draft
 
-    def caption(self, key: Hashable, text: object, *, file: Path, at: str, split: str | None = None) -> None:
+    def set_aside(self, name: str, folders: Sequence[Path]) -> None:
+        """Tell of a photograph that an entry names and that is left out on purpose."""
+        try:
+            path = self._folders.find(name, folders)
+        except OutsideRootError:
+            return
+        if path is not None:
+            self._aside.add(path)
+
+    def caption(
+        self, key: Hashable, text: object, *, file: Path, at: str, split: str | None = None, once: bool = False
+    ) -> None:
         """Add a caption to a photograph added before. White space of any kind becomes single spaces.
 
         Args:
             split: of this very entry; an entry that contradicts the photograph's split is left out.
+            once: leave out a caption that the photograph has already. The published data sets have such ones, and keep
+                them, so that scores stay comparable.
         """
         draft = self._drafts[key]
         if isinstance(draft, _Finding):
@@ -111,11 +132,37 @@ class Gathering:
         if not caption:
             self._find("empty-caption", file, at, f"empty caption of {draft.name}", draft.name)
             return
-        draft.captions.append(caption)
+        if caption not in draft.captions:
+            draft.captions.append(caption)
+        elif once:
+            self._once += 1
+        else:
+            self._twice += 1
+            draft.captions.append(caption)
 
     def malformed(self, file: Path, at: str, cause: str) -> None:
         """Note a line or an entry that cannot be parsed."""
         self._find("malformed", file, at, cause, f"{at.lstrip(':, ')} ({cause})")
+
+    def refuse_mostly_malformed(self, file: Path, others: int) -> None:
+        """Refuse a file that is of another form: more than half of its lines are malformed, and more than `SINGLY`.
+
+        Args:
+            file: of the captions.
+            others: number of lines or rows that are not malformed.
+
+        Raises:
+            DatasetError: it is.
+        """
+        malformed = self._findings.get(("malformed", file), [])
+        if len(malformed) > max(SINGLY, others):
+            number = len(malformed) + others
+            cause = f"{len(malformed):,} of {number:,} lines are malformed, e.g. {malformed[0].example}"
+            raise DatasetError(file, f"{cause}: mend it, the {others:,} others are not read alone")
+
+    def shared_text(self, file: Path, name: str, other: str) -> None:
+        """Note a photograph whose text belongs to another one."""
+        self._find("shared-text", file, "", f"belongs to {other}; {name}, which has the same name, is left out", name)
 
     def bad_split(self, file: Path, at: str, error: OptionError) -> None:
         """Note an entry with an unknown split."""
@@ -130,14 +177,33 @@ class Gathering:
         """Note a photograph without captions."""
         self._find("no-caption", file, "", f"photograph {name} has no caption", name)
 
-    def count_unnamed(self) -> int:
-        """Number of photographs that no entry names, in the folders that hold the named ones."""
-        folders = {path.parent for path in self._by_path}
-        return sum(
-            file.suffix.lower() in EXTENSIONS and file not in self._by_path
+    def note_unnamed(self, *, below: bool) -> None:
+        """Count the photographs that no entry names, in the folders that hold the named ones, and note them.
+
+        Args:
+            below: count in all folders that lie in the same folder of the root, too: in `images/b` beside `images/a`.
+        """
+        named = {str(path) for path in self._by_path} | {str(path) for path in self._aside}
+        folders = {os.path.dirname(path) for path in named}  # noqa: PTH120 (called 120,000 times)
+        if below:
+            folders |= {folder for top in self._tops(folders) for folder in folders_below(top)}
+        unnamed = sorted(
+            path
             for folder in folders
-            for file in self._folders.files(folder)
+            for name in self._folders.names(folder)
+            if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")  # noqa: PTH122
+            if (path := os.path.join(folder, name)) not in named  # noqa: PTH118
         )
+        if unnamed:
+            example = os.path.relpath(unnamed[0], self.root)
+            self.notes.append(
+                f"photographs beside the named ones, in no row or entry: {len(unnamed):,}, e.g. {example}"
+            )
+
+    def _tops(self, folders: set[str]) -> set[str]:
+        """The folders of the root that some folders lie in."""
+        inside = (Path(folder).relative_to(self.root) for folder in folders if Path(folder).is_relative_to(self.root))
+        return {str(self.root / folder.parts[0]) for folder in inside if folder.parts}
 
     def drafts(self) -> list[Draft]:
         """The existing photographs with captions, in the order in which they were added.
@@ -157,12 +223,19 @@ class Gathering:
                 usable.append(draft)
             elif draft.name not in told:
                 self.no_caption(self._where[id(draft)][0], draft.name)
+        self._note_duplicates()
         if self._folders.moved:
             self.notes.append(f"{self._folders.moved:,} absolute names of another place were found here by their ends")
         if not usable:
             causes = "; ".join(f"{p.where}: {p.cause}" for p in self.problems()[:3])
             raise DatasetError(self.root, f"no photograph with a caption{f' ({causes})' if causes else ''}")
         return usable
+
+    def _note_duplicates(self) -> None:
+        if self._once:
+            self.notes.append(f"{self._once:,} captions are there twice for one photograph, and count once")
+        if self._twice:
+            self.notes.append(f"{self._twice:,} captions are there twice for one photograph, and are kept")
 
     def problems(self) -> tuple[Problem, ...]:
         """All problems; more than `SINGLY` of a kind in one file are combined into one."""
@@ -188,6 +261,13 @@ class Gathering:
         finding = _Finding(at, cause, example)
         self._findings.setdefault((kind, file), []).append(finding)
         return finding
+
+
+def folders_below(folder: str) -> Iterator[str]:
+    """Yield a folder and those below it, without hidden ones."""
+    for place, folders, _ in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield place
 
 
 def _single(kind: str, finding: _Finding) -> str:

@@ -25,31 +25,35 @@ _FOLDERS = (
 )
 
 
+# Files that lie in data sets of Hugging Face.
+_OTHERS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json")
+
+
 def annotation_files(root: Path) -> list[Path]:
     """The `dataset*.json` of a folder."""
-    return sorted(root.glob("dataset*.json"))
+    return sorted(file for file in root.glob("dataset*.json") if file.name not in _OTHERS)
 
 
-def read_karpathy(root: Path, gathering: Gathering) -> None:
-    """Read the one `dataset*.json` of a folder.
+def annotation_file(root: Path) -> Path:
+    """The one `dataset*.json` of a folder.
 
     Raises:
-        DatasetError: none, more than one, or a malformed one.
+        DatasetError: none, or more than one.
     """
     files = annotation_files(root)
     if len(files) != 1:
         names = ", ".join(file.name for file in files) or "none"
         raise DatasetError(root, f"want one dataset_*.json, found {names}; or give the path of the file")
-    read_karpathy_file(root, files[0], gathering)
+    return files[0]
 
 
-def read_karpathy_file(root: Path, file: Path, gathering: Gathering) -> None:
+def read_karpathy_file(root: Path, file: Path, gathering: Gathering, encoding: str | None = None) -> None:
     """Read one file of this format; photographs are beside it, in `filepath`, in `images/`, or in both.
 
     Raises:
         DatasetError: the file is malformed, or not of this format.
     """
-    content = read_json(file)
+    content = read_json(file, encoding)
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list):
         raise DatasetError(file, "not Karpathy's format: want an object with a list 'images'")
@@ -74,7 +78,7 @@ def read_karpathy_file(root: Path, file: Path, gathering: Gathering) -> None:
 
 def _source_id(image: dict[str, Any]) -> str:
     cocoid = image.get("cocoid")
-    return str(cocoid) if cocoid is not None else PurePosixPath(image["filename"]).stem
+    return str(cocoid) if cocoid is not None else PurePosixPath(image["filename"].replace("\\", "/")).stem
 
 
 def _text(sentence: Any) -> object:

@@ -1,9 +1,9 @@
 """Recognition of a data set's layout by the files in its folder."""
 
-import json
 from pathlib import Path
 
-from captionlens.datasets import beside, coco, flickr, karpathy, tables
+from captionlens.datasets import beside, coco, flickr, karpathy, packed, tables
+from captionlens.datasets.reading import read_json
 from captionlens.errors import DatasetError, OptionError
 
 # The name of each layout and its marks; where several fit, the first is taken.
@@ -30,16 +30,21 @@ def known_layout(name: str) -> str:
     return name
 
 
-def recognise(path: Path) -> tuple[str, ...]:
+def recognise(path: Path, encoding: str | None = None) -> tuple[str, ...]:
     """Find the layouts that fit a folder or file, the preferred one first.
+
+    Args:
+        path: of the data set.
+        encoding: of a captions file, where it is not UTF-8.
 
     Raises:
         DatasetError: the path does not exist, or no layout fits; the message lists the marks searched for.
     """
     if path.is_file():
-        return (_recognise_file(path),)
+        return (_recognise_file(path, encoding),)
     if not path.is_dir():
         raise DatasetError(path, "no such file or folder, and not the name of a known data set")
+    packed.refuse_unfinished(path)
     tests = {
         "karpathy": bool(karpathy.annotation_files(path)),
         "coco": bool(coco.annotation_files(path)),
@@ -57,12 +62,13 @@ def recognise(path: Path) -> tuple[str, ...]:
         wrong = "table" if _has_bars(path / "results.csv") else "flickr30k"
         fitting = tuple(name for name in fitting if name != wrong)
     if not fitting:
+        packed.refuse_packed(path)
         looked_for = "; ".join(f"{name}: {mark}" for name, mark in LAYOUTS.items())
         raise DatasetError(path, f"no known layout. Looked for {looked_for}")
     return fitting
 
 
-def _recognise_file(path: Path) -> str:
+def _recognise_file(path: Path, encoding: str | None) -> str:
     suffix = path.suffix.lower()
     if suffix == ".json":
         if path.name.startswith("captions_"):
@@ -70,8 +76,8 @@ def _recognise_file(path: Path) -> str:
         if path.name.startswith("dataset"):
             return "karpathy"
         try:
-            content = json.loads(path.read_bytes())
-        except ValueError:
+            content = read_json(path, encoding)
+        except DatasetError:  # the layout's reader will tell
             content = None
         if isinstance(content, list):
             return "table"
@@ -82,6 +88,7 @@ def _recognise_file(path: Path) -> str:
         return "flickr8k"
     if path.name in flickr.FLICKR30K_TOKENS:
         return "flickr30k"
+    packed.refuse_packed(path)
     looked_for = "captions_*.json, dataset_*.json, .csv, .tsv, .jsonl"
     raise DatasetError(path, f"not a file captions are read from (those are {looked_for})")
 

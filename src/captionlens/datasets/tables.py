@@ -1,66 +1,30 @@
 """Reader of tables: `.csv`, `.tsv`, `.jsonl` or `.json` with `image`, `caption`, and optionally `split` and `id`.
 
-A row is a caption. Names of photographs are relative to the table's folder, or absolute. The column names of
-Hugging Face's imagefolder, `file_name` and `text`, are accepted too, and LAVIS' lists of objects whose `caption` is one
-or several.
+A row is a caption, or has several: as a list, or in numbered columns. Names of photographs are relative to the table's
+folder or to `images` in it, or absolute.
 """
 
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
+from captionlens.datasets.caption_lists import captions_in
 from captionlens.datasets.gathering import Gathering
 from captionlens.datasets.reading import is_damaged, read_json, read_lines, read_text
 from captionlens.datasets.records import split_name
+from captionlens.datasets.table_form import Roles, TableForm
 from captionlens.errors import DatasetError, OptionError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 _USUAL_STEMS = ("captions", "metadata")
-_COLUMNS = {"image": "image", "file_name": "image", "caption": "caption", "text": "caption"}
-_COLUMNS |= {"split": "split", "id": "id"}
 _DELIMITERS = (",", ";", "\t", "|")
+_EXCELS_FIRST_LINE = re.compile("sep=.", re.IGNORECASE)  # tells the delimiter
+_PHOTOGRAPHS = ("images", "Images")  # folders in which photographs lie that a table names without a folder
 _NULL = "\\N"  # the form of NULL in exports of databases
 _CELL_LIMIT = 1 << 20  # characters; a longer cell is an unclosed quote, not a caption
-
-
-@dataclass(frozen=True, slots=True)
-class TableForm:
-    """Form of a table, as far as the table does not tell it.
-
-    Args:
-        delimiter: between the cells of a `.csv`; None: the one that makes columns of its first line.
-        columns: names of columns by their roles, "image", "caption", "split" and "id", where they are not the usual.
-        encoding: of the text; None: UTF-8, or UTF-16 with a byte order mark.
-
-    Raises:
-        OptionError: the delimiter is not one character, a role is unknown, or the encoding is.
-    """
-
-    delimiter: str | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
-    encoding: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.delimiter is not None and len(self.delimiter) != 1:
-            raise OptionError(f"delimiter must be one character, got {self.delimiter!r}")
-        for role in self.columns:
-            if role not in _COLUMNS.values():
-                raise OptionError(f"columns must name image, caption, split or id, got {role!r}")
-        if self.encoding is not None:
-            try:
-                "".encode(self.encoding)
-            except LookupError as error:
-                raise OptionError(f"unknown encoding {self.encoding!r}") from error
-
-    def role(self, column: str) -> str:
-        """Role of a column; "" for one that is not used."""
-        own = {name.strip().lower(): role for role, name in self.columns.items()}
-        name = column.strip().lower()
-        usual = _COLUMNS.get(name, "")
-        return own.get(name, "" if usual in self.columns else usual)
 
 
 def table_in(root: Path) -> Path | None:
@@ -81,7 +45,8 @@ def table_in(root: Path) -> Path | None:
 def is_list(file: Path) -> bool:
     """Whether a `.json` begins as a list."""
     with file.open("rb") as opened:
-        return opened.read(1000).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+        begin = opened.read(1000)
+    return begin.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n").startswith(b"[")  # byte order marks, and UTF-16's zeros
 
 
 def split_tables(root: Path) -> dict[str, Path]:
@@ -127,42 +92,40 @@ def read_table(
             ends within a quoted cell.
     """
     form = form or TableForm()
-    suffix = file.suffix.lower()
-    rows = {".jsonl": _json_lines, ".json": _json_list}.get(suffix, _rows)(file, gathering, form)
-    there: set[tuple[str, str]] = set()
-    twice = 0
-    own_split = None if folder is None else split_name(folder)
-    for at, row in rows:
-        name, split = row.get("image"), own_split
-        if not isinstance(name, str) or not name.strip():
-            gathering.malformed(file, at, "no photograph named")
-            continue
-        name = name.strip()
-        try:
-            stated = row.get("split")
-            split = split_name(str(stated)) if stated not in (None, "") else own_split
-        except OptionError as error:
-            gathering.bad_split(file, at, error)
-            continue
-        photograph = name if folder is None else f"{folder}/{name}"
-        if not gathering.knows(photograph):
-            stated = row.get("id")
-            source_id = photograph if stated in (None, "") else str(stated)
-            gathering.photograph(
-                photograph, name, [root], file=file, at=at, source_id=source_id, split=split, absolute=True
-            )
-        captions = row.get("caption")
-        for caption in captions if isinstance(captions, list) and suffix == ".json" else [captions]:
-            key = (photograph, " ".join(str(caption).split()))
-            if caption is not None and key in there:
-                twice += 1
-            else:
-                gathering.caption(photograph, caption, file=file, at=at, split=split)
-            there.add(key)
-    if unnamed := gathering.count_unnamed():
-        gathering.notes.append(f"{unnamed:,} photographs beside those of the table are in no row")
-    if twice:
-        gathering.notes.append(f"{twice:,} captions are there twice for one photograph, and count once")
+    rows = {".jsonl": _json_lines, ".json": _json_list}.get(file.suffix.lower(), _rows)(file, gathering, form)
+    well_formed = sum(_read_row(root, file, gathering, folder, at, row) for at, row in rows)
+    gathering.refuse_mostly_malformed(file, well_formed)
+
+
+def _read_row(
+    root: Path, file: Path, gathering: Gathering, folder: str | None, at: str, row: dict[str, object]
+) -> bool:
+    """Read one row, which has its values by role; return whether it is well formed."""
+    name, split = row.get("image"), None if folder is None else split_name(folder)
+    if not isinstance(name, str) or not name.strip():
+        gathering.malformed(file, at, "no photograph named")
+        return False
+    name = name.strip()
+    try:
+        captions = captions_in(row.get("caption"))
+    except ValueError as error:
+        gathering.malformed(file, at, f"the caption of {name} {error}")
+        return False
+    stated = row.get("split")
+    try:
+        split = split if stated in (None, "") else split_name(str(stated))
+    except OptionError as error:
+        gathering.bad_split(file, at, error)
+        return True
+    key = name if folder is None else f"{folder}/{name}"
+    if not gathering.knows(key):
+        number = row.get("id")
+        source_id = key if number in (None, "") else str(number)
+        folders = [root, *(root / images for images in _PHOTOGRAPHS)]
+        gathering.photograph(key, name, folders, file=file, at=at, source_id=source_id, split=split, absolute=True)
+    for caption in captions:
+        gathering.caption(key, caption, file=file, at=at, split=split, once=True)
+    return True
 
 
 Row = tuple[str, dict[str, object]]  # where it stands in the file, and its values by role
@@ -171,11 +134,18 @@ Row = tuple[str, dict[str, object]]  # where it stands in the file, and its valu
 def _rows(file: Path, gathering: Gathering, form: TableForm) -> Iterator[Row]:
     """Rows of a `.csv` or `.tsv`."""
     text = read_text(file, form.encoding)
-    delimiter = form.delimiter or ("\t" if file.suffix.lower() == ".tsv" else _delimiter(text, form))
+    first = text.partition("\n")[0].rstrip("\r")
+    delimiter = form.delimiter or ("\t" if file.suffix.lower() == ".tsv" else None)
+    if _EXCELS_FIRST_LINE.fullmatch(first):
+        delimiter = delimiter or first[-1]
+        text = text[len(first) :]  # the line end stays, so that lines keep their numbers
+    delimiter = delimiter or _delimiter(text, form)
     limit = csv.field_size_limit(_CELL_LIMIT)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        header = _header(file, next(reader, []), form)
+        header = next((cells for cells in reader if any(map(str.strip, cells))), [])
+        form.check_columns(file, header)
+        roles = Roles(form)
         while True:
             number = reader.line_num + 1
             try:
@@ -197,14 +167,14 @@ def _rows(file: Path, gathering: Gathering, form: TableForm) -> Iterator[Row]:
                 gathering.malformed(file, f":{number}", "not UTF-8")
             else:
                 values = (None if cell.strip() == _NULL else cell for cell in cells)
-                yield f":{number}", {name: value for name, value in zip(header, values, strict=True) if name}
+                yield f":{number}", roles.values(zip(header, values, strict=True))
     finally:
         csv.field_size_limit(limit)
 
 
 def _delimiter(text: str, form: TableForm) -> str:
     """The first delimiter that makes columns for photographs and captions of the first line, else a comma."""
-    first = text.partition("\n")[0].rstrip("\r")
+    first = text.lstrip().partition("\n")[0].rstrip("\r")
     for delimiter in _DELIMITERS:
         try:
             roles = {form.role(cell) for cell in next(csv.reader([first], delimiter=delimiter), [])}
@@ -213,26 +183,6 @@ def _delimiter(text: str, form: TableForm) -> str:
         if {"image", "caption"} <= roles:
             return delimiter
     return ","
-
-
-def _header(file: Path, cells: list[str], form: TableForm) -> list[str]:
-    """Role of each column; "" for columns that are not used."""
-    header = [form.role(cell) for cell in cells]
-    for column, other in (("image", "file_name"), ("caption", "text")):
-        if header.count(column) != 1:
-            there = ", ".join(cell.strip() or "(unnamed)" for cell in cells[:20]) or "none"
-            how_many = "more than one" if column in header else "no"
-            wanted, hint = _wanted(column, other, form), _hint(column, form)
-            raise DatasetError(file, f"{how_many} {wanted}; its columns: {there}{hint}")
-    return header
-
-
-def _wanted(column: str, other: str, form: TableForm) -> str:
-    return f"column {form.columns[column]!r}" if column in form.columns else f"column {column!r} (or {other!r})"
-
-
-def _hint(column: str, form: TableForm) -> str:
-    return "" if column in form.columns else f" (--columns {column}=NAME tells which it is)"
 
 
 def _json_lines(file: Path, gathering: Gathering, form: TableForm) -> Iterator[Row]:
@@ -252,7 +202,7 @@ def _json_lines(file: Path, gathering: Gathering, form: TableForm) -> Iterator[R
 
 def _json_list(file: Path, gathering: Gathering, form: TableForm) -> Iterator[Row]:
     """Rows of a `.json`: a list of objects."""
-    content = read_json(file)
+    content = read_json(file, form.encoding)
     if not isinstance(content, list):
         raise DatasetError(file, "want a list of objects, each with image and caption")
     objects = ((f", [{place}]", entry) for place, entry in enumerate(content))
@@ -263,15 +213,10 @@ def _objects(
     file: Path, objects: Iterator[tuple[str, object]], wanted: str, gathering: Gathering, form: TableForm
 ) -> Iterator[Row]:
     """Rows of JSON objects."""
-    seen: set[str] = set()
+    roles = Roles(form)
     for at, row in objects:
-        if not isinstance(row, dict):
+        if isinstance(row, dict):
+            yield at, roles.values(row.items())
+        else:
             gathering.malformed(file, at, wanted)
-            continue
-        known = {form.role(str(name)): value for name, value in row.items()}
-        seen.update(known)
-        yield at, known
-    for column, other in (("image", "file_name"), ("caption", "text")):
-        if column not in seen:
-            wanted = _wanted(column, other, form).removeprefix("column ")
-            raise DatasetError(file, f"no line has {wanted}{_hint(column, form)}")
+    form.check_columns(file, roles.columns)

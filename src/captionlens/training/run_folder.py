@@ -15,6 +15,7 @@ summary.json       seconds of each stage, captions per second, the kept epoch; w
 """
 
 import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,12 @@ class RunFolder:
         """Write config.yaml."""
         content = {"name": self.name, "data": self.data.to_dict(), "training": self.config.to_dict()}
         write_text(self.path / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+    def forget(self) -> None:
+        """Remove what `start_run` has made, of a run that could not begin."""
+        (self.path / "config.yaml").unlink(missing_ok=True)
+        with suppress(OSError):  # it holds features
+            self.path.rmdir()
 
 
 def open_run(path: Path) -> RunFolder:
