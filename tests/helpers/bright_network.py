@@ -72,10 +72,10 @@ def captioner_of(network: BrightNetwork) -> Captioner:
     )
 
 
-def grey(value: int) -> bytes:
-    """A photograph of 20 x 20 pixels of one grey, as PNG."""
+def grey(value: int, side: int = 20) -> bytes:
+    """A square photograph of one grey, as PNG."""
     file = io.BytesIO()
-    Image.new("RGB", (20, 20), (value, value, value)).save(file, "PNG")
+    Image.new("RGB", (side, side), (value, value, value)).save(file, "PNG")
     return file.getvalue()
 
 

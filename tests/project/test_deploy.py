@@ -191,11 +191,15 @@ def directive(name: str, text: str = NGINX) -> list[str]:
 
 
 def test_nginx_lets_pass_what_the_service_takes(settings: Any) -> None:
-    one, several = (int(size.removesuffix("m")) * 2**20 for size in directive("client_max_body_size"))
+    sizes = {
+        location: int(size) * 2**20
+        for location, size in re.findall(r"location (?:= )?(\S+) \{[^}]*client_max_body_size (\d+)m;", NGINX)
+    }
+    one = sizes.pop("/captions/")
     assert settings.upload_bytes < one < 2 * settings.upload_bytes
-    assert settings.batch_upload_bytes < several < 2 * settings.batch_upload_bytes
-    batch = NGINX.index("/captions/v1/caption/batch {")
-    assert NGINX.index("client_max_body_size 21m") < batch < NGINX.index("client_max_body_size 101m")
+    assert set(sizes) == {"/captions/v1/caption/batch", "/captions/api/", "/captions/v1/chat/completions"}
+    for several in sizes.values():
+        assert settings.batch_upload_bytes < several < 2 * settings.batch_upload_bytes
 
 
 def test_nginx_waits_longer_than_the_service(settings: Any) -> None:
@@ -268,10 +272,14 @@ def test_nginx_takes_the_sub_path_off(tmp_path: Path) -> None:
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     try:
         with running_nginx(tmp_path, f"127.0.0.1:{server.server_address[1]}") as port:
-            for path in ("/", "/v1/caption?beam=5&prefix=a%20dog", "/v1/caption/batch?beam=1", "/v1/caption/figure"):
+            for path in (
+                "/", "/v1/caption?beam=5&prefix=a%20dog", "/v1/caption/batch?beam=1", "/v1/caption/figure",
+                "/api/chat", "/v1/chat/completions",
+            ):  # fmt: skip
                 _, _, content = ask(port, "POST", "/captions" + path, b"x", X_Forwarded_For="192.0.2.7")
                 assert json.loads(content) == [path, "captions.example.org", "127.0.0.1", "http"]
-            for path, most in (("/captions/v1/caption", 20), ("/captions/v1/caption/batch", 100)):
+            several = ("/v1/caption/batch", "/api/generate", "/v1/chat/completions")
+            for path, most in (("/captions/v1/caption", 20), *((f"/captions{path}", 100) for path in several)):
                 assert ask(port, "POST", path, bytes(most * 2**20))[0] == 200
                 assert ask(port, "POST", path, Content_Length=str((most + 2) * 2**20))[0] == 413
             assert ask(port, "POST", "/elsewhere", b"x")[0] == 404

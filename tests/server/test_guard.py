@@ -156,6 +156,9 @@ def test_the_token_below_a_path() -> None:
         ("/v1/caption/batch", [101], 200),
         ("/v1/caption/batch", [100, 100], 200),
         ("/v1/caption/batch", [100, 100, 1], 413),
+        ("/api/generate", [100, 100], 200),
+        ("/api/chat", [101], 200),
+        ("/v1/chat/completions", [101], 200),
     ],
 )
 def test_a_body_has_a_limit(path: str, parts: list[int], status: int, root_path: str) -> None:

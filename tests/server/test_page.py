@@ -8,6 +8,8 @@ import io
 import json
 import os
 import re
+import shutil
+import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -549,6 +551,15 @@ def test_the_docs_tell_every_route(page: Any, server: RunningServer) -> None:
             assert path in text and operation["summary"] in text
     for parameter in ("beam", "region", "faithfulness"):
         assert parameter in text
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize(("path", "told"), [("api-generate", "response"), ("v1-chat-completions", "choices")])
+def test_the_docs_have_a_line_that_can_be_run(page: Any, server: RunningServer, path: str, told: str) -> None:
+    page.goto(f"{server.url}docs")
+    line = page.locator(f".route:has(#post-{path}) pre").first.inner_text()
+    done = subprocess.run(line, shell=True, capture_output=True, check=True, timeout=60)
+    assert json.loads(done.stdout)[told]
 
 
 def test_pictures_of_the_docs_are_pictures() -> None:

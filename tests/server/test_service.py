@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,34 +10,14 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 from starlette.types import ASGIApp
 
 from captionlens.errors import ModelError, RegionError
-from captionlens.server.app import create_app
-from captionlens.server.settings import Settings
 from helpers.asgi import ask
-from helpers.bright_network import BLACK, WHITE, BrightNetwork, captioner_of
+from helpers.bright_network import BLACK, WHITE, BrightNetwork
 from helpers.server import BOUNDARY, Answer, form
+from helpers.service import metric, run, running
 
 PNG = {"Content-Type": "image/png"}
 FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 ROUTES = ("/v1/caption", "/v1/caption/figure", "/v1/caption/batch")
-
-
-@asynccontextmanager
-async def running(network: BrightNetwork, **settings: Any) -> AsyncIterator[ASGIApp]:
-    """The application from its start to its end."""
-    app = create_app(captioner_of(network), Settings(**settings))
-    async with app.router.lifespan_context(app):
-        try:
-            yield app
-        finally:
-            network.gate.set()
-
-
-def run(scenario: Callable[[ASGIApp], Awaitable[None]], network: BrightNetwork | None = None, **settings: Any) -> None:
-    async def whole() -> None:
-        async with running(network or BrightNetwork(), **settings) as app:
-            await scenario(app)
-
-    asyncio.run(whole())
 
 
 def fields(**given: str) -> bytes:
@@ -49,11 +27,6 @@ def fields(**given: str) -> bytes:
         for name, value in given.items()
     ]
     return "".join(parts).encode()
-
-
-async def metric(app: ASGIApp, name: str) -> float:
-    lines = (await ask(app, "GET", "/metrics")).content.decode().splitlines()
-    return next((float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name), 0.0)
 
 
 # Photographs and their forms.

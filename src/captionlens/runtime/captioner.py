@@ -56,6 +56,7 @@ class Captioner:
         name: of the model, part of every caption.
         options: default decoding options of all calls.
         calibration: of the confidence; without one, captions have no confidence.
+        folder: its model directory; None where it was not read from one.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Captioner:
         name: str,
         options: DecodingOptions,
         calibration: Calibration | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.network = network
         self.vocabulary = vocabulary
@@ -76,6 +78,7 @@ class Captioner:
         self.name = name
         self.options = options
         self.calibration = calibration
+        self.folder = folder
 
     @classmethod
     def of(cls, model: ModelDirectory, network: Network) -> "Captioner":
@@ -88,6 +91,7 @@ class Captioner:
             name=model.name,
             options=model.decoding,
             calibration=model.calibration,
+            folder=model.folder,
         )
 
     def __repr__(self) -> str:

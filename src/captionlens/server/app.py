@@ -15,9 +15,9 @@ from starlette.responses import Response
 
 from captionlens._version import __version__
 from captionlens.runtime.captioner import Captioner
-from captionlens.server import problems
+from captionlens.server import completions, dialects, ollama, openai, problems
 from captionlens.server.batching import Batcher
-from captionlens.server.guard import Guard
+from captionlens.server.guard import Guard, route_path, wants_token
 from captionlens.server.metrics import Metrics
 from captionlens.server.page_files import make_page_router
 from captionlens.server.problems import Problem
@@ -59,8 +59,9 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
         lifespan=lifespan,
     )
     app.state.service = Service(batcher, settings, metrics)
-    app.include_router(router)
-    app.include_router(make_page_router())
+    routers = (router, ollama.router, openai.router)
+    for each in (*routers, make_page_router()):
+        app.include_router(each)
     app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]
     _add_error_handlers(app, metrics)
     if settings.allow_origins:
@@ -72,7 +73,7 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> FastAP
             expose_headers=["Retry-After", REQUEST_ID],
         )
     app.add_middleware(Guard, settings=settings, metrics=metrics)
-    paths = (route.path for route in router.routes if hasattr(route, "path"))
+    paths = (route.path for each in routers for route in each.routes if hasattr(route, "path"))
     routes = frozenset({"/", "/docs", "/openapi.json", *paths})
     app.add_middleware(Watch, metrics=metrics, routes=routes)  # added last, stands first
     return app
@@ -82,7 +83,7 @@ def _add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> Response:
         metrics.rejected.labels(error.kind.slug).inc()
-        return error.response()
+        return dialects.respond(error, route_path(request.scope))
 
     @app.exception_handler(RequestValidationError)
     async def bad_option(request: Request, error: RequestValidationError) -> Response:
@@ -91,7 +92,8 @@ def _add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(HTTPException)
     async def of_the_framework(request: Request, error: HTTPException) -> Response:
         headers = dict(error.headers or {})
-        return problems.of_status(error.status_code, error.detail, headers).response()
+        problem = problems.of_status(error.status_code, error.detail, headers)
+        return dialects.respond(problem, route_path(request.scope))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
@@ -105,16 +107,17 @@ def _message(entry: dict[str, Any]) -> str:
 
 
 def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
-    """The OpenAPI document, with the schema of problems and, where there is a token, the security scheme."""
+    """The OpenAPI document, with the schemas of problems and, where there is a token, the security scheme."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         document["servers"] = [{"url": settings.root_path or "/"}]
         parts = document.setdefault("components", {})
-        parts.setdefault("schemas", {})["Problem"] = problems.SCHEMA
+        forms = completions.schemas_of(*ollama.FORMS, *openai.FORMS)
+        parts.setdefault("schemas", {}).update(forms, **dialects.SCHEMAS, Problem=problems.SCHEMA)
         if settings.token is not None:
             parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
             for path, methods in document["paths"].items():
-                if path.startswith("/v1/") or path == "/metrics":
+                if wants_token(path):
                     for operation in methods.values():
                         operation["security"] = [{"token": []}]
         app.openapi_schema = document

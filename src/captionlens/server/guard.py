@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from captionlens.server import problems
+from captionlens.server import dialects, problems
 from captionlens.server.metrics import Metrics
 from captionlens.server.problems import Problem
 from captionlens.server.settings import LOCAL_HOSTS, MIB, Settings
 
-BATCH = "/v1/caption/batch"
+# Requests of several photographs. In JSON, one is a third larger than its file.
+_SEVERAL = ("/v1/caption/batch", "/api/generate", "/api/chat", "/v1/chat/completions")
 _HEALTH = ("/healthz", "/readyz")  # monitors ask by address
 _READING = ("GET", "HEAD", "OPTIONS")
 _MOST_CLIENTS = 10_000  # whose pace is remembered
@@ -49,7 +50,8 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        limit = self.settings.batch_upload_bytes if route_path(scope) == BATCH else self.settings.upload_bytes
+        path = route_path(scope)
+        limit = self.settings.batch_upload_bytes if path in _SEVERAL else self.settings.upload_bytes
         body = _Body(receive, limit, self._uploads, headers)
 
         async def send_after_upload(message: Message) -> None:
@@ -63,7 +65,7 @@ class Guard:
             await self.app(scope, body.receive, send_after_upload)
         except Problem as problem:
             self.metrics.rejected.labels(problem.kind.slug).inc()
-            await problem.response()(scope, receive, send_after_upload)
+            await dialects.respond(problem, path)(scope, receive, send_after_upload)
         finally:
             body.release()
 
@@ -72,7 +74,7 @@ class Guard:
         if path not in _HEALTH:
             self._check_host(headers)
         self._check_site(method, headers)
-        if method != "OPTIONS" and (path.startswith("/v1/") or path == "/metrics"):
+        if method != "OPTIONS" and wants_token(path):
             self._check_token(headers)
         if method == "POST":
             client = scope.get("client")
@@ -214,6 +216,11 @@ class _Body:
 
     def _too_large(self) -> Problem:
         return Problem(problems.TOO_LARGE, f"more than {self._limit} bytes")
+
+
+def wants_token(path: str) -> bool:
+    """Whether requests to a path must bring the token, where the service has one."""
+    return path.startswith(("/v1/", "/api/")) or path == "/metrics"
 
 
 def route_path(scope: Scope) -> str:

@@ -37,7 +37,7 @@ def make_page_router() -> APIRouter:
     index, docs = files.pop("index.html"), files.pop("docs.html")
     router = APIRouter(include_in_schema=False)
 
-    @router.get("/")
+    @router.api_route("/", methods=["GET", "HEAD"])  # by HEAD, Ollama's command asks whether the service is there
     async def page(request: Request) -> Response:
         return index.answer(request)
 

@@ -39,6 +39,8 @@ LATE = Kind("too-late", 503, "The request waited too long")
 STOPPING = Kind("stopping", 503, "The service is stopping")
 
 KINDS = tuple(kind for kind in list(globals().values()) if isinstance(kind, Kind))
+EVERYWHERE = (UNAUTHORIZED, MISDIRECTED)
+UPLOADING = (*EVERYWHERE, MALFORMED, CROSS_SITE, SLOW, TOO_LARGE, BAD_OPTION, TOO_FAST, FULL, LATE, STOPPING)
 
 
 @dataclass(eq=False)
@@ -61,10 +63,12 @@ class Problem(Exception):
 
     def response(self) -> JSONResponse:
         """The HTTP response."""
-        headers = dict(self.headers)
-        if self.retry_after is not None:
-            headers["Retry-After"] = str(self.retry_after)
-        return JSONResponse(self.content(), self.kind.status, headers, MEDIA_TYPE)
+        return JSONResponse(self.content(), self.kind.status, self.all_headers(), MEDIA_TYPE)
+
+    def all_headers(self) -> dict[str, str]:
+        """The headers of the response."""
+        retry = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        return {**self.headers, **retry}
 
     def content(self) -> dict[str, Any]:
         """The JSON object of the response."""

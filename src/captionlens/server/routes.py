@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from captionlens._version import __version__
@@ -10,14 +10,10 @@ from captionlens.runtime.caption import Caption
 from captionlens.server import metrics, problems
 from captionlens.server.problems import Problem, documented
 from captionlens.server.schemas import BatchAnswer, CaptionAnswer, Guided, Health, ModelAnswer, Search
-from captionlens.server.service import Service
+from captionlens.server.service import Serving
 from captionlens.server.settings import MOST_ALTERNATIVES, MOST_BEAM, MOST_WORDS
 
-_EVERYWHERE = (problems.UNAUTHORIZED, problems.MISDIRECTED)
-_UPLOADING = (
-    *_EVERYWHERE, problems.MALFORMED, problems.CROSS_SITE, problems.SLOW, problems.TOO_LARGE, problems.UNSUPPORTED,
-    problems.BAD_OPTION, problems.TOO_FAST, problems.FULL, problems.LATE, problems.STOPPING,
-)  # fmt: skip
+_UPLOADING = (*problems.UPLOADING, problems.UNSUPPORTED)
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FILE = {"type": "string", "format": "binary"}
 
@@ -48,12 +44,6 @@ _SEVERAL = {
 }
 
 
-async def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
-
-
-_Service = Annotated[Service, Depends(_service)]
 router = APIRouter()
 
 
@@ -65,7 +55,7 @@ router = APIRouter()
     openapi_extra=_ONE,
     tags=["captions"],
 )
-async def caption(request: Request, query: Annotated[Guided, Query()], service: _Service) -> Response:
+async def caption(request: Request, query: Annotated[Guided, Query()], service: Serving) -> Response:
     """A sentence for a photograph, with the probability of each word and, where asked for, where it looked."""
 
     async def as_json(found: Caption) -> Response:
@@ -85,7 +75,7 @@ async def caption(request: Request, query: Annotated[Guided, Query()], service: 
     openapi_extra=_ONE,
     tags=["captions"],
 )
-async def figure(request: Request, query: Annotated[Guided, Query()], service: _Service) -> Response:
+async def figure(request: Request, query: Annotated[Guided, Query()], service: Serving) -> Response:
     """The photograph once for every word of its caption, with the word's map laid over it."""
 
     async def as_png(found: Caption) -> Response:
@@ -102,14 +92,14 @@ async def figure(request: Request, query: Annotated[Guided, Query()], service: _
     openapi_extra=_SEVERAL,
     tags=["captions"],
 )
-async def batch(request: Request, query: Annotated[Search, Query()], service: _Service) -> Response:
+async def batch(request: Request, query: Annotated[Search, Query()], service: Serving) -> Response:
     """Captions in the order of the photographs; one that cannot be read has an error in its place."""
     captions = await service.caption_several(request, query)
     return JSONResponse({"captions": [found.to_dict(attention=query.attention) for found in captions]})
 
 
-@router.get("/v1/model", summary="The captioner", responses=documented(*_EVERYWHERE), tags=["service"])
-async def model(service: _Service) -> ModelAnswer:
+@router.get("/v1/model", summary="The captioner", responses=documented(*problems.EVERYWHERE), tags=["service"])
+async def model(service: Serving) -> ModelAnswer:
     """The captioner that answers, its defaults of the search, and the limits of the service."""
     captioner, settings = service.batcher.captioner, service.settings
     rows, columns = captioner.grid
@@ -148,7 +138,7 @@ async def healthz() -> Health:
     responses=documented(problems.STOPPING),
     tags=["service"],
 )
-async def readyz(service: _Service) -> Health:
+async def readyz(service: Serving) -> Health:
     """503 while the service stops."""
     if not service.batcher.ready:
         raise Problem(problems.STOPPING, "the service takes no photographs", retry_after=5)
@@ -161,10 +151,10 @@ async def readyz(service: _Service) -> Health:
     response_class=Response,
     responses={
         200: {"description": "Metrics.", "content": {metrics.CONTENT_TYPE: {"schema": {"type": "string"}}}},
-        **documented(*_EVERYWHERE),
+        **documented(*problems.EVERYWHERE),
     },
     tags=["service"],
 )
-async def tell(service: _Service) -> Response:
+async def tell(service: Serving) -> Response:
     """Answers, durations by part, the queue, batch sizes, refusals, the process."""
     return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)

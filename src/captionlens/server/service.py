@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
+from fastapi import Depends
 from starlette.requests import ClientDisconnect, Request
 
 from captionlens.errors import OptionError, RegionError, UnreadableImage
@@ -50,11 +51,11 @@ class Service:
             ClientDisconnect: the client has gone.
         """
         batcher = self.batcher
-        with _options_refused():
+        with options_refused():
             wanted = query.request(batcher.captioner)
-            async with self._in_time():
+            async with self.in_time():
                 batcher.check_room(places_of(wanted))
-                photograph = await self._uploaded(uploads.read_one(request, self.settings.pixels))
+                photograph = await self.uploaded(uploads.read_one(request, self.settings.pixels))
 
                 async def work() -> T:
                     return await respond(await batcher.caption(photograph, wanted))
@@ -78,15 +79,30 @@ class Service:
             ClientDisconnect: the client has gone.
         """
         batcher, settings = self.batcher, self.settings
-        with _options_refused():
+        with options_refused():
             wanted = query.request(batcher.captioner)
-            async with self._in_time():
+            async with self.in_time():
                 batcher.check_room()
                 reading = uploads.read_several(request, settings.batch_photographs, settings.pixels)
-                photographs = await self._uploaded(reading)
-                with batcher.room(len(photographs)):
-                    work = asyncio.gather(*(self._caption_or_error(photograph, wanted) for photograph in photographs))
-                    return await unless_gone(request, work)
+                return await self.caption_all(request, await self.uploaded(reading), wanted)
+
+    async def caption_all(
+        self, request: Request, photographs: Sequence[Photograph], wanted: CaptionRequest
+    ) -> list[Caption]:
+        """Captions of photographs, in their order; one that cannot be read has `.error`. Call within `in_time`.
+
+        Args:
+            request: whose body has been read.
+            photographs: found in it.
+            wanted: how to caption them.
+
+        Raises:
+            Problem: there is no room.
+            ClientDisconnect: the client has gone.
+        """
+        with self.batcher.room(len(photographs)):
+            work = asyncio.gather(*(self._caption_or_error(photograph, wanted) for photograph in photographs))
+            return await unless_gone(request, work)
 
     async def _caption_or_error(self, photograph: Photograph, wanted: CaptionRequest) -> Caption:
         try:
@@ -95,7 +111,12 @@ class Service:
             return Caption("", path=photograph.name, error=error)
 
     @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
+    async def in_time(self) -> AsyncIterator[None]:
+        """Give up what is done for a request when its time is over.
+
+        Raises:
+            Problem: LATE.
+        """
         timeout = self.settings.timeout
         try:
             async with asyncio.timeout(timeout):
@@ -103,7 +124,12 @@ class Service:
         except TimeoutError as error:
             raise Problem(problems.LATE, f"no answer within {timeout:g} seconds", retry_after=5) from error
 
-    async def _uploaded(self, reading: Awaitable[T]) -> T:
+    async def uploaded(self, reading: Awaitable[T]) -> T:
+        """What `reading` finds in the body of a request. Call within `in_time`.
+
+        Raises:
+            Problem: SLOW; or as `reading`.
+        """
         most = self.settings.timeout / 2  # the other half is for waiting and captioning
         began = time.perf_counter()
         try:
@@ -115,9 +141,22 @@ class Service:
             self.metrics.part_seconds.labels("upload").observe(time.perf_counter() - began)
 
 
+async def service_of(request: Request) -> Service:
+    """The service of the application that a request came to."""
+    service: Service = request.app.state.service
+    return service
+
+
+Serving = Annotated[Service, Depends(service_of)]  # the type of a handler's parameter `service`
+
+
 @contextmanager
-def _options_refused() -> Iterator[None]:
-    """BAD_OPTION for options that do not suit the model. Other errors of the model are the service's own fault."""
+def options_refused() -> Iterator[None]:
+    """Refuse options that do not suit the model. Other errors of the model are the service's own fault.
+
+    Raises:
+        Problem: BAD_OPTION.
+    """
     try:
         yield
     except OptionError as error:

@@ -1,5 +1,6 @@
-"""Reading photographs from the body of a request: an image file as it is, or the files of a form."""
+"""Reading photographs from the body of a request: an image file as it is, the files of a form, or base64 in JSON."""
 
+import binascii
 from pathlib import PurePosixPath
 
 from python_multipart.multipart import parse_options_header
@@ -12,6 +13,7 @@ from captionlens.server.problems import Problem, clean
 
 NAMELESS = "-"  # as the command line calls a photograph from stdin
 _LONGEST_NAME = 255
+_SLICE = 2**18  # letters of base64 that are decoded at once: in between, the event loop's thread gets its turn
 _FORM = "multipart/form-data"
 _FIELD = "file"
 
@@ -52,6 +54,36 @@ async def read_several(request: Request, most: int, pixels: int) -> list[Photogr
     if not uploads:
         raise Problem(problems.MALFORMED, f"the form holds no part {_FIELD!r} with a file")
     return uploads
+
+
+def from_base64(text: str, name: str, *, most: int, pixels: int) -> Photograph:
+    """The photograph of a text in base64 (RFC 4648), which may be a `data:` URL (RFC 2397).
+
+    Args:
+        text: to read. Other addresses are refused: none is ever fetched.
+        name: of the photograph.
+        most: most bytes of its file.
+        pixels: most pixels of the photograph.
+
+    Raises:
+        Problem: UNREADABLE, an address or no base64; TOO_LARGE.
+    """
+    if text[:5].lower() == "data:":
+        head, _, text = text.partition(",")
+        if not head.lower().endswith(";base64"):
+            raise Problem(problems.UNREADABLE, f"{name} must be base64, as in data:image/jpeg;base64,...")
+    elif "://" in text[:40]:
+        detail = f"{name} is an address, and this service fetches none: send the photograph itself, in base64"
+        raise Problem(problems.UNREADABLE, detail)
+    letters = "".join(text.split())
+    slices = (letters[at : at + _SLICE] for at in range(0, len(letters), _SLICE))
+    try:
+        content = b"".join(binascii.a2b_base64(part, strict_mode=True) for part in slices)
+    except ValueError as error:  # binascii.Error, or letters beyond ASCII
+        raise Problem(problems.UNREADABLE, f"{name} is not base64 ({error})") from error
+    if len(content) > most:
+        raise Problem(problems.TOO_LARGE, f"{name} has more than {most} bytes")
+    return Photograph(content, name=name, max_pixels=pixels)
 
 
 def _media_type(request: Request) -> str:

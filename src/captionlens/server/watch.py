@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from captionlens.server import problems
+from captionlens.server import dialects, problems
 from captionlens.server.guard import route_path
 from captionlens.server.metrics import Metrics
 from captionlens.server.problems import Problem
@@ -96,7 +96,7 @@ class Watch:
                 raise
             log.exception("request %s failed", exchange.id)
             problem = Problem(problems.BROKEN, "the service's log says what")
-            await problem.response()(scope, receive_counted, send_marked)
+            await dialects.respond(problem, route_path(scope))(scope, receive_counted, send_marked)
         finally:
             self._record(exchange)
 

@@ -75,11 +75,14 @@ const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 function curl(description, path, method, operation, parameters) {
   const line = ["curl"];
-  const types = Object.keys(lookUp(description, operation.requestBody).content ?? {});
+  const content = lookUp(description, operation.requestBody).content ?? {};
+  const types = Object.keys(content);
+  const json = content["application/json"]?.example;
   const raw = types.find((type) => type.startsWith("image/") || type === "application/octet-stream");
   const whole = types.includes("multipart/form-data");
   if (raw) line.push("--data-binary @photo.jpg", "-H 'Content-Type: image/jpeg'");
   else if (whole) line.push("-F file=@photo.jpg", ...(path.endsWith("batch") ? ["-F file=@other.jpg"] : []));
+  else if (json) line.push("-H 'Content-Type: application/json'", `-d ${quoted(JSON.stringify(json))}`);
   else if (method !== "get") line.push(`-X ${method.toUpperCase()}`);
   if ((operation.security ?? description.security ?? []).some((need) => Object.keys(need).length))
     line.push('-H "Authorization: Bearer $CAPTIONLENS_TOKEN"');
