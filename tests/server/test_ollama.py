@@ -17,8 +17,7 @@ from ollama import AsyncClient, Client, ResponseError
 from starlette.types import ASGIApp
 
 from captionlens._version import __version__
-from captionlens.runtime.captioner import PACKAGED_MODEL, Captioner, load
-from captionlens.runtime.model_directory import write_manifest
+from captionlens.runtime.model_directory import PACKAGED_MODEL, Captioner, load, write_manifest
 from helpers.asgi import ask
 from helpers.bright_network import BLACK, WHITE
 from helpers.paths import REPOSITORY
