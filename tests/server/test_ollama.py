@@ -17,7 +17,8 @@ from ollama import AsyncClient, Client, ResponseError
 from starlette.types import ASGIApp
 
 from captionlens._version import __version__
-from captionlens.runtime.model_directory import PACKAGED_MODEL, Captioner, load, write_manifest
+from captionlens.runtime.captioner import Captioner, load
+from captionlens.runtime.model_directory import PACKAGED_MODEL, write_manifest
 from helpers.asgi import ask
 from helpers.bright_network import BLACK, WHITE
 from helpers.paths import REPOSITORY
