@@ -11,7 +11,7 @@ import click
 
 from captionlens.cli import Command
 from captionlens.cli.options import device_options, search_options
-from captionlens.outputs import FORMATS, ON_EXISTING, SIDECARS
+from captionlens.outputs import EMBEDDED_AT_MOST, FORMATS, ON_EXISTING, SIDECARS
 
 if TYPE_CHECKING:
     from captionlens.outputs.sinks import Sink
@@ -50,7 +50,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="What to do if a sidecar exists already.",
 )
 @click.option("--explain", type=_FOLDER, metavar="DIR", help="Save attention figures, one per photograph.")
-@click.option("--report", type=_FILE, metavar="FILE.html", help="Write a page that shows the map of each word.")
+@click.option(
+    "--report",
+    type=_FILE,
+    metavar="FILE.html",
+    help="Write a page that shows the map of each word, to search and to correct captions in. Of more than "
+    f"{EMBEDDED_AT_MOST} photographs the pictures lie beside it, in FILE_photographs.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bar; failures are still reported.")
 @click.pass_context
 def caption(
@@ -114,12 +120,9 @@ def caption(
             sinks.append(Figures(explain))
         if report is not None:
             report.parent.mkdir(parents=True, exist_ok=True)
-            described = _describe(request.decoding)
-            sinks.append(
-                stack.enter_context(
-                    open_report(report, model=captioner.name, decoding=described, examined=request.faithfulness)
-                )
-            )
+            about = {"model": captioner.name, "decoding": _describe(request.decoding)}
+            opened = open_report(report, expected=len(photographs), examined=request.faithfulness, **about)
+            sinks.append(stack.enter_context(opened))
         captions = captioner.caption_many(photographs, batch_size=batch_size, options=request)
         failed, withheld = _distribute(captions, sinks, len(photographs), quiet)
     if withheld and not quiet:

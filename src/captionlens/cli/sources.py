@@ -13,8 +13,16 @@ from captionlens.outputs.sinks import STDIN
 from captionlens.runtime import EXTENSIONS
 from captionlens.runtime.photograph import Photograph
 
-# Folders in which other programs keep thumbnails and rubbish: Synology, Linux, QNAP, Windows, macOS, Lightroom.
-OTHERS_FOLDERS = ("@eaDir", "lost+found", "#recycle", "$RECYCLE.BIN", "__MACOSX", "*.lrdata")
+# Folders in which programs keep thumbnails and rubbish: Synology, Linux, QNAP, Windows, macOS, Lightroom, our report.
+OTHERS_FOLDERS = (
+    "@eaDir",
+    "lost+found",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "__MACOSX",
+    "*.lrdata",
+    "captionlens-thumbnails-*",
+)
 RAW = frozenset({".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"})
 
 

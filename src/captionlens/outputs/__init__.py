@@ -6,3 +6,5 @@ FORMATS = ("text", "json", "jsonl", "csv", "coco")  # of the captions, see `outp
 Sidecar = Literal["txt", "xmp"]  # see `outputs.sidecar`
 OnExisting = Literal["skip", "overwrite", "error"]  # where a sidecar exists
 SIDECARS, ON_EXISTING = get_args(Sidecar), get_args(OnExisting)
+
+EMBEDDED_AT_MOST = 200  # photographs inside the HTML report; those of a longer one are files beside it
