@@ -407,9 +407,7 @@ def test_a_long_report_beside_its_photographs(
         result = run(photographs, "-r", "--report", report)
         assert len(result.stdout.splitlines()) == len(captions)
         images = [entry["image"] for entry in entries_of(report.read_text("utf-8"))]
-        assert sorted(map(str, photographs.glob("report_photographs/*/*"))) == [
-            str(photographs / name) for name in images
-        ]
+        assert sorted(photographs.glob("report_photographs/*/*")) == [photographs / name for name in images]
 
 
 def test_the_help_tells_where_photographs_of_a_long_report_lie(run: Run) -> None:

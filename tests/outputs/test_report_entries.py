@@ -57,7 +57,7 @@ def test_only_what_there_is(attributes: dict[str, object], keys: set[str]) -> No
 
 def test_doubt_says_how_sure() -> None:
     entry = shown(made_caption(confidence=0.234, unsure=True), "", (1, 1))
-    assert "23 % sure" in entry["doubt"]
+    assert "23% sure" in entry["doubt"]
     assert entry["hedged"] == "not sure: a dog"
 
 

@@ -1,8 +1,7 @@
-"""The HTML report in Chromium: maps, search, order, doubt, corrections."""
+"""The HTML report in Chromium: maps, search, order, doubt."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,55 +10,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from captionlens.datasets import read_dataset
 from captionlens.drawing import heatmap
 from captionlens.outputs import EMBEDDED_AT_MOST
 from captionlens.outputs.formats import WITHHELD
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.faithfulness import Faithfulness
-from captionlens.runtime.photograph import Photograph
 from helpers.canvas import canvas_pixels
-from helpers.cli import run_cli
 from helpers.report import NASTY, NASTY_NAME, failure, made_caption, write_report
+from helpers.report_page import NOISE, correct, entry, kinds, listening, names, various, visit
 
 pytestmark = pytest.mark.slow
-
-NOISE = Image.effect_noise((400, 300), 60).convert("RGB")
-
-
-@contextmanager
-def visit(browser: Any, path: Path, **options: Any) -> Iterator[Any]:
-    """A page in a context of its own: neither errors nor violations of the policy, and nothing that is not beside it."""
-    context = browser.new_context(**options)
-    opened = context.new_page()
-    with listening(opened, path):
-        yield opened
-    context.close()
-
-
-@contextmanager
-def listening(opened: Any, path: Path) -> Iterator[None]:
-    complaints: list[str] = []
-    asked: list[str] = []
-    opened.on("console", lambda message: complaints.append(message.text))
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on("request", lambda request: asked.append(request.url))
-    opened.goto(path.as_uri())
-    yield
-    assert complaints == []
-    outside = [url for url in asked if not url.startswith(("data:", "blob:", path.parent.as_uri()))]
-    assert outside == []
-
-
-def various() -> list[Caption]:
-    """Captions of every kind, in three folders."""
-    return [
-        made_caption("p/2024/italy/b10.jpg", ("a", "dog", "on", "grass"), NOISE, confidence=0.8),
-        made_caption("p/2024/italy/b9.jpg", ("two", "cats"), NOISE, confidence=0.3, unsure=True),
-        made_caption("p/2024/Café.jpg", ("a", "yellow", "car"), NOISE, confidence=0.1, unsure=True, withheld=True),
-        failure("p/2024/broken.jpg", "p/2024/broken.jpg: is empty"),
-        made_caption("p/top.jpg", ("a", "dog"), NOISE, confidence=0.6),
-    ]
 
 
 @pytest.fixture
@@ -87,29 +47,9 @@ def sentence(browser: Any, tmp_path: Path) -> Iterator[Callable[..., str]]:
     context.close()
 
 
-def names(page: Any) -> list[str]:
-    found: list[str] = page.locator(".entry .name").all_text_contents()  # also of entries far below the window
-    return found
-
-
 def shown(page: Any) -> list[str]:
     texts: list[str] = page.locator(".word.shown").all_inner_texts()
     return texts
-
-
-def kinds(page: Any) -> Any:
-    return page.get_by_role("combobox", name="Show", exact=True)
-
-
-def entry(page: Any, name: str) -> Any:
-    return page.locator(".entry", has=page.locator(f".name:text-is('{name}')"))
-
-
-def correct(page: Any, name: str, text: str) -> None:
-    found = entry(page, name)
-    found.get_by_role("button", name=re.compile("^Correct")).click()
-    found.locator("textarea").fill(text)
-    found.get_by_role("button", name="Save").click()
 
 
 # Words and maps.
@@ -338,6 +278,31 @@ def test_many_photographs_lie_beside_and_are_loaded_when_they_are_near(browser: 
         page.locator(".entry").first.locator("canvas[data-drawn='0']").wait_for()
 
 
+def test_nothing_moves_when_a_photograph_is_loaded(browser: Any, tmp_path: Path) -> None:
+    sizes = ((480, 360), (100, 480), (480, 40), (20, 10))
+    captions = [made_caption(f"{w}.jpg", image=Image.new("RGB", (w, h))) for w, h in sizes]
+    report = tmp_path / "report.html"
+    write_report(report, captions, expected=EMBEDDED_AT_MOST + 1)
+    measure = (
+        "(all) => all.map((one) => { const { width, height } = one.getBoundingClientRect(); return [width, height]; })"
+    )
+    with visit(browser, report, viewport={"width": 320, "height": 2000}) as page:
+        images = page.locator("main img")
+        page.wait_for_function("[...document.images].every((image) => image.naturalWidth)")
+        loaded = images.evaluate_all(measure)
+    for file in tmp_path.glob("report_photographs/*/*.jpg"):
+        file.unlink()
+    context = browser.new_context(viewport={"width": 320, "height": 2000})
+    page = context.new_page()
+    page.route("**/*.jpg", lambda _: None)  # never answered
+    page.goto(report.as_uri(), wait_until="commit")
+    page.locator(".entry").nth(3).wait_for()
+    assert np.allclose(page.locator("main img").evaluate_all(measure), loaded, atol=1)
+    for (width, height), (shown_width, shown_height) in zip(sizes, loaded, strict=True):
+        assert shown_width / shown_height == pytest.approx(width / height, rel=0.05)
+    context.close()
+
+
 def test_nobody_can_write_into_the_page(browser: Any, tmp_path: Path) -> None:
     captions = [
         made_caption(f"{NASTY_NAME}/{NASTY_NAME}", (NASTY, "dog"), NOISE, unsure=True, confidence=0.1),
@@ -361,165 +326,6 @@ def test_nobody_can_write_into_the_page(browser: Any, tmp_path: Path) -> None:
         assert page.locator("main img").count() == len(names(page)) > 1
         assert page.locator("script").count() == 3
 
-
-# Corrections.
-
-
-def test_corrections_are_kept_and_counted(browser: Any, tmp_path: Path) -> None:
-    report = tmp_path / "report.html"
-    write_report(report, various())
-    context = browser.new_context()
-    page = context.new_page()
-    with listening(page, report):
-        assert not page.locator(".corrections").is_visible()
-        correct(page, "top.jpg", "  a brown dog\n lies   down ")
-        assert page.evaluate("document.activeElement.textContent") == "Correct"
-        assert entry(page, "top.jpg").locator(".corrected b").inner_text() == "a brown dog lies down"
-        assert entry(page, "top.jpg").locator("img").get_attribute("alt") == "a brown dog lies down"
-        assert page.locator(".count").inner_text() == "1 caption corrected, kept in this browser"
-        correct(page, "2024/Café.jpg", "a car")
-        assert page.locator(".count").inner_text().startswith("2 captions corrected")
-        page.reload()
-        assert page.locator(".count").inner_text().startswith("2 captions corrected")
-        kinds(page).select_option("Corrected (2)")
-        assert names(page) == ["2024/Café.jpg", "top.jpg"]
-        page.get_by_label("Search in captions and names").fill("brown")
-        page.locator(".found:has-text('1 of 5')").wait_for()
-        entry(page, "top.jpg").get_by_role("button", name="Undo").click()
-        assert page.locator(".count").inner_text().startswith("1 caption corrected")
-        assert entry(page, "top.jpg").locator("img").get_attribute("alt") == "a dog"
-    other = tmp_path / "other.html"
-    write_report(other, various())
-    with listening(page, other):
-        assert not page.locator(".corrections").is_visible()
-    write_report(report, reversed(various()))  # another run over the same folder
-    with listening(page, report):
-        assert page.locator(".count").inner_text().startswith("1 caption corrected")
-    context.close()
-
-
-def test_what_is_no_correction(page: Any) -> None:
-    correct(page, "top.jpg", "a dog")  # as it was
-    correct(page, "top.jpg", "   ")
-    found = entry(page, "top.jpg")
-    found.get_by_role("button", name=re.compile("^Correct")).click()
-    found.locator("textarea").fill("a hat")
-    page.keyboard.press("Escape")
-    assert found.locator("textarea").count() == 0
-    assert not page.locator(".corrections").is_visible()
-    correct(page, "2024/italy/b9.jpg", "two cats")  # the captioner was not sure: now somebody is
-    assert page.locator(".count").inner_text().startswith("1 caption corrected")
-    assert page.locator(".entry.failed button").count() == 0
-
-
-def test_enter_saves_and_a_withheld_caption_is_not_given_away(page: Any) -> None:
-    withheld = entry(page, "2024/Café.jpg")
-    withheld.get_by_role("button", name=re.compile("^Correct")).click()
-    assert withheld.locator("textarea").input_value() == ""
-    page.keyboard.type("a red car")
-    page.keyboard.press("Enter")
-    assert withheld.locator(".corrected b").inner_text() == "a red car"
-
-
-def test_what_is_being_written_survives_a_search(page: Any) -> None:
-    found = entry(page, "top.jpg")
-    found.get_by_role("button", name=re.compile("^Correct")).click()
-    found.locator("textarea").fill("half a sen")
-    search = page.get_by_label("Search in captions and names")
-    search.fill("cats")
-    page.locator(".found:has-text('1 of 5')").wait_for()
-    search.fill("")
-    page.locator(".found:text-is('5 photographs')").wait_for()
-    assert found.locator("textarea").input_value() == "half a sen"
-
-
-def test_two_windows_do_not_overwrite_each_other(browser: Any, tmp_path: Path) -> None:
-    report = tmp_path / "report.html"
-    write_report(report, various())
-    context = browser.new_context()
-    one, two = context.new_page(), context.new_page()
-    with listening(one, report), listening(two, report):
-        correct(one, "top.jpg", "one")
-        two.locator(".count:has-text('1 caption')").wait_for()
-        correct(two, "2024/italy/b9.jpg", "two")
-        one.locator(".count:has-text('2 captions')").wait_for()
-        assert entry(one, "2024/italy/b9.jpg").locator(".corrected b").inner_text() == "two"
-    context.close()
-
-
-def test_a_browser_that_keeps_nothing_says_so(browser: Any, tmp_path: Path) -> None:
-    write_report(tmp_path / "report.html", various())
-    context = browser.new_context()
-    opened = context.new_page()
-    opened.add_init_script(
-        "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); }"
-    )
-    with listening(opened, tmp_path / "report.html"):
-        for name, count in (("top.jpg", "1 caption"), ("2024/italy/b9.jpg", "2 captions")):
-            correct(opened, name, "a hat")
-            told = opened.locator(".count").inner_text()
-            assert told == f"{count} corrected, this browser keeps none: export before you close the page"
-    context.close()
-
-
-@pytest.mark.parametrize("stored", ["no JSON", "null", "[1]", '{"top.jpg": 7}'])
-def test_what_others_left_in_the_browser_does_no_harm(browser: Any, tmp_path: Path, stored: str) -> None:
-    write_report(tmp_path / "report.html", various())
-    context = browser.new_context()
-    opened = context.new_page()
-    opened.add_init_script(f"Storage.prototype.getItem = () => {stored!r}")
-    with listening(opened, tmp_path / "report.html"):
-        assert len(names(opened)) == 5
-        assert not opened.locator(".corrections").is_visible()
-    context.close()
-
-
-def test_photographs_without_a_name_are_not_corrected(browser: Any, tmp_path: Path) -> None:
-    write_report(tmp_path / "report.html", [made_caption("-"), made_caption("a/caf\udce9.jpg")])
-    with visit(browser, tmp_path / "report.html") as page:
-        assert page.get_by_role("button", name=re.compile("^Correct")).count() == 0
-        assert ["stdin" in note for note in page.locator(".note").all_inner_texts()] == [True, False]
-
-
-def test_exported_corrections_are_a_data_set(browser: Any, tmp_path: Path) -> None:
-    """The table is read where it lies in the common folder, whatever names and captions hold."""
-    wanted = {
-        "plain.jpg": "a dog",
-        'below/it\'s, "quoted".jpg': 'a sign that says "stop, now"',
-        "below/=1+1.jpg": "=2",
-        "日本/ünï.jpg": "ein Hünd — 犬",
-        "line\nbreak.jpg": "a, b",
-    }
-    folder = tmp_path / "photographs"
-    captions = []
-    for name in wanted:
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.effect_noise((40, 30), 90).save(file)
-        captions.append(made_caption(str(file), ("a", "hat"), photograph=Photograph(file)))
-    write_report(tmp_path / "report.html", [*captions, made_caption(str(folder / "untouched.jpg")), captions[0]])
-    with visit(browser, tmp_path / "report.html") as page:
-        for number, text in enumerate(wanted.values()):
-            found = page.locator(".entry").nth(number)
-            found.get_by_role("button", name=re.compile("^Correct")).click()
-            found.locator("textarea").fill(text)
-            page.keyboard.press("Enter")
-        with page.expect_download() as started:
-            page.get_by_role("button", name="Export corrections").click()
-        assert started.value.suggested_filename == "corrections.csv"
-        started.value.save_as(folder / "corrections.csv")
-    content = (folder / "corrections.csv").read_bytes()
-    assert content.startswith(b"image,caption\r\nplain.jpg,a dog\r\n")
-    assert b'"below/it\'s, ""quoted"".jpg","a sign that says ""stop, now"""\r\n' in content
-    dataset = read_dataset(folder)
-    read = {record.image.relative_to(folder).as_posix(): record.captions for record in dataset.records}
-    assert read == {name: (text,) for name, text in wanted.items()}
-    assert dataset.layout == "table"
-    checked = run_cli("data", "check", folder / "corrections.csv")
-    assert sum(map(int, re.findall(r"(\d+) captions", checked.output))) == len(wanted)
-
-
-# For everybody.
 
 PHONE = {"viewport": {"width": 320, "height": 700}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
 

@@ -34,7 +34,7 @@ def test_many_lie_beside(tmp_path: Path) -> None:
     captions = [made_caption("a/../../../etc/passwd"), made_caption(NASTY_NAME), made_caption(NASTY_NAME)]
     page = write_report(tmp_path / "a report.html", captions, expected=MANY)
     addresses = [entry["image"] for entry in entries_of(page)]
-    folder = r"a%20report_photographs/captionlens-thumbnails-[0-9a-f]{16}"
+    folder = r"a%20report_photographs/captionlens-thumbs-[0-9a-f]{16}"
     assert re.fullmatch(rf"(?P<at>{folder}/)000001.jpg (?P=at)000002.jpg (?P=at)000003.jpg", " ".join(addresses))
     assert files_below(tmp_path) == ["a report.html", *(address.replace("%20", " ") for address in addresses)]
     with Image.open(tmp_path / addresses[0].replace("%20", " ")) as image:
@@ -50,7 +50,7 @@ def test_addresses_of_odd_reports(name: bytes, tmp_path: Path) -> None:
     except OSError:
         pytest.skip("the file system has no such names")
     (entry,) = entries_of(write_report(report, [made_caption()], expected=MANY))
-    assert re.fullmatch(r"(%[0-9A-F]{2}|[\w.-])+/captionlens-thumbnails-\w+/000001\.jpg", entry["image"])
+    assert re.fullmatch(r"(%[0-9A-F]{2}|[\w.-])+/captionlens-thumbs-\w+/000001\.jpg", entry["image"])
 
 
 @pytest.mark.parametrize("expected", [0, MANY])
@@ -58,7 +58,7 @@ def test_photographs_of_earlier_reports_are_removed_and_nothing_else(tmp_path: P
     report = tmp_path / "report.html"
     write_report(report, [made_caption()], expected=MANY)
     folder = tmp_path / "report_photographs"
-    own = folder / "captionlens-thumbnails-mine" / "dear.jpg"
+    own = folder / "captionlens-thumbs-mine" / "dear.jpg"
     own.parent.mkdir()
     own.touch()
     page = write_report(report, [made_caption()] * 2, expected=expected)

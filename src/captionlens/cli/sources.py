@@ -14,15 +14,7 @@ from captionlens.runtime import EXTENSIONS
 from captionlens.runtime.photograph import Photograph
 
 # Folders in which programs keep thumbnails and rubbish: Synology, Linux, QNAP, Windows, macOS, Lightroom, our report.
-OTHERS_FOLDERS = (
-    "@eaDir",
-    "lost+found",
-    "#recycle",
-    "$RECYCLE.BIN",
-    "__MACOSX",
-    "*.lrdata",
-    "captionlens-thumbnails-*",
-)
+OTHERS_FOLDERS = ("@eaDir", "lost+found", "#recycle", "$RECYCLE.BIN", "__MACOSX", "*.lrdata", "captionlens-thumbs-*")
 RAW = frozenset({".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"})
 
 

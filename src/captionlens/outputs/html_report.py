@@ -1,6 +1,6 @@
 """The HTML report: one page for any number of photographs that shows the attention map of each word pointed at.
 
-The page has the captions as JSON, and its script (`report_page/`) makes an entry of a photograph when it is scrolled to.
+The page has the captions as JSON; its script (`report_page/`) makes the entry of a photograph when it is scrolled to.
 It needs no network, and its Content-Security-Policy forbids it: allowed are the one script and the one style sheet by
 their hashes, and pictures that are embedded or, in a long report, lie beside it (`outputs.thumbnails`). All input (file
 names, words, messages) is escaped and stands in text or in JSON, never in the script.

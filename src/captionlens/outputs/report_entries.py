@@ -7,7 +7,7 @@
 | `text`, `words` | the caption, and its words |
 | `certainty` | of every word, in [0, 1] |
 | `grid`, `maps`, `peaks` | rows and columns; a byte a cell, word after word, in base64; the peak of every map |
-| `examined` | of every word null or probability, blanked, control (see `Faithfulness`), and whether it depends on the picture |
+| `examined` | of every word null, or its `Faithfulness`: probability, blanked, control, and whether it depends on it |
 | `confidence` | of the caption, where the model is calibrated |
 | `doubt` | the line above a caption that is unsure or withheld |
 | `hedged` | what stands for the picture of an unsure caption in its alternative text |

@@ -25,7 +25,7 @@ from captionlens.outputs import EMBEDDED_AT_MOST
 
 _JPEG_QUALITY = 82
 _MAX_SIDE = 480  # pixels that the longer side of a photograph is reduced to
-_OWN = "captionlens-thumbnails-"  # `cli.sources` leaves folders of this name out
+_OWN = "captionlens-thumbs-"  # `cli.sources` leaves folders of this name out
 _OWN_FOLDER = re.compile(rf"{_OWN}[0-9a-f]{{16}}")
 
 

@@ -7,6 +7,8 @@ import { wordsOf } from "./records.mjs";
 import { percent, sayInEnglish } from "./sentence.mjs";
 import { Words } from "./words.mjs";
 
+const TALLEST = 22; // rem, as in style.css
+
 export class Entry {
   constructor(record, corrections) {
     this.record = record;
@@ -22,6 +24,7 @@ export class Entry {
   build(corrections) {
     const { image: src, width, height, correctable, nameless } = this.record;
     this.image = element("img", { loading: "lazy", decoding: "async", width, height, src });
+    this.image.style.width = `min(${width}px, ${(TALLEST * width) / height}rem)`; // nothing moves when it is loaded
     this.element.prepend(picture(this.image));
     this.column.append(...this.doubt());
     if (correctable) {
