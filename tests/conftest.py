@@ -12,7 +12,7 @@ import pytest
 from helpers.paths import REPOSITORY
 from helpers.shared import made_once
 
-pytest_plugins = ["helpers.inception"]
+pytest_plugins = ["helpers.axe", "helpers.inception"]
 
 
 # The camera is a made one: a green picture that moves.

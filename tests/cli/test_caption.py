@@ -20,11 +20,13 @@ from captionlens.cli.sources import gather
 from captionlens.datasets.scenes import draw_scenes
 from captionlens.files import stamp
 from captionlens.geometry.region import Region
+from captionlens.outputs import EMBEDDED_AT_MOST
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.captioner import load
 from captionlens.runtime.photograph import Photograph
 from helpers.cli import COMMAND, run_cli
 from helpers.download import small_photograph
+from helpers.report import entries_of
 
 Run = Callable[..., Result]
 
@@ -390,14 +392,34 @@ def test_a_report(run: Run, photographs: Path, tmp_path: Path, captions: dict[st
     assert page.lower().startswith("<!doctype html>")
     assert "captionlens-small" in page
     assert "beam 3" in page
-    assert "00001.png: is empty" in page
-    assert page.count("data:image/jpeg") >= 3
-    for name in captions:
-        assert name in page
+    entries = {entry["path"]: entry for entry in entries_of(page)}
+    assert "00001.png: is empty" in entries.pop("00001.png")["error"]
+    assert entries.keys() == captions.keys() - {"00001.png"}
+    for name, entry in entries.items():
+        assert entry["text"] == captions[name].text
+        assert entry["image"].startswith("data:image/jpeg")
     run(photographs / "00002.png", "--report", report, "--sample", "2", "--seed", "7")
     assert "sampled, temperature 2, seed 7" in report.read_text("utf-8")
     run(photographs / "00002.png", "--report", report, "--beam", "1")
     assert "greedy" in report.read_text("utf-8")
+
+
+def test_a_long_report_beside_its_photographs(
+    run: Run, photographs: Path, captions: dict[str, Caption], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it lays into a folder that is captioned is not captioned the next time."""
+    monkeypatch.setattr("captionlens.outputs.thumbnails.EMBEDDED_AT_MOST", len(captions) - 1)
+    report = photographs / "report.html"
+    for _ in range(2):
+        result = run(photographs, "-r", "--report", report)
+        assert len(result.stdout.splitlines()) == len(captions)
+        images = [entry["image"] for entry in entries_of(report.read_text("utf-8"))]
+        assert sorted(photographs.glob("report_photographs/*/*")) == [photographs / name for name in images]
+
+
+def test_the_help_tells_where_photographs_of_a_long_report_lie(run: Run) -> None:
+    told = " ".join(run("--help").stdout.split())
+    assert f"more than {EMBEDDED_AT_MOST} photographs the pictures lie beside it, in FILE_photographs" in told
 
 
 def test_faithfulness(run: Run, photographs: Path, tmp_path: Path, small_model: Path) -> None:
@@ -408,14 +430,14 @@ def test_faithfulness(run: Run, photographs: Path, tmp_path: Path, small_model: 
     assert [("error" in line) for line in lines] == [True, False, False, False]
     captioner = load(small_model, threads=1)
     page = report.read_text("utf-8")
-    unseen = 0
+    depends = []
     for line in lines[1:]:
         wanted = captioner.examine(captioner.caption(line["path"])).to_dict()
         for word, same in zip(line["words"], wanted["words"], strict=True):
             assert set(word) == {"text", "probability", "depends_on_picture", "faithfulness"}
             assert word["faithfulness"] == pytest.approx(same["faithfulness"], abs=1e-5)
-            unseen += not word["depends_on_picture"]
-    assert page.count('title="did not depend on the picture"') == unseen
+            depends.append(word["depends_on_picture"])
+    assert [word[-1] for entry in entries_of(page)[1:] for word in entry["examined"]] == depends
     assert "Grey and dotted" in page
     run(photographs, "--faithfulness", "--report", report, code=1)  # text is a format, too, where there is a report
 

@@ -26,13 +26,14 @@ def imported(module: str) -> dict[str, list[str]]:
 def test_every_file_is_named_and_every_import_is_there() -> None:
     shared = folder("frontend")
     assert sorted(shared) == sorted((*MODULES, *STYLES))
-    page = folder("server", "page")
-    assert not shared.keys() & page.keys()  # they are offered under one address
-    for module in (shared | page | folder("outputs")).values():
-        for name, parts in imported(module).items():
-            for part in parts:
-                kind = r"^export (?:async )?(?:function|const|class)"
-                assert re.search(rf"{kind} {part.partition(' as ')[0]}\b", (shared | page)[name], re.MULTILINE)
+    for own in (folder("server", "page"), folder("outputs", "report_page")):
+        assert not shared.keys() & own.keys()  # they are offered under one address
+        there = shared | own
+        for module in there.values():
+            for name, parts in imported(module).items():
+                for part in parts:
+                    kind = r"^export (?:async )?(?:function|const|class)"
+                    assert re.search(rf"{kind} {part.partition(' as ')[0]}\b", there[name], re.MULTILINE)
 
 
 def test_one_script_of_modules() -> None:

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captionlens.drawing import heatmap
-from captionlens.errors import DownloadError
 from captionlens.geometry.region import Region
 from captionlens.runtime.captioner import Captioner
 from helpers.canvas import canvas_pixels
@@ -39,9 +37,6 @@ PHOTOGRAPHER = next(path for path in PHOTOGRAPHS if path.stem == "photographer")
 NASTY = "<img src=x onerror=alert(1)>\"'&.jpg"
 SCREENSHOTS = os.environ.get("CAPTIONLENS_SCREENSHOTS")
 SHOWN = ("serve-page", "serve-box", "serve-wide-dark", "serve-phone-dark")  # in the docs
-AXE = "https://registry.npmjs.org/axe-core/-/axe-core-4.14.1.tgz"  # MPL-2.0; used here, not part of the product
-AXE_SHA256 = "sha256:e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745"
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 PATIENCE = 60_000  # milliseconds
 
 # Files as they come from a file manager or another program.
@@ -450,36 +445,6 @@ def test_below_a_path(browser: Any, captioner: Captioner) -> None:
             page.locator(".route").nth(5).wait_for()
         server.should_exit = True
         thread.join(20)
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    """The source of axe-core, which looks for what keeps people with disabilities out."""
-    from captionlens.fetch import check_sum, fetch
-
-    archive = REPOSITORY / "build" / AXE.rpartition("/")[2]
-    archive.parent.mkdir(exist_ok=True)
-    try:
-        if not (archive.exists() and check_sum(archive, AXE_SHA256)):
-            archive.unlink(missing_ok=True)
-            fetch(AXE, archive, checksum=AXE_SHA256, progress=False)
-    except DownloadError as error:
-        pytest.skip(f"axe-core cannot be downloaded: {error}")
-    with tarfile.open(archive) as packed:
-        member = packed.extractfile("package/axe.min.js")
-        assert member is not None
-        return member.read().decode()
-
-
-@pytest.fixture
-def violations(axe: str) -> Callable[[Any], list[str]]:
-    def look(page: Any) -> list[str]:
-        page.evaluate(axe)
-        found = page.evaluate("(rules) => axe.run(document, { runOnly: rules })", RULES)
-        assert len(found["passes"]) > 10
-        return [f"{broken['id']}: {node['html']}" for broken in found["violations"] for node in broken["nodes"]]
-
-    return look
 
 
 PHONE = {"viewport": {"width": 320, "height": 700}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}

@@ -67,7 +67,7 @@ def caption(
                 )
             request = captioner.request(**search)
             captions = captioner.caption_many(left.values(), batch_size=batch_size, options=request, numbers=left)
-            passing = stack.enter_context(open_passing(many, captioner.name, request, **outputs))
+            passing = stack.enter_context(open_passing(len(left), many, captioner.name, request, **outputs))
             distribute(captions, [*lasting, *passing], counts, quiet=quiet)
     tell(counts, quiet=quiet)
     if counts.failed or found.problems:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from captionlens.cli import show_messages
-from captionlens.outputs import FORMATS, ON_EXISTING, SIDECAR_NAMES, SIDECARS
+from captionlens.outputs import EMBEDDED_AT_MOST, FORMATS, ON_EXISTING, SIDECAR_NAMES, SIDECARS
 from captionlens.runtime import UNSURE
 from captionlens.runtime.devices import DEVICES
 
@@ -169,7 +169,13 @@ def output_options(command: Callback) -> Callback:
         ),
         click.option("--embed", is_flag=True, help="Write captions into the photographs' metadata, with exiftool."),
         click.option("--explain", type=FOLDER, metavar="DIR", help="Save attention figures, one per photograph."),
-        click.option("--report", type=FILE, metavar="FILE.html", help="Write a page that shows the map of each word."),
+        click.option(
+            "--report",
+            type=FILE,
+            metavar="FILE.html",
+            help="Write a page that shows the map of each word, to search and to correct captions in. Of more than "
+            f"{EMBEDDED_AT_MOST} photographs the pictures lie beside it, in FILE_photographs.",
+        ),
         click.option(
             "--on-existing",
             type=click.Choice(ON_EXISTING),

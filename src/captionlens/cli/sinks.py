@@ -87,6 +87,7 @@ def open_lasting(
 
 @contextmanager
 def open_passing(
+    count: int,
     many: bool,
     model: str,
     request: CaptionRequest,
@@ -100,7 +101,8 @@ def open_passing(
     """Open the sinks of this run alone: stdout, or a pipe, and the report.
 
     Args:
-        many: whether more than one photograph may come.
+        count: number of photographs that come.
+        many: whether more than one may.
         model: name of the captioner.
         request: of the captions.
         format_, attention, output, report: see `options.output_options`.
@@ -115,10 +117,9 @@ def open_passing(
             sinks.append(stack.enter_context(open_writer(format_, stream, many=many, attention=attention)))
         if report is not None:
             report.parent.mkdir(parents=True, exist_ok=True)
-            described = _describe(request.decoding)
-            sinks.append(
-                stack.enter_context(open_report(report, model=model, decoding=described, examined=request.faithfulness))
-            )
+            about = {"model": model, "decoding": _describe(request.decoding)}
+            opened = open_report(report, expected=count, examined=request.faithfulness, **about)
+            sinks.append(stack.enter_context(opened))
         yield sinks
 
 

@@ -14,8 +14,8 @@ from captionlens.outputs.sinks import STDIN
 from captionlens.runtime import EXTENSIONS, RAW_EXTENSIONS
 from captionlens.runtime.photograph import Photograph
 
-# Folders in which other programs keep thumbnails and rubbish: Synology, Linux, QNAP, Windows, macOS, Lightroom.
-OTHERS_FOLDERS = ("@eaDir", "lost+found", "#recycle", "$RECYCLE.BIN", "__MACOSX", "*.lrdata")
+# Folders in which programs keep thumbnails and rubbish: Synology, Linux, QNAP, Windows, macOS, Lightroom, our report.
+OTHERS_FOLDERS = ("@eaDir", "lost+found", "#recycle", "$RECYCLE.BIN", "__MACOSX", "*.lrdata", "captionlens-thumbs-*")
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from captionlens.drawing import heatmap
 MODULES = ("elements.mjs", "heatmap.mjs", "parts.mjs", "photographs.mjs", "sentence.mjs", "words.mjs")
 STYLES = ("style.css", "photographs.css")  # the report has only the first
 
-UNSURE = "not sure: this captioner may not know this kind of photograph ({share} % sure)"
+UNSURE = "not sure: this captioner may not know this kind of photograph ({share}% sure)"
 UNSEEN = "did not depend on the picture"
 
 _KEY = (

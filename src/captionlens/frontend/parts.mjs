@@ -1,5 +1,4 @@
-// What words.mjs wants in an entry, for pages that make their entries by script. The HTML report has the same in its
-// markup (captionlens.outputs.html_report).
+// What words.mjs wants in an entry.
 
 import { element } from "./elements.mjs";
 import { certainty } from "./sentence.mjs";

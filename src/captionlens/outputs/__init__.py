@@ -8,3 +8,5 @@ OnExisting = Literal["skip", "fill", "overwrite", "error"]  # where there is a c
 SIDECARS, ON_EXISTING = get_args(Sidecar), get_args(OnExisting)
 SidecarNames = Literal["auto", "stem", "name"]  # photo.xmp or photo.jpg.xmp, see `outputs.sidecar`
 SIDECAR_NAMES = get_args(SidecarNames)
+
+EMBEDDED_AT_MOST = 200  # photographs inside the HTML report; those of a longer one are files beside it

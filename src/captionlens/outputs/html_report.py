@@ -1,34 +1,35 @@
-"""The HTML report: one file for many photographs that shows the attention map of each word pointed at.
+"""The HTML report: one page for any number of photographs that shows the attention map of each word pointed at.
 
-The file needs no other file and no network, and its Content-Security-Policy forbids both: it allows the one script and
-the one style sheet by their hashes, and embedded pictures only. All input (file names, words, messages) is escaped and
-stands in text or in quoted attributes, never in the script.
+The page has the captions as JSON; its script (`report_page/`) makes the entry of a photograph when it is scrolled to.
+It needs no network, and its Content-Security-Policy forbids it: allowed are the one script and the one style sheet by
+their hashes, and pictures that are embedded or, in a long report, lie beside it (`outputs.thumbnails`). All input (file
+names, words, messages) is escaped and stands in text or in JSON, never in the script.
 """
 
 import base64
 import hashlib
 import html
-import io
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
+from pathlib import Path, PurePath
 from typing import IO
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from captionlens import files
-from captionlens.drawing import heatmap
 from captionlens.errors import CaptionlensError
 from captionlens.frontend import assets
-from captionlens.outputs.formats import WITHHELD
-from captionlens.runtime.caption import Caption, Word
+from captionlens.outputs import report_entries
+from captionlens.outputs.sinks import STDIN
+from captionlens.outputs.thumbnails import Thumbnails, open_thumbnails
+from captionlens.runtime.caption import Caption
 
-_JPEG_QUALITY = 82
-_MAX_SIDE = 480  # pixels that the longer side of a photograph is reduced to
-_MODULES = ("heatmap.mjs", "sentence.mjs", "words.mjs")  # each after its imports
+_SHARED_MODULES = ("elements.mjs", "heatmap.mjs", "sentence.mjs", "parts.mjs", "words.mjs")  # each after its imports
+_OWN_MODULES = (
+    *("records.mjs", "corrections.mjs", "selection.mjs", "list.mjs", "correcting.mjs", "entry.mjs"),
+    "report.mjs",
+)
 
 
 class Report:
@@ -36,6 +37,8 @@ class Report:
 
     Args:
         file: to write to.
+        thumbnails: where the photographs go.
+        path: of the report; part of the identity under which the browser keeps corrections.
         title: the heading.
         model: the model's name, for the head.
         decoding: the decoding strategy (`beam 3`, say), for the head.
@@ -43,46 +46,91 @@ class Report:
             the picture.
     """
 
-    def __init__(self, file: IO[bytes], *, title: str, model: str, decoding: str, examined: bool) -> None:
-        self._file = file
-        self._shown = self._failed = 0
-        self._script = assets.bundle(*map(assets.read, _MODULES), _own_module())
-        self._add(_head(self._script, title, (model, decoding), examined))
+    def __init__(
+        self,
+        file: IO[bytes],
+        thumbnails: Thumbnails,
+        path: Path,
+        *,
+        title: str,
+        model: str,
+        decoding: str,
+        examined: bool,
+    ) -> None:
+        self._file, self._thumbnails, self._path = file, thumbnails, path
+        self._names: list[str | None] = []
+        self._failed = self._withheld = 0
+        self._script = assets.bundle(*map(assets.read, _SHARED_MODULES), *map(_own, _OWN_MODULES))
+        self._before, _, self._after = _own("report.html").partition("{entries}")
+        style = assets.read("style.css") + _own("report.css")
+        self._add(
+            self._before,
+            policy=_policy(self._script, style, thumbnails.policy),
+            title=html.escape(report_entries.clean(title)),
+            style=style,
+            drawing=assets.drawing_settings(),
+            about="".join(
+                f"<span>{html.escape(report_entries.clean(fact))}</span>" for fact in (model, decoding) if fact
+            ),
+            key=assets.key(examined=examined),
+        )
 
     def write(self, caption: Caption) -> None:
         """Add a photograph with its caption.
 
-        A sentence replaces it where the caption has an error or is withheld, or the photograph has been removed since.
+        The reason stands in its place where the caption has an error, or the photograph has been removed since.
 
         Raises:
             ValueError: the caption's numbers of maps and words differ.
+            OSError: the report or its photographs cannot be written.
         """
-        photograph = _photograph(caption)
-        if isinstance(photograph, str):
+        try:
+            image = caption.image()
+        except CaptionlensError as error:
             self._failed += 1
-            self._add(_failed(caption, photograph))
+            entry = report_entries.failed(error)
         else:
-            self._shown += 1
-            identity = f"n{self._shown + self._failed - 1}"
-            self._add(_shown(caption, heatmap.reduce(photograph, _MAX_SIDE), identity))
+            self._withheld += caption.withheld
+            entry = report_entries.shown(caption, *self._thumbnails.add(image))
+        separator = ",\n" if self._names else ""
+        self._names.append(caption.path)
+        self._file.write(f"{separator}{report_entries.compact(entry)}".encode())
 
     def finish(self) -> None:
         """Write the end of the page."""
-        unread = f"; {self._failed} could not be read" if self._failed else ""
-        noun = "photograph" if self._shown == 1 else "photographs"
+        common, names = relative_names(self._names)
+        folders = {folder: number for number, folder in enumerate(dict.fromkeys(folder for folder, _ in names))}
+        identity = hashlib.sha256(os.fsencode(f"{self._path}\0{common}")).hexdigest()[:16]
         self._add(
-            f"</main>\n<footer><p>{self._shown} {noun} with captions{unread}.</p></footer>\n"
-            f'<script type="module">{self._script}</script>\n</body>\n</html>\n'
+            self._after,
+            totals=self._totals(),
+            names=report_entries.compact(
+                {
+                    "identity": identity,
+                    "folders": list(folders),
+                    "names": [(folders[folder], name) for folder, name in names],
+                }
+            ),
+            script=self._script,
         )
 
-    def _add(self, piece: str) -> None:
-        self._file.write(piece.encode())
+    def _totals(self) -> str:
+        shown = len(self._names) - self._failed
+        noun = "photograph" if shown == 1 else "photographs"
+        withheld = f", {self._withheld:,} of them withheld" if self._withheld else ""
+        unread = f"; {self._failed:,} could not be read" if self._failed else ""
+        return f"{shown:,} {noun} with captions{withheld}{unread}."
+
+    def _add(self, template: str, **parts: str) -> None:
+        """Write a piece of report.html; every `{name}` in it is replaced at once, so that no part can contain one."""
+        self._file.write(re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], template).encode())
 
 
 @contextmanager
 def open_report(
     path: str | os.PathLike[str],
     *,
+    expected: int = 0,
     title: str = "Where each word looked",
     model: str = "",
     decoding: str = "",
@@ -92,133 +140,52 @@ def open_report(
 
     Args:
         path: of the file.
+        expected: number of photographs that will come, see `open_thumbnails`.
         title, model, decoding, examined: see `Report`.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file, or the folder for its photographs, cannot be written.
     """
-    with files.atomic_open(path) as file:
-        report = Report(file, title=title, model=model, decoding=decoding, examined=examined)
+    real = Path(os.path.realpath(path))
+    with open_thumbnails(real, expected) as thumbnails, files.atomic_open(real) as file:
+        report = Report(file, thumbnails, real, title=title, model=model, decoding=decoding, examined=examined)
         yield report
         report.finish()
 
 
-def _head(script: str, title: str, facts: tuple[str, ...], examined: bool) -> str:
-    style = assets.read("style.css")
-    policy = (
-        f"default-src 'none'; img-src data:; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
+def relative_names(paths: Sequence[str | None]) -> tuple[str, list[tuple[str, str]]]:
+    """Names of photographs, relative to the folder that all of them have in common.
+
+    Returns:
+        That folder, absolute, and a folder ("" for the common one; parts are separated by slashes) and a file name for
+        each. Paths on several drives of Windows have nothing in common and stay absolute.
+    """
+    whole = {path: os.path.abspath(path) for path in paths if path not in (None, STDIN)}  # noqa: PTH100 (keeps links)
+    try:
+        common = os.path.commonpath({os.path.dirname(path) for path in whole.values()})  # noqa: PTH120
+    except ValueError:
+        common = ""
+
+    def name(path: str | None) -> tuple[str, str]:
+        if path is None or path not in whole:
+            return "", STDIN
+        absolute = PurePath(whole[path])
+        relative = absolute.relative_to(common) if common else absolute
+        folder = relative.parent.as_posix()
+        return "" if folder == "." else folder, relative.name
+
+    return common, [name(path) for path in paths]
+
+
+def _policy(script: str, style: str, pictures: str) -> str:
+    return (
+        f"default-src 'none'; img-src {pictures}; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    about = "".join(f"<span>{_text(fact)}</span>" for fact in facts if fact)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(title)}</title>\n<style>{style}</style>\n</head>\n"
-        f"<body {assets.drawing_settings()}>\n"
-        f'<header>\n<h1>{_text(title)}</h1>\n<p class="about">{about}</p>\n'
-        f'<p class="key">{assets.key(examined=examined)}</p>\n</header>\n<main>\n'
-    )
 
 
-def _own_module() -> str:
-    return resources.files("captionlens.outputs").joinpath("html_report.mjs").read_text("utf-8")
-
-
-def _name(caption: Caption) -> str:
-    return os.path.basename(caption.path or "-")  # noqa: PTH119 (a name may end in a slash)
-
-
-def _photograph(caption: Caption) -> Image.Image | str:
-    """The photograph, or the reason why its caption is not shown."""
-    if caption.withheld:
-        return WITHHELD
-    try:
-        return caption.image()
-    except CaptionlensError as error:
-        return str(error)
-
-
-def _failed(caption: Caption, reason: str) -> str:
-    return (
-        f'<article class="entry failed"><div><h2 class="name">{_text(_name(caption))}</h2>'
-        f'<p class="error">{_text(reason)}</p></div></article>\n'
-    )
-
-
-def _shown(caption: Caption, image: Image.Image, identity: str) -> str:
-    return (
-        f'<article class="entry" aria-labelledby="{identity}">\n'
-        f'<div class="picture"><img src="{_data_uri(image)}" width="{image.width}" '
-        f'height="{image.height}" alt="{_text(caption.hedged)}" loading="lazy" decoding="async">'
-        '<canvas aria-hidden="true"></canvas></div>\n'
-        f'<div>\n<h2 class="name" id="{identity}">{_text(_name(caption))}</h2>\n'
-        f"{_doubt(caption)}{_words(caption)}</div>\n</article>\n"
-    )
-
-
-def _doubt(caption: Caption) -> str:
-    """A line above a caption that the captioner is unsure of."""
-    if not caption.unsure:
-        return ""
-    return f'<p class="doubt">{_text(assets.UNSURE.format(share=round(100 * (caption.confidence or 0))))}</p>\n'
-
-
-def _words(caption: Caption) -> str:
-    """The elements that words.mjs makes interactive; on the pages, parts.mjs creates the same ones."""
-    if not caption.words:
-        return '<p class="told">The caption has no words.</p>\n'
-    rows, columns = caption.attention.shape[1:]
-    words = "\n".join(_word(word, map_) for word, map_ in zip(caption.words, caption.attention, strict=True))
-    return (
-        '<div class="caption" role="toolbar" aria-label="Words of the caption" '
-        f'data-rows="{rows}" data-columns="{columns}">\n{words}\n</div>\n'
-        # Without the script the button would do nothing, so only the script shows it.
-        '<div class="controls"><button type="button" class="play" hidden>Play</button>'
-        '<output class="told"></output></div>\n'
-    )
-
-
-def _word(word: Word, map_: NDArray[np.float32]) -> str:
-    """A word as a button whose attributes hold the data that html_report.mjs shows."""
-    cells, peak = _bytes(map_)
-    mark = examined = ""
-    if (found := word.faithfulness) is not None:
-        examined = f' data-examined="{found.probability:.2f} {found.blanked:.2f} {found.control:.2f}"'
-        if not found.depends_on_picture:
-            mark = f' unseen" title="{assets.UNSEEN}'
-    return (
-        f'<button type="button" class="word p{min(4, int(word.certainty * 5))}{mark}" '
-        f'data-certainty="{word.certainty:.2f}"{examined} '
-        f'data-map="{base64.b64encode(cells.tobytes()).decode()}" data-peak="{peak:.6g}">'
-        f"<span>{_text(word.text)}</span></button>"
-    )
-
-
-def _bytes(map_: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float]:
-    """Quantise a map (R, C) to a byte per cell; also its peak as a multiple of the uniform weight.
-
-    Only the strongest cell gets 255, so that the argmax survives.
-    """
-    top = float(map_.max())
-    if top == 0:
-        return np.zeros(map_.shape, np.uint8), 0.0
-    cells = np.where(map_ == top, 255, np.minimum(np.rint(map_ / top * 255), 254))
-    return cells.astype(np.uint8), top * map_.size
-
-
-def _data_uri(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _text(text: str) -> str:
-    """Escape text for element content and double-quoted attributes.
-
-    Bytes of a file name that are not UTF-8 become question marks.
-    """
-    return html.escape(text.encode("utf-8", "replace").decode())
+def _own(name: str) -> str:
+    return resources.files("captionlens.outputs").joinpath("report_page", name).read_text("utf-8")
 
 
 def _hash(content: str) -> str:
