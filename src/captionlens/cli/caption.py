@@ -46,14 +46,17 @@ def caption(
     from captionlens.cli.collection import Counts, distribute, left_to_caption, tell, tell_left_out
     from captionlens.cli.sinks import open_lasting, open_passing
     from captionlens.cli.sources import gather
+    from captionlens.outputs.wording import Wording
 
+    wording = Wording(outputs["purpose"], outputs["template"], outputs["max_characters"])
     found = gather(**sources)
     tell_left_out(found, quiet=quiet)
     photographs = found.photographs
     many = len(photographs) != 1 or sources["filelist"] is not None or any(map(_is_folder, sources["paths"]))
     with ExitStack() as stack:
         names = [photograph.name for photograph in photographs]
-        options = search | {"batch size": batch_size}
+        worded = {name: outputs[name] for name in ("purpose", "template", "max_characters")}
+        options = search | worded | {"batch size": batch_size}
         lasting = stack.enter_context(open_lasting(names, many, model=model, options=options, quiet=quiet, **outputs))
         left = left_to_caption(photographs, [] if outputs["report"] else lasting, checksum=outputs["checksum"])
         counts = Counts(len(photographs), len(photographs) - len(left))
@@ -68,7 +71,7 @@ def caption(
             request = captioner.request(**search)
             captions = captioner.caption_many(left.values(), batch_size=batch_size, options=request, numbers=left)
             passing = stack.enter_context(open_passing(len(left), many, captioner.name, request, **outputs))
-            distribute(captions, [*lasting, *passing], counts, quiet=quiet)
+            distribute(map(wording.apply, captions), [*lasting, *passing], counts, quiet=quiet)
     tell(counts, quiet=quiet)
     if counts.failed or found.problems:
         context.exit(1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from captionlens.cli import show_messages
-from captionlens.outputs import EMBEDDED_AT_MOST, FORMATS, ON_EXISTING, SIDECAR_NAMES, SIDECARS
+from captionlens.outputs import EMBEDDED_AT_MOST, FORMATS, ON_EXISTING, PURPOSES, SIDECAR_NAMES, SIDECARS
 from captionlens.runtime import UNSURE
 from captionlens.runtime.devices import DEVICES
 
@@ -156,6 +156,16 @@ def output_options(command: Callback) -> Callback:
     options = (
         click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True),
         click.option("--attention", is_flag=True, help="Include the attention maps in json and jsonl."),
+        click.option(
+            "--for",
+            "purpose",
+            type=click.Choice(PURPOSES),
+            default="caption",
+            show_default=True,
+            help="alt-text: a sentence with a capital and a full stop, of at most 125 characters.",
+        ),
+        click.option("--template", metavar="TEXT", help="Text around every caption: 'Photograph: {caption}'."),
+        click.option("--max-characters", type=click.IntRange(min=10), metavar="N", help="Cut longer captions."),
         click.option(
             "-o", "--output", type=FILE, metavar="FILE", help="Write the captions to FILE, or continue what is there."
         ),

@@ -10,3 +10,5 @@ SidecarNames = Literal["auto", "stem", "name"]  # photo.xmp or photo.jpg.xmp, se
 SIDECAR_NAMES = get_args(SidecarNames)
 
 EMBEDDED_AT_MOST = 200  # photographs inside the HTML report; those of a longer one are files beside it
+Purpose = Literal["caption", "alt-text"]  # what captions are worded for, see `outputs.wording`
+PURPOSES = get_args(Purpose)

@@ -63,12 +63,15 @@ class Caption:
     confidence: float | None = None  # expected idf-weighted share of right words; None: the model is not calibrated
     unsure: bool = False  # the model may not know this kind of photograph: outputs for people say so
     withheld: bool = False  # the confidence is below the requested minimum: outputs do not show the caption
+    said: str | None = None  # as outputs for people word it, its doubt included; None: as the network says it
     region: Region | None = None  # that attention was restricted to; None: the whole photograph
     photograph: Photograph | None = None  # the one that overlay() and figure() draw on
 
     @property
     def hedged(self) -> str:
         """The caption for people who may not see the photograph: it says where the captioner is unsure."""
+        if self.said is not None:
+            return self.said
         return f"{NOT_SURE}{self.text}" if self.unsure else self.text
 
     @property
