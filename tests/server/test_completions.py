@@ -283,7 +283,8 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_again() -> None:
     async def scenario(app: ASGIApp) -> None:
         answers = [await ask(app, "POST", route, [body_of(route, base64_of(WHITE))]) for route in ROUTES]
         assert [answer.status for answer in answers] == [200, 200, 429]
-        assert answers[-1].json["error"]["type"] == "rate_limit_error" and answers[-1].headers["retry-after"] == "30"
+        assert answers[-1].json["error"]["type"] == "rate_limit_error"
+        assert 0 < int(answers[-1].headers["retry-after"]) <= 30  # seconds until one of two a minute is free
         assert (await ask(app, "GET", "/api/tags")).status == 200
 
     run(scenario, rate=2)
