@@ -38,7 +38,7 @@ check: $(DEVELOPMENT)
 # The tools are installed while the checks run.
 test:
 	$(MAKE) -j2 check tools
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --durations=25
 
 # Tests in a browser and of metadata take Debian's chromium and exiftool: those there, or installed where allowed.
 tools:
