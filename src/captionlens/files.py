@@ -106,7 +106,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 def stamp(path: str | os.PathLike[str], *, checksum: bool = False) -> dict[str, Any]:
-    """What tells whether a file has changed, as plain values: `size` in bytes, `modified` in UTC, perhaps `sha256`.
+    """Facts that tell whether a file has changed, as plain values: `size` (bytes), `modified` (UTC), perhaps `sha256`.
 
     Args:
         path: of the file.

@@ -76,20 +76,21 @@ def distribute(captions: Iterator[Caption], sinks: Iterable[Sink], counts: Count
 def tell(counts: Counts, *, quiet: bool) -> None:
     """Say on stderr what did not become a caption, and why."""
     if counts.skipped and not quiet:
-        _say(f"{counts.skipped:,} of {counts.total:,} photographs are captioned already")
+        say(f"{counts.skipped:,} of {counts.total:,} photographs are captioned already")
     if counts.withheld and not quiet:
-        _say(f"{counts.withheld:,} of {counts.total:,} captions are too unsure and not shown")
+        say(f"{counts.withheld:,} of {counts.total:,} captions are too unsure and not shown")
     if counts.failed:
-        _say(f"{counts.failed:,} of {counts.total:,} photographs failed")
+        say(f"{counts.failed:,} of {counts.total:,} photographs failed")
 
 
 def tell_left_out(found: Found, *, quiet: bool) -> None:
     """Say on stderr what was not taken from folders, and why."""
     for problem in found.problems:
-        _say(str(problem))
+        say(str(problem))
     if found.left_out and not quiet:
-        _say("left out: " + ", ".join(f"{reason}: {count:,}" for reason, count in found.left_out.items()))
+        say("left out: " + ", ".join(f"{reason}: {count:,}" for reason, count in found.left_out.items()))
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """Write a message on stderr, after the name of the program."""
     click.echo(f"captionlens: {message}", err=True)

@@ -7,8 +7,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-import click
-
+from captionlens.cli.collection import say
 from captionlens.files import atomic_open, sha256
 from captionlens.outputs import OnExisting, Sidecar, SidecarNames
 from captionlens.outputs.caption_file import open_caption_file
@@ -55,6 +54,7 @@ def open_lasting(
         FileError: see `open_caption_file`.
     """
     sinks: list[LastingSink] = []
+    beside = embedded = lines = None
     with ExitStack() as stack:
         if sidecar is not None:
             beside = Sidecars(sidecar, on_existing, sidecar_names)
@@ -77,12 +77,11 @@ def open_lasting(
         yield sinks
     if quiet:
         return
-    if output is not None and _is_regular(output) and (others := lines.others):
+    if lines is not None and (others := lines.others):
         gone = sum(not Path(name).exists() for name in others)
-        _say(f"{output} keeps {len(others):,} captions of other photographs, {gone:,} of which are gone")
-    replaced = (beside.replaced if sidecar is not None else 0) + (embedded.replaced if embed else 0)
-    if replaced:
-        _say(f"{replaced:,} captions that captionlens did not write were replaced")
+        say(f"{output} keeps {len(others):,} captions of other photographs, {gone:,} of which are gone")
+    if replaced := sum(sink.replaced for sink in (beside, embedded) if sink is not None):
+        say(f"{replaced:,} captions that captionlens did not write were replaced")
 
 
 @contextmanager
@@ -138,7 +137,7 @@ def _text(output: Path) -> Iterator[TextIO]:
 
 
 def _identity(model: Path | None) -> str:
-    """What tells one model from another: the checksum of its manifest, which has those of all its files."""
+    """Identity of a model: the checksum of its manifest, which has those of all its files."""
     manifest = (PACKAGED_MODEL if model is None else model) / MANIFEST
     return sha256(manifest)[:16] if manifest.is_file() else "none"  # a missing one is reported when it is loaded
 
@@ -156,7 +155,3 @@ def _describe(options: DecodingOptions) -> str:
     if options.temperature is not None:
         return f"sampled, temperature {options.temperature:g}, seed {options.seed}"
     return "greedy" if options.beam == 1 else f"beam {options.beam}"
-
-
-def _say(message: str) -> None:
-    click.echo(f"captionlens: {message}", err=True)

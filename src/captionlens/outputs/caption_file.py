@@ -42,12 +42,7 @@ class _Entry:
 
 
 class CaptionFile:
-    """A sink that writes FILE; made by `open_caption_file`.
-
-    Attributes:
-        kept: number of captions of FILE that are of photographs not named in this run.
-        gone: number of those whose photographs do not exist any more.
-    """
+    """A sink that writes FILE; made by `open_caption_file`."""
 
     def __init__(
         self,

@@ -103,7 +103,7 @@ def is_figure(path: str | os.PathLike[str]) -> bool:
 
 
 def _owner(path: Path) -> Mapping[str, Any] | None:
-    """What a figure tells of its photograph; None of a file that is no figure of ours."""
+    """Facts that a figure tells of its photograph; None of a file that is no figure of ours."""
     if not is_figure(path):
         return None
     try:

@@ -41,7 +41,7 @@ _EMPTY = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What captionlens writes of itself into a packet, to know its captions again."""
+    """Record that captionlens writes into a packet, to know its captions again."""
 
     model: str = ""
     file: Mapping[str, Any] | None = None  # of the photograph, see `files.stamp`

@@ -1,4 +1,4 @@
-"""What the routes of Ollama's and OpenAI's APIs share: requests in JSON, photographs in base64, and their captions."""
+"""Parts shared by the routes of Ollama's and OpenAI's APIs: requests in JSON, photographs in base64, their captions."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ POINT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kU
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the captioner says to a request.
+    """Answer of the captioner to a request.
 
     Args:
         text: a caption a line, in the order of the photographs; one that the captioner is unsure of says so.
@@ -122,7 +122,7 @@ def images_of_last_turn(messages: Iterable[tuple[str, Sequence[str]]]) -> list[s
 
 
 def described(form: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    """What OpenAPI says of the body of a request that `read_json` reads.
+    """OpenAPI description of the body of a request that `read_json` reads.
 
     Args:
         form: its fields, one of those given to `schemas_of`.

@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse, Response
 from captionlens._version import __version__
 from captionlens.files import sha256
 from captionlens.runtime.captioner import Captioner
+from captionlens.runtime.model_directory import MANIFEST
 from captionlens.server import problems
 from captionlens.server.completions import POINT, Completion, complete, described, images_of_last_turn, read_json
 from captionlens.server.dialects import documented
@@ -185,7 +186,7 @@ def _files_of(folder: Path | None) -> tuple[int, str, datetime]:
     """Bytes of a model directory, SHA-256 of its manifest, and when that was written; zeros without a directory."""
     if folder is None:
         return 0, "0" * 64, datetime.fromtimestamp(0, UTC)
-    manifest = folder / "manifest.json"
+    manifest = folder / MANIFEST
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return size, sha256(manifest), datetime.fromtimestamp(manifest.stat().st_mtime, UTC)
 
