@@ -18,7 +18,7 @@ from captionlens.datasets.records import Problem
 from captionlens.datasets.table_form import TableForm
 from captionlens.errors import DatasetError
 from captionlens.fetch import alone_in
-from captionlens.files import atomic_open, sync_folder, write_text
+from captionlens.files import atomic_open, sync_folder, write_bytes, write_text
 from captionlens.transfer import FreeBytes, free_disk
 
 _PHOTOGRAPHS = "images"
@@ -234,13 +234,7 @@ def _write(path: Path, content: bytes) -> None:
     if _size(path) == len(content) and path.read_bytes() == content:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")  # the same after a kill, so that none is left over
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_bytes(path, content)
 
 
 def _size(path: Path) -> int:
