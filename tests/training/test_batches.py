@@ -272,6 +272,32 @@ def test_batches_of_sampled_captions_have_as_many_photographs(data: CaptionedPho
     assert [len(batch) for batch in batches] == [4] * (PHOTOGRAPHS // 4)
 
 
+def test_photographs_with_few_captions_are_not_rewarded_and_keep_to_themselves(tmp_path: Path) -> None:
+    store = FeatureStore.create(tmp_path / "store", StoreIndex("some", "f", 1, 2, 3))
+    records = []
+    for number in range(30):
+        image = tmp_path / f"{number}.jpg"
+        image.write_bytes(b"x" * (number + 1))
+        records.append(Record(image, ("a dog",) * (1, 5, 4)[number % 3], "train", str(number)))
+    keys = [photograph_key(record) for record in records]
+    views = keys + [photograph_key(record, mirrored=True) for record in records]
+    store.append(views, np.zeros((60, 2, 3), np.float16))
+    vocabulary = Vocabulary.build(["a dog"])
+    data = CaptionedPhotographs(records, store, vocabulary, mirror=mirror_pairs("left right"), rewarded=5)
+    data.add_captions([[[START, END]] * 4] * 60)  # those of teachers do not count
+    few = {view for number, view in enumerate(views) if number % 3 != 1}
+    assert data.unrewarded == few
+    for number in range(3):
+        batches = list(LengthBatches(data, 20, 1, number, sampled=2))
+        assert sorted(index % 30 for batch in batches for index in batch) == list(range(30))
+        for batch in batches:
+            assert len({data[index][0] in few for index in batch}) == 1
+        # Ten photographs with two sampled captions each fill a batch.
+        assert [len(batch) for batch in batches if data[batch[0]][0] not in few] == [10]
+    alike = list(LengthBatches(data, 1000, 1, 0))  # without sampling, they share batches
+    assert (len(alike), len(list(LengthBatches(data, 1000, 1, 0, sampled=2)))) == (1, 2)
+
+
 @pytest.mark.parametrize("balance", [0.5, 1.0])
 def test_captions_of_a_photograph_share_its_weight(balance: float, tmp_path: Path) -> None:
     store = FeatureStore.create(tmp_path / "store", StoreIndex("some", "f", 1, 2, 3))

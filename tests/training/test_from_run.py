@@ -71,6 +71,19 @@ def test_self_critical_run_learns_and_tells_its_reward(first: Path, second: Path
     assert not (second / "features").exists()
 
 
+def test_photographs_with_too_few_captions_are_learned_by_cross_entropy(
+    first: Path, small_scenes: Path, tmp_path: Path
+) -> None:
+    changes = {"few": "--set=rewarded_captions=99", "none": "--set=objective=cross-entropy"}
+    for name, change in changes.items():
+        settings = [*SELF_CRITICAL, "--set=epochs=1", change, "--no-export"]
+        run_cli("train", small_scenes, "-o", tmp_path / name, "--from", first, *settings)
+    few, none = (safetensors.numpy.load_file(tmp_path / name / "best.safetensors") for name in changes)
+    for name in few:
+        np.testing.assert_array_equal(few[name], none[name], err_msg=name)
+    assert (tmp_path / "few" / "history.csv").read_text() == (tmp_path / "none" / "history.csv").read_text()
+
+
 def test_nothing_learned_the_captioner_is_the_one_it_started_from(
     first: Path, small_scenes: Path, tmp_path: Path
 ) -> None:

@@ -44,6 +44,8 @@ class CaptionedPhotographs(Dataset[Item]):
         balance: of the weights of captions, from 0, where each caption counts alike, to 1, where each photograph does,
             however many captions it has: a caption's weight is the number of its photograph's captions to the power of
             minus this, in units of the mean over an epoch.
+        rewarded: fewest captions of a photograph that self-critical training rewards; a reward by one or two references
+            would teach their exact words.
 
     Raises:
         OptionError: no photograph has a grid.
@@ -61,6 +63,7 @@ class CaptionedPhotographs(Dataset[Item]):
         blanked: Callable[[Record], BlankedPhrase | None] | None = None,
         draws: Sequence[float] | None = None,
         balance: float = 0.0,
+        rewarded: int = 1,
     ) -> None:
         self.store = store
         self.missing = 0
@@ -69,6 +72,7 @@ class CaptionedPhotographs(Dataset[Item]):
         self.targets: dict[str, list[CaptionTargets | None]] = {}  # by key, in the order of the item's captions
         self.blanked: dict[str, BlankedPhotograph] = {}  # by key
         self.draws: list[float] = []  # of each item
+        self.unrewarded: set[str] = set()  # keys of `views`
         self.balance = balance
         self.masses: dict[str, list[CaptionMasses]] = {}  # of teachers, by key, in the order of the item's captions
         self.distillation = 0.0
@@ -82,6 +86,8 @@ class CaptionedPhotographs(Dataset[Item]):
             captions = [encoded[number] for number in order]
             self.items.append((key, captions))
             self.draws.append(drawn)
+            if len(captions) < rewarded:
+                self.unrewarded.add(key)
             known = targets(record) if targets is not None else ()
             if known:
                 self.targets[key] = [known[number] for number in order]
@@ -103,6 +109,8 @@ class CaptionedPhotographs(Dataset[Item]):
     def _mirror(self, key: str, mirrored: str, captions: list[list[int]]) -> None:
         """Add the mirrored view of the photograph `key`, with these captions."""
         self.mirrored.append((mirrored, captions))
+        if key in self.unrewarded:
+            self.unrewarded.add(mirrored)
         if key in self.targets:
             self.targets[mirrored] = [target and target.mirrored() for target in self.targets[key]]
         if key in self.blanked:  # one view is enough
@@ -248,24 +256,29 @@ class LengthBatches(Sampler[list[int]]):
     Photographs are shuffled, sorted by length within pools of POOL batches and cut into batches of about `captions`
     captions; then the batches of a pool are shuffled. That keeps padding low and the order random. With mirroring, one
     photograph in two is mirrored. A photograph that is drawn 1.5 times comes once or twice. Everything depends on seed
-    and epoch alone, so that a resumed run continues with the same batches.
+    and epoch alone, so that a resumed run continues with the same batches. Photographs that self-critical training
+    rewards share no batch with others.
 
     Args:
         data: the photographs.
         captions: in a batch.
         seed: of the order.
         epoch: number of the epoch, from 0.
-        sampled: captions that are sampled for each photograph; 0: its own captions fill the batch.
+        sampled: captions that are sampled for each rewarded photograph; 0: its own captions fill the batch.
     """
 
     def __init__(self, data: CaptionedPhotographs, captions: int, seed: int, epoch: int, *, sampled: int = 0) -> None:
         self.captions = captions
         self.seed = seed
         self.epoch = epoch
-        self.shapes = [(sampled or len(c), len(c[0]), sum(map(len, c))) for _, c in data.items]
+        self.own = [not sampled or key in data.unrewarded for key, _ in data.items]  # whether its own captions count
+        self.shapes = [
+            (own, len(c) if own else sampled, len(c[0]), sum(map(len, c)))
+            for own, (_, c) in zip(self.own, data.items, strict=True)
+        ]
         self.draws = np.array(data.draws)
         self.mirrors = bool(data.mirrored)
-        captions_drawn = sum(shape[0] * drawn for shape, drawn in zip(self.shapes, data.draws, strict=True))
+        captions_drawn = sum(shape[1] * drawn for shape, drawn in zip(self.shapes, data.draws, strict=True))
         self.mean_captions = max(1.0, captions_drawn / self.draws.sum())
 
     def __len__(self) -> int:
@@ -303,8 +316,8 @@ class LengthBatches(Sampler[list[int]]):
         """Cut sorted photographs into batches of at most `captions` caption rows."""
         batches: list[list[int]] = [[]]
         for index in chunk:
-            rows = (len(batches[-1]) + 1) * self.shapes[index][0]
-            if batches[-1] and rows > self.captions:
+            rows = (len(batches[-1]) + 1) * self.shapes[index][1]
+            if batches[-1] and (rows > self.captions or self.own[index] != self.own[batches[-1][-1]]):
                 batches.append([])
             batches[-1].append(index)
         return batches

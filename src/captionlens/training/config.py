@@ -28,6 +28,7 @@ class TrainingConfig:
     preset: str = "tutorial"
     objective: str = "cross-entropy"  # or "self-critical": the CIDEr-D of sampled captions, from a trained captioner
     samples: int = 5  # captions sampled per photograph by "self-critical"
+    rewarded_captions: int = 1  # photographs with fewer of their own are learned by cross-entropy all the same
     starting_temperature: float = 1.0  # divides the logits of the captioner that a run starts from
     backbone: str = DEFAULT_BACKBONE
     image_size: int | None = None  # side of the backbone's input in pixels; None: as it was trained
@@ -71,6 +72,7 @@ class TrainingConfig:
             ("preset", self.preset in PRESETS, f"one of {', '.join(PRESETS)}"),
             ("objective", self.objective in ("cross-entropy", SELF_CRITICAL), f"cross-entropy or {SELF_CRITICAL}"),
             ("samples", self.samples >= 2, "at least 2"),  # each is compared with the others of its photograph
+            ("rewarded_captions", self.rewarded_captions >= 1, "at least 1"),
             ("starting_temperature", self.starting_temperature > 0, "above 0"),
             ("schedule", self.schedule in ("constant", "one-cycle", "linear"), "constant, one-cycle or linear"),
             ("keep", self.keep in ("best", "last"), "best or last"),

@@ -190,7 +190,8 @@ class CaptioningModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Loss of one batch."""
-        loss = self._teacher_forcing(batch) if self.self_critical is None else self._sampling(batch, self.self_critical)
+        rewarded = None if batch.keys[0] in self.training_data.unrewarded else self.self_critical
+        loss = self._teacher_forcing(batch) if rewarded is None else self._sampling(batch, rewarded)
         return loss + self.blanking.loss(self.network, batch, self.current_epoch)
 
     def _teacher_forcing(self, batch: Batch) -> Tensor:

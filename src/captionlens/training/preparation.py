@@ -127,6 +127,7 @@ def training_photographs(
         blanked=boxes.blanked,
         draws=draws,
         balance=config.photograph_balance,
+        rewarded=config.rewarded_captions,
     )
     if boxes.targets is not None:
         count = sum(key in photographs.targets for key, _ in photographs.items)
