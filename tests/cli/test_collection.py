@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from captionlens.cli import collection
+from captionlens.cli import captioning
 from captionlens.datasets.scenes import draw_scenes
 from captionlens.errors import FileError
 from captionlens.files import lock
@@ -118,7 +118,7 @@ def test_an_interrupted_run_goes_on(
     arguments = ("-r", photographs, "--batch-size", "2", "--sample", "1", "--format", form)
     run(*arguments, "-o", tmp_path / "whole", code=1)
     captioned.clear()
-    distribute = collection.distribute
+    distribute = captioning.distribute
 
     def interrupted(captions: Any, sinks: Any, *more: Any, **settings: Any) -> None:
         def first_few() -> Any:
@@ -129,7 +129,7 @@ def test_an_interrupted_run_goes_on(
 
         distribute(first_few(), sinks, *more, **settings)
 
-    monkeypatch.setattr(collection, "distribute", interrupted)
+    monkeypatch.setattr(captioning, "distribute", interrupted)
     run(*arguments, "-o", tmp_path / "parts", code=130)
     assert not (tmp_path / "parts").exists()
     with (tmp_path / "parts.part").open("ab") as file:

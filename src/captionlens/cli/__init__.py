@@ -14,7 +14,7 @@ from captionlens.errors import CaptionlensError, MissingExtra, OptionError
 _TRAINING_PACKAGES = (
     "torch", "lightning", "yaml", "onnx", "onnxscript", "safetensors", "matplotlib", "tensorboard", "numba"
 )  # fmt: skip
-_COMMANDS = ("caption", "data", "extract", "train", "evaluate", "score", "export", "model", "serve")
+_COMMANDS = ("caption", "watch", "data", "extract", "train", "evaluate", "score", "export", "model", "serve")
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -1,6 +1,5 @@
 """`captionlens caption`: caption files, folders, a list of files, or an image on stdin."""
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -42,49 +41,21 @@ def caption(
     """
     if not sources["paths"] and sources["filelist"] is None:
         raise click.UsageError("name a photograph, a folder, a --filelist, or -")
-    _check_shown(search, outputs)
-    from captionlens.cli.collection import Counts, distribute, left_to_caption, tell, tell_left_out
-    from captionlens.cli.sinks import open_lasting, open_passing
+    from captionlens.cli.captioning import Captioning
+    from captionlens.cli.collection import tell, tell_left_out
     from captionlens.cli.sources import gather
-    from captionlens.outputs.wording import Wording
 
-    wording = Wording(outputs["purpose"], outputs["template"], outputs["max_characters"])
+    captioning = Captioning(
+        model=model, search=search, batch_size=batch_size, computing=computing, outputs=outputs, quiet=quiet
+    )
     found = gather(**sources)
     tell_left_out(found, quiet=quiet)
-    photographs = found.photographs
-    many = len(photographs) != 1 or sources["filelist"] is not None or any(map(_is_folder, sources["paths"]))
-    with ExitStack() as stack:
-        names = [photograph.name for photograph in photographs]
-        worded = {name: outputs[name] for name in ("purpose", "template", "max_characters")}
-        options = search | worded | {"batch size": batch_size}
-        lasting = stack.enter_context(open_lasting(names, many, model=model, options=options, quiet=quiet, **outputs))
-        left = left_to_caption(photographs, [] if outputs["report"] else lasting, checksum=outputs["checksum"])
-        counts = Counts(len(photographs), len(photographs) - len(left))
-        if left or not lasting:
-            from captionlens.runtime.captioner import load
-
-            captioner = load(model, **computing)
-            if search["min_confidence"] is not None and captioner.calibration is None:
-                raise click.UsageError(
-                    f"--min-confidence needs a calibrated model; {captioner.name} is not (captionlens model calibrate)"
-                )
-            request = captioner.request(**search)
-            captions = captioner.caption_many(left.values(), batch_size=batch_size, options=request, numbers=left)
-            passing = stack.enter_context(open_passing(len(left), many, captioner.name, request, **outputs))
-            distribute(map(wording.apply, captions), [*lasting, *passing], counts, quiet=quiet)
+    many = len(found.photographs) != 1 or sources["filelist"] is not None or any(map(_is_folder, sources["paths"]))
+    counts = captioning.run(found.photographs, many=many)
     tell(counts, quiet=quiet)
-    if counts.failed or found.problems:
+    if counts.failures or found.problems:
         context.exit(1)
 
 
 def _is_folder(path: str) -> bool:
     return Path(path).is_dir()
-
-
-def _check_shown(search: dict[str, Any], outputs: dict[str, Any]) -> None:
-    """Refuse options that cost time but change no output."""
-    in_json = outputs["format_"] in ("json", "jsonl")
-    if search["faithfulness"] and not in_json and outputs["report"] is None:
-        raise click.UsageError("--faithfulness shows in --format json or jsonl, or in a --report")
-    if search["alternatives"] and not in_json:
-        raise click.UsageError("--alternatives shows in --format json or jsonl")

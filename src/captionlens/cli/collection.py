@@ -1,9 +1,9 @@
 """A run over a collection of photographs: which are left to caption, captioning them, and what stderr tells."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import click
 from tqdm import tqdm
@@ -18,12 +18,13 @@ from captionlens.runtime.photograph import Photograph
 
 @dataclass(slots=True)
 class Counts:
-    """Numbers of photographs of a run."""
+    """Numbers of photographs of a run, and the names of those that failed."""
 
     total: int = 0
     skipped: int = 0
-    failed: int = 0
+    captioned: int = 0
     withheld: int = 0
+    failures: list[str] = field(default_factory=list)
 
 
 def left_to_caption(
@@ -54,10 +55,16 @@ def _has(sink: LastingSink, photograph: Photograph) -> bool:
         return False
 
 
-def distribute(captions: Iterator[Caption], sinks: Iterable[Sink], counts: Counts, *, quiet: bool) -> None:
-    """Write every caption to every sink; report failed photographs on stderr, and go on."""
-    sinks = list(sinks)
-    number = counts.total - counts.skipped
+def distribute(captions: Iterator[Caption], sinks: Sequence[Sink], counts: Counts, *, number: int, quiet: bool) -> None:
+    """Write every caption to every sink; report failed photographs on stderr, and go on.
+
+    Args:
+        captions: of the photographs of a run.
+        sinks: to write to.
+        counts: to add to.
+        number: of the captions.
+        quiet: show no progress bar.
+    """
     hidden = True if quiet or number == 1 else None
     with tqdm(captions, total=number, desc="captions", unit="photo", disable=hidden) as bar:
         for result in bar:
@@ -68,7 +75,9 @@ def distribute(captions: Iterator[Caption], sinks: Iterable[Sink], counts: Count
                     sink.write(result)
                 except CaptionlensError as error:
                     problems.append(error)
-            counts.failed += bool(problems)
+            counts.captioned += not problems
+            if problems:
+                counts.failures.append(result.path or STDIN)
             for problem in problems:
                 tqdm.write(f"captionlens: {problem}", file=sys.stderr)
 
@@ -79,8 +88,8 @@ def tell(counts: Counts, *, quiet: bool) -> None:
         say(f"{counts.skipped:,} of {counts.total:,} photographs are captioned already")
     if counts.withheld and not quiet:
         say(f"{counts.withheld:,} of {counts.total:,} captions are too unsure and not shown")
-    if counts.failed:
-        say(f"{counts.failed:,} of {counts.total:,} photographs failed")
+    if counts.failures:
+        say(f"{len(counts.failures):,} of {counts.total:,} photographs failed")
 
 
 def tell_left_out(found: Found, *, quiet: bool) -> None:

@@ -137,15 +137,23 @@ def search_options(command: Callback) -> Callback:
     return in_one(command, "search", options)
 
 
+_PATTERNS = (
+    click.option("--include", multiple=True, metavar="PATTERN", help="Of folders, only paths like this: '2024/*.jpg'."),
+    click.option("--exclude", multiple=True, metavar="PATTERN", help="Of folders, no paths like this."),
+)
+
+
+def pattern_options(command: Callback) -> Callback:
+    """Add --include and --exclude, in one argument `patterns` for `gather`."""
+    return in_one(command, "patterns", _PATTERNS)
+
+
 def source_options(command: Callback) -> Callback:
     """Add PATH... and the options that choose photographs, in one argument `sources` for `gather`."""
     options = (
         click.argument("paths", nargs=-1, metavar="PATH..."),
         click.option("-r", "--recursive", is_flag=True, help="Photographs in sub-folders too."),
-        click.option(
-            "--include", multiple=True, metavar="PATTERN", help="Of folders, only paths like this: '2024/*.jpg'."
-        ),
-        click.option("--exclude", multiple=True, metavar="PATTERN", help="Of folders, no paths like this."),
+        *_PATTERNS,
         click.option("--filelist", type=FILE, help="A text file with one path per line."),
     )
     return in_one(command, "sources", options)

@@ -40,6 +40,7 @@ def gather(
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    may_be_empty: bool = False,
 ) -> Found:
     """Collect photographs.
 
@@ -51,6 +52,7 @@ def gather(
         recursive: include sub-folders.
         include: patterns of paths in folders, relative to them, one of which must fit; none: all fit.
         exclude: patterns of paths to leave out.
+        may_be_empty: whether a folder without photographs is none of the problems.
 
     Raises:
         FileError: the list cannot be read.
@@ -63,7 +65,7 @@ def gather(
             problems = len(found.problems)
             inside = sorted(_in_folder(path, recursive, include, exclude, found))
             found.photographs += map(Photograph, inside)
-            if not inside and len(found.problems) == problems:
+            if not (inside or may_be_empty) and len(found.problems) == problems:
                 hint = "" if recursive else " (-r looks into sub-folders)"
                 found.problems.append(FileError(path, f"holds no photographs{hint}"))
         else:
