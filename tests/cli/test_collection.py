@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from captionlens.cli import captioning
+from captionlens.cli import collection
 from captionlens.datasets.scenes import draw_scenes
 from captionlens.errors import FileError
 from captionlens.files import lock
@@ -86,6 +86,23 @@ def test_a_second_run_captions_nothing(
     assert tree(tmp_path) == before
 
 
+def test_a_table_for_spreadsheet_programs_is_continued(
+    run: Run, photographs: Path, tmp_path: Path, captioned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photographs / "a")
+    Path("0.png").rename("=1+2.png")
+    arguments = ("--format", "csv", "--spreadsheet", "semicolon", "-o", tmp_path / "captions.csv")
+    run("=1+2.png", *arguments)
+    assert "\n'=1+2.png;" in (tmp_path / "captions.csv").read_text("utf-8-sig")
+    captioned.clear()
+    run("=1+2.png", "1.png", *arguments)
+    assert captioned == ["1.png"]
+    assert len((tmp_path / "captions.csv").read_text().splitlines()) == 3
+    result = run("1.png", "--format", "csv", "-o", tmp_path / "captions.csv", code=1)
+    assert "is no caption by captionlens" in result.stderr
+    assert "have the format csv, not text" in run("1.png", "--spreadsheet", "comma", code=2).stderr
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_new_or_has_changed_is_captioned(
     form: str, run: Run, photographs: Path, tmp_path: Path, captioned: list[str]
@@ -118,7 +135,7 @@ def test_an_interrupted_run_goes_on(
     arguments = ("-r", photographs, "--batch-size", "2", "--sample", "1", "--format", form)
     run(*arguments, "-o", tmp_path / "whole", code=1)
     captioned.clear()
-    distribute = captioning.distribute
+    distribute = collection.distribute
 
     def interrupted(captions: Any, sinks: Any, *more: Any, **settings: Any) -> None:
         def first_few() -> Any:
@@ -129,7 +146,7 @@ def test_an_interrupted_run_goes_on(
 
         distribute(first_few(), sinks, *more, **settings)
 
-    monkeypatch.setattr(captioning, "distribute", interrupted)
+    monkeypatch.setattr("captionlens.cli.captioning.distribute", interrupted)
     run(*arguments, "-o", tmp_path / "parts", code=130)
     assert not (tmp_path / "parts").exists()
     with (tmp_path / "parts.part").open("ab") as file:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from captionlens.errors import OptionError, UnreadableImage
-from captionlens.outputs import FORMATS
-from captionlens.outputs.formats import CSV_COLUMNS, coco_image_id, open_writer
+from captionlens.outputs import FORMATS, Spreadsheet
+from captionlens.outputs.formats import CSV_COLUMNS, Csv, coco_image_id, open_writer
 from captionlens.runtime.caption import Caption, Word
 from captionlens.runtime.photograph import Photograph
 
@@ -28,11 +28,17 @@ NOT_UTF8 = Caption("a dog", path="caf\udce9.jpg")
 
 
 def written(
-    format: str, captions: list[Caption], *, many: bool = True, attention: bool = False, encoding: str = "utf-8"
+    format: str,
+    captions: list[Caption],
+    *,
+    many: bool = True,
+    attention: bool = False,
+    spreadsheet: Spreadsheet | None = None,
+    encoding: str = "utf-8",
 ) -> str:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding, newline="")
-    with open_writer(format, stream, many=many, attention=attention) as writer:
+    with open_writer(format, stream, many=many, attention=attention, spreadsheet=spreadsheet) as writer:
         for caption in captions:
             writer.write(caption)
     return raw.getvalue().decode(encoding)
@@ -84,6 +90,31 @@ def test_csv() -> None:
             {"path": CHINESE.path, "caption": "狗", "log_prob": "-2.0"},
         )
     ]
+
+
+@pytest.mark.parametrize(
+    "name", ["=1+2.jpg", "-1.jpg", "@x.jpg", "\tx.jpg", "'=1.jpg", "''+.jpg", "'quoted'.jpg", "a.jpg"]
+)
+@pytest.mark.parametrize(("spreadsheet", "delimiter"), [("comma", ","), ("semicolon", ";")])
+def test_tables_for_spreadsheet_programs_hold_no_formulas(spreadsheet: Spreadsheet, delimiter: str, name: str) -> None:
+    text = written("csv", [replace(DOG, path=name), replace(FAILED, path=name)], spreadsheet=spreadsheet)
+    assert text.startswith("\ufeffpath" + delimiter + "caption" + delimiter)
+    rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""), delimiter=delimiter))
+    for row in rows:
+        assert row["path"][0] not in "=+-@\t\r"
+        assert Csv(spreadsheet=spreadsheet).plain(row["path"]) == name
+    assert [row["log_prob"] for row in rows] == ["-1,25" if spreadsheet == "semicolon" else "-1.25", ""]
+    (row, _) = csv.DictReader(io.StringIO(written("csv", [replace(DOG, path=name), FAILED]), newline=""))
+    assert row["path"] == name  # for other programs, exactly
+
+
+def test_a_byte_order_mark_is_of_utf8_alone() -> None:
+    assert written("csv", [DOG], spreadsheet="comma", encoding="latin-1").startswith("path,")
+
+
+def test_no_other_format_is_for_spreadsheet_programs() -> None:
+    with pytest.raises(OptionError, match="have the format csv, not jsonl"):
+        written("jsonl", [DOG], spreadsheet="comma")
 
 
 def test_coco_results_leave_failures_out() -> None:

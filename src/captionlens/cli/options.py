@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from captionlens.cli import show_messages
-from captionlens.outputs import EMBEDDED_AT_MOST, FORMATS, ON_EXISTING, PURPOSES, SIDECAR_NAMES, SIDECARS
+from captionlens.outputs import EMBEDDED_AT_MOST, FORMATS, ON_EXISTING, PURPOSES, SIDECAR_NAMES, SIDECARS, SPREADSHEETS
 from captionlens.runtime import UNSURE
 from captionlens.runtime.devices import DEVICES
 
@@ -164,6 +164,11 @@ def output_options(command: Callback) -> Callback:
     options = (
         click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True),
         click.option("--attention", is_flag=True, help="Include the attention maps in json and jsonl."),
+        click.option(
+            "--spreadsheet",
+            type=click.Choice(SPREADSHEETS),
+            help="csv as Excel and others open it: what stands between the cells.",
+        ),
         click.option(
             "--for",
             "purpose",

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from captionlens.cli.collection import say
 from captionlens.files import atomic_open, sha256
-from captionlens.outputs import OnExisting, Sidecar, SidecarNames
+from captionlens.outputs import OnExisting, Sidecar, SidecarNames, Spreadsheet
 from captionlens.outputs.caption_file import open_caption_file
 from captionlens.outputs.embedded import Embedded
 from captionlens.outputs.figures import Figures
@@ -32,6 +32,7 @@ def open_lasting(
     quiet: bool,
     format_: str,
     attention: bool,
+    spreadsheet: Spreadsheet | None,
     output: Path | None,
     sidecar: Sidecar | None,
     sidecar_names: SidecarNames,
@@ -48,7 +49,8 @@ def open_lasting(
         model: model directory; None is the packaged one.
         options: of the run, which an unfinished run must share.
         quiet: tell nothing but failures.
-        format_, attention, output, sidecar, sidecar_names, embed, explain, on_existing: see `options.output_options`.
+        format_, attention, spreadsheet, output, sidecar, sidecar_names, embed, explain, on_existing: see
+            `options.output_options`.
 
     Raises:
         FileError: see `open_caption_file`.
@@ -66,8 +68,9 @@ def open_lasting(
             sinks.append(Figures(explain, names, on_existing))
         if output is not None and _is_regular(output):
             output.parent.mkdir(parents=True, exist_ok=True)
-            format = format_of(format_, many=many, attention=attention)
-            said = {"model": _identity(model), "format": format_, "attention": attention} | _plain(options)
+            format = format_of(format_, many=many, attention=attention, spreadsheet=spreadsheet)
+            about = {"model": _identity(model), "format": format_, "attention": attention}
+            said = about | _plain({"spreadsheet": spreadsheet, **options})
             batch = options["batch size"]
             # The last one: when it keeps a batch, the others have it.
             lines = stack.enter_context(
@@ -93,6 +96,7 @@ def open_passing(
     *,
     format_: str,
     attention: bool,
+    spreadsheet: Spreadsheet | None,
     output: Path | None,
     report: Path | None,
     **_: Any,
@@ -104,7 +108,7 @@ def open_passing(
         many: whether more than one may.
         model: name of the captioner.
         request: of the captions.
-        format_, attention, output, report: see `options.output_options`.
+        format_, attention, spreadsheet, output, report: see `options.output_options`.
 
     Raises:
         OSError: an output cannot be written.
@@ -113,7 +117,11 @@ def open_passing(
     with ExitStack() as stack:
         if output is None or not _is_regular(output):
             stream = sys.stdout if output is None else stack.enter_context(_text(output))
-            sinks.append(stack.enter_context(open_writer(format_, stream, many=many, attention=attention)))
+            sinks.append(
+                stack.enter_context(
+                    open_writer(format_, stream, many=many, attention=attention, spreadsheet=spreadsheet)
+                )
+            )
         if report is not None:
             report.parent.mkdir(parents=True, exist_ok=True)
             about = {"model": model, "decoding": _describe(request.decoding)}

@@ -3,6 +3,8 @@
 from typing import Literal, get_args
 
 FORMATS = ("text", "json", "jsonl", "csv", "coco")  # of the captions, see `outputs.formats`
+Spreadsheet = Literal["comma", "semicolon"]  # of csv: between the cells of a table for spreadsheet programs
+SPREADSHEETS = get_args(Spreadsheet)
 Sidecar = Literal["txt", "xmp"]  # see `outputs.sidecar`
 OnExisting = Literal["skip", "fill", "overwrite", "error"]  # where there is a caption already
 SIDECARS, ON_EXISTING = get_args(Sidecar), get_args(OnExisting)

@@ -277,7 +277,9 @@ def _entries(
     path: Path, file: IO[bytes], format: Format
 ) -> Iterator[tuple[str, Mapping[str, Any] | None, bool, int, int]]:
     """Yield of every caption in FILE: name, file, whether it failed, offset and length of its piece."""
-    records = _csv_records(file) if isinstance(format, Csv) else _json_records(file, isinstance(format, JsonArray))
+    records = (
+        _csv_records(file, format) if isinstance(format, Csv) else _json_records(file, isinstance(format, JsonArray))
+    )
     for number, (record, offset, length) in enumerate(records, 1):
         if record is None or not isinstance(record.get("path"), str):
             cause = f"line {number} is no caption by captionlens"
@@ -298,7 +300,7 @@ def _json_records(file: IO[bytes], array: bool) -> Iterator[tuple[dict[str, Any]
         offset += len(line)
 
 
-def _csv_records(file: IO[bytes]) -> Iterator[tuple[dict[str, Any] | None, int, int]]:
+def _csv_records(file: IO[bytes], format: Csv) -> Iterator[tuple[dict[str, Any] | None, int, int]]:
     """Rows of a table, with where each stands: a cell in quotes may hold line ends."""
     columns: list[str] = []
     offset, row = 0, b""
@@ -306,7 +308,9 @@ def _csv_records(file: IO[bytes]) -> Iterator[tuple[dict[str, Any] | None, int, 
         row += line
         if row.count(b'"') % 2:
             continue
-        cells = next(csv.reader(io.StringIO(row.decode("utf-8-sig", "replace"), newline="")), [])
+        cells = next(
+            csv.reader(io.StringIO(row.decode("utf-8-sig", "replace"), newline=""), delimiter=format.delimiter), []
+        )
         if not columns:
             columns = cells
             if tuple(columns) != CSV_COLUMNS:
@@ -314,7 +318,7 @@ def _csv_records(file: IO[bytes]) -> Iterator[tuple[dict[str, Any] | None, int, 
         elif len(cells) != len(columns):
             yield None, offset, len(row)
         else:
-            record: dict[str, Any] = dict(zip(columns, cells, strict=True))
+            record: dict[str, Any] = dict(zip(columns, map(format.plain, cells), strict=True))
             record["file"] = record if record.get("size") else None
             yield record, offset, len(row)
         offset, row = offset + len(row), b""

@@ -15,6 +15,7 @@ A caption can be withheld for its low confidence. Then `text` shows WITHHELD, `j
 caption and the caption itself under `withheld`, `csv` leaves it empty, and `coco` writes nothing.
 """
 
+import codecs
 import csv
 import io
 import json
@@ -25,11 +26,13 @@ from pathlib import PurePath
 from typing import Any, TextIO
 
 from captionlens.errors import OptionError
-from captionlens.outputs import FORMATS
+from captionlens.outputs import FORMATS, Spreadsheet
 from captionlens.outputs.sinks import STDIN, Sink
 from captionlens.runtime.caption import Caption
 
 WITHHELD = "[not sure: this captioner does not know this kind of photograph]"
+# What spreadsheet programs compute (https://owasp.org/www-community/attacks/CSV_Injection), or have been kept from.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 CSV_COLUMNS = ("path", "caption", "log_prob", "error", "confidence", "unsure", "size", "modified")
 
 
@@ -126,38 +129,74 @@ class CocoResults(JsonArray):
 
 
 class Csv(Format):
-    """A row per caption, with exact values for programs to read back.
+    """A row per caption, with exact values for programs to read back, or a table for spreadsheet programs.
 
-    Spreadsheet programs take a path that begins with `=`, `+`, `-` or `@` for a formula: import the columns of
-    untrusted names as text.
+    The latter has a byte order mark, by which they know UTF-8; text that they would take for a formula has `'` before
+    it; and where cells stand between semicolons, numbers have a decimal comma: in the languages that write it, both are
+    what spreadsheet programs expect.
+
+    Args:
+        encoding: of the output.
+        spreadsheet: what stands between cells, for spreadsheet programs; None: commas, for others.
     """
 
-    head = empty = ",".join(CSV_COLUMNS) + "\n"
+    def __init__(self, encoding: str = "utf-8", spreadsheet: Spreadsheet | None = None) -> None:
+        super().__init__(encoding)
+        self.spreadsheet = spreadsheet
+        self.delimiter = ";" if spreadsheet == "semicolon" else ","
+        marked = spreadsheet is not None and codecs.lookup(encoding).name == "utf-8"
+        self.head = self.empty = ("\ufeff" if marked else "") + self._row(*CSV_COLUMNS)
 
     def piece(self, caption: Caption) -> str:
         """A row."""
-        path = self.encodable(caption.path or "")
+        path = self._text(caption.path or "")
         if caption.error is not None:
-            return _row(path, "", "", self.encodable(str(caption.error)), "", "", "", "")
-        text = "" if caption.withheld else self.encodable(caption.text)
-        confidence = "" if caption.confidence is None else round(caption.confidence, 4)
+            return self._row(path, "", "", self._text(str(caption.error)), "", "", "", "")
+        text = "" if caption.withheld else self._text(caption.text)
+        confidence = "" if caption.confidence is None else self._number(round(caption.confidence, 4))
         file = caption.file or {}
-        values = (round(caption.log_prob, 6), "", confidence, "1" if caption.unsure else "")
-        return _row(path, text, *values, file.get("size", ""), file.get("modified", ""))
+        values = (self._number(round(caption.log_prob, 6)), "", confidence, "1" if caption.unsure else "")
+        return self._row(path, text, *values, file.get("size", ""), file.get("modified", ""))
+
+    def plain(self, cell: str) -> str:
+        """The text of a cell, without what keeps it from being a formula."""
+        return cell[1:] if self.spreadsheet and _FORMULA.match(cell) and cell.startswith("'") else cell
+
+    def _text(self, text: str) -> str:
+        text = self.encodable(text)
+        return f"'{text}" if self.spreadsheet and _FORMULA.match(text) else text
+
+    def _number(self, number: float) -> str:
+        return str(number).replace(".", "," if self.spreadsheet == "semicolon" else ".")
+
+    def _row(self, *values: Any) -> str:
+        text = io.StringIO(newline="")
+        csv.writer(text, delimiter=self.delimiter, lineterminator="\n").writerow(values)
+        return text.getvalue()
 
 
-def format_of(name: str, *, many: bool, attention: bool = False, encoding: str = "utf-8") -> Format:
+def format_of(
+    name: str,
+    *,
+    many: bool,
+    attention: bool = False,
+    spreadsheet: Spreadsheet | None = None,
+    encoding: str = "utf-8",
+) -> Format:
     """Make the format of a name in FORMATS.
 
     Args:
         name: of the format.
         many: whether more than one photograph may come; then `text` gives the path of each.
         attention: whether `json` and `jsonl` include the maps.
+        spreadsheet: of `csv`, see `Csv`.
         encoding: of the output.
 
     Raises:
-        OptionError: the format is not known.
+        OptionError: the format is not known, or is no table for spreadsheet programs.
     """
+    if spreadsheet is not None and name != "csv":
+        raise OptionError(f"tables for spreadsheet programs have the format csv, not {name}")
     if name == "text":
         return Text(many, encoding)
     if name == "json":
@@ -165,21 +204,23 @@ def format_of(name: str, *, many: bool, attention: bool = False, encoding: str =
     if name == "jsonl":
         return JsonLines(attention, encoding)
     if name == "csv":
-        return Csv(encoding)
+        return Csv(encoding, spreadsheet)
     if name == "coco":
         return CocoResults(False, encoding)
     raise OptionError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")
 
 
 @contextmanager
-def open_writer(format: str, stream: TextIO, *, many: bool, attention: bool = False) -> Iterator[Sink]:
+def open_writer(
+    format: str, stream: TextIO, *, many: bool, attention: bool = False, spreadsheet: Spreadsheet | None = None
+) -> Iterator[Sink]:
     """Open a writer of captions in one of FORMATS; the end of the block completes the output.
 
     It flushes after every caption, so that a pipe sees each at once. When the block ends with an exception, an array
     of `json` or `coco` stays open: half a result does not pass for a whole one.
 
     Args:
-        format, many, attention: see `format_of`.
+        format, many, attention, spreadsheet: see `format_of`.
         stream: to write to; it stays open.
 
     Raises:
@@ -187,7 +228,8 @@ def open_writer(format: str, stream: TextIO, *, many: bool, attention: bool = Fa
         OSError: the stream cannot be written to.
     """
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    writer = _Writer(format_of(format, many=many, attention=attention, encoding=encoding), stream)
+    made = format_of(format, many=many, attention=attention, spreadsheet=spreadsheet, encoding=encoding)
+    writer = _Writer(made, stream)
     yield writer
     writer.finish()
 
@@ -220,9 +262,3 @@ class _Writer:
     def finish(self) -> None:
         self._stream.write(self._format.tail if self._begun else self._format.empty)
         self._stream.flush()
-
-
-def _row(*values: Any) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue()
