@@ -2,6 +2,7 @@
 
 import base64
 import io
+import struct
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from PIL import Image
 from captionlens.errors import UnreadableImage
 from captionlens.runtime.images import describe_source, read_image
 from helpers.images import ORIENTATION, assert_near, encoded, pixels_of, png, quadrants
+
+Colour = tuple[float, float, float]
 
 # What EXIF says of the way the stored picture is to be shown: its row 0 is the visual ..., column 0 the ...
 UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -68,6 +71,66 @@ def test_grey_jpeg() -> None:
 
 def test_cmyk_jpeg() -> None:
     assert_near(read_image(encoded(quadrants().convert("CMYK"), "JPEG", quality=95)), np.asarray(quadrants()), 20)
+
+
+def profile(red: Colour, green: Colour, blue: Colour, gamma: float, space: bytes = b"RGB ") -> bytes:
+    """An ICC profile of a display, by the XYZ of its colours (ICC.1:2001-04, 6.3.1.2) relative to D50."""
+
+    def xyz(values: Colour) -> bytes:
+        return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+    curve = b"curv\0\0\0\0" + struct.pack(">IHH", 1, round(gamma * 256), 0)
+    name = b"desc\0\0\0\0" + struct.pack(">I", 5) + b"wide\0" + bytes(78) + bytes(3)
+    parts = {b"desc": name, b"cprt": b"text\0\0\0\0none\0\0\0\0", b"wtpt": xyz((0.9642, 1, 0.8249))}
+    parts |= {
+        b"rXYZ": xyz(red),
+        b"gXYZ": xyz(green),
+        b"bXYZ": xyz(blue),
+        b"rTRC": curve,
+        b"gTRC": curve,
+        b"bTRC": curve,
+    }
+    table, data = struct.pack(">I", len(parts)), b""
+    begin = 128 + 4 + 12 * len(parts)
+    for tag, content in parts.items():
+        table += tag + struct.pack(">II", begin + len(data), len(content))
+        data += content + bytes(-len(content) % 4)
+    header = struct.pack(">I4sI4s4s4s", begin + len(data), b"lcms", 0x02400000, b"mntr", space, b"XYZ ")
+    header += (
+        bytes(12) + b"acsp" + bytes(28) + b"".join(struct.pack(">i", round(v * 65536)) for v in (0.9642, 1, 0.8249))
+    )
+    return header + bytes(128 - len(header)) + table + data
+
+
+# Of Adobe RGB (1998), section 4.3.1.1, adapted to D50.
+WIDE = profile((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457), 2.19921875)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_colours_of_a_profile_become_those_of_srgb(form: str) -> None:
+    picture = Image.new("RGB", (16, 16), (144, 190, 72))
+    exact: dict[str, dict[str, Any]] = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}
+    settings = {"icc_profile": WIDE, **exact.get(form, {})}
+    read = np.asarray(read_image(encoded(picture, form, **settings)))
+    np.testing.assert_allclose(read[8, 8], to_srgb((144, 190, 72)), atol=3)
+    assert abs(read[8, 8].astype(int) - (144, 190, 72)).max() > 15
+    grey = Image.new("RGB", (16, 16), (128, 128, 128))
+    np.testing.assert_allclose(np.asarray(read_image(encoded(grey, form, **settings))), 128, atol=2)
+
+
+def to_srgb(colour: tuple[int, int, int]) -> NDArray[np.float64]:
+    """Adobe RGB to sRGB by their matrices (Adobe RGB (1998), 4.3.5.3; IEC 61966-2-1)."""
+    linear = (np.array(colour) / 255) ** 2.19921875
+    xyz = np.array([[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [0.02703, 0.07069, 0.99134]]) @ linear
+    srgb = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]]) @ xyz
+    srgb = np.clip(srgb, 0, 1)
+    return 255 * np.where(srgb <= 0.0031308, 12.92 * srgb, 1.055 * srgb ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize("damaged", [b"no profile", WIDE[:200], profile((1, 0, 0), (0, 1, 0), (0, 0, 1), 1, b"GRAY")])
+def test_a_profile_that_does_not_fit_is_ignored(damaged: bytes) -> None:
+    picture = Image.new("RGB", (16, 16), (144, 190, 72))
+    assert read_image(encoded(picture, "PNG", icc_profile=damaged)).getpixel((0, 0)) == (144, 190, 72)
 
 
 def test_transparency_is_laid_over_white() -> None:

@@ -4,14 +4,16 @@ import io
 import os
 import threading
 import warnings
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from captionlens.errors import OptionError, UnreadableImage
 
@@ -45,8 +47,8 @@ def read_image(
 ) -> Image.Image:
     """Read a photograph as upright RGB.
 
-    EXIF orientation is applied. Transparency is laid over white. Grey, palette, CMYK and 16-bit pictures are
-    converted. The first frame of an animation is taken.
+    EXIF orientation is applied. Colours of an embedded ICC profile become those of sRGB. Transparency is laid over
+    white. Grey, palette, CMYK and 16-bit pictures are converted. The first frame of an animation is taken.
 
     Args:
         source: a path, the bytes of a file, a file object, a PIL image, or a uint8 array (H, W, 3) or (H, W).
@@ -70,7 +72,7 @@ def read_image(
         else:
             image = _open(source, name, max_pixels, draft_size)
         _check_pixels(image, name, max_pixels)
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return _to_rgb(_in_srgb(ImageOps.exif_transpose(image)))
     except UnreadableImage:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
@@ -160,6 +162,28 @@ def _from_array(array: NDArray[np.uint8], name: str) -> Image.Image:
     if array.dtype != np.uint8 or not fits or array.size == 0:
         raise UnreadableImage(name, f"want uint8 (H, W, 3), got {array.dtype} {array.shape}")
     return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """Convert the colours of a picture from those of its ICC profile to sRGB; a profile that is damaged is ignored."""
+    profile = image.info.get("icc_profile")
+    # Nearly all profiles are sRGB's, which says so; a picture with a palette or transparency seldom has another.
+    if not profile or image.mode not in ("RGB", "CMYK") or b"sRGB" in profile or "sRGB".encode("utf-16-be") in profile:
+        return image
+    with suppress(ImageCms.PyCMSError, OSError):
+        transform = _transform(profile, image.mode)
+        if transform is not None:
+            return ImageCms.applyTransform(image, transform) or image
+    return image
+
+
+@lru_cache(maxsize=8)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The transform from a profile to sRGB; None: the profile is of another kind of picture."""
+    theirs = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if theirs.profile.xcolor_space.strip() != mode:
+        return None
+    return ImageCms.buildTransform(theirs, ImageCms.createProfile("sRGB"), mode, "RGB")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
