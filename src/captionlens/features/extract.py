@@ -18,6 +18,7 @@ from tqdm import tqdm
 from captionlens.datasets.records import Record
 from captionlens.errors import OptionError, UnreadableImage
 from captionlens.features.backbones.base import Backbone, has_fast_bfloat16
+from captionlens.features.compiled import CompiledBackbone, compiling_pays
 from captionlens.features.store import SHARD, FeatureStore, StoreIndex, photograph_key
 from captionlens.geometry.grid_cells import blank
 from captionlens.memory import keep_freed_memory
@@ -28,6 +29,9 @@ from captionlens.runtime.read_ahead import read_ahead, read_by_turns
 # SHARD, so that a resumed extraction forms the same batches and ends with the same bytes.
 CPU_BATCH, CARD_BATCH = 8, 64
 DECODED_AHEAD = 64  # photographs
+# So many photographs make up for the time that compiling takes. Those that are done count, so that a resumed extraction
+# computes as one undisturbed.
+WORTH_COMPILING = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,11 @@ def extract(
     if bfloat16 is None:
         bfloat16 = device == "cpu" and has_fast_bfloat16()
     keep_freed_memory()
-    network = Prepared(backbone, device, torch.bfloat16 if bfloat16 else torch.float32)
+    network: Prepared | CompiledBackbone
+    if on_processor and not bfloat16 and len(records) >= WORTH_COMPILING and compiling_pays():
+        network = CompiledBackbone(backbone)
+    else:
+        network = Prepared(backbone, device, torch.bfloat16 if bfloat16 else torch.float32)
 
     extracted = 0
     photographs = (Photograph(one.record.image) for one in missing)
