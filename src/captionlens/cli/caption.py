@@ -6,27 +6,18 @@ from typing import Any
 import click
 
 from captionlens.cli import Command
-from captionlens.cli.options import FOLDER, device_options, output_options, search_options, source_options
+from captionlens.cli.options import captioning_options, source_options
 
 
 @click.command(cls=Command)
 @source_options
-@click.option("--model", type=FOLDER, help="A model directory; by default the one in the package.")
-@search_options
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
-@device_options
-@output_options
-@click.option("--quiet", is_flag=True, help="No progress bar; failures are still reported.")
+@captioning_options
 @click.pass_context
 def caption(
     context: click.Context,
+    /,
     sources: dict[str, Any],
-    model: Path | None,
-    search: dict[str, Any],
-    batch_size: int,
-    computing: dict[str, Any],
-    outputs: dict[str, Any],
-    quiet: bool,
+    **how: Any,
 ) -> None:
     """Caption photographs.
 
@@ -45,14 +36,12 @@ def caption(
     from captionlens.cli.collection import tell, tell_left_out
     from captionlens.cli.sources import gather
 
-    captioning = Captioning(
-        model=model, search=search, batch_size=batch_size, computing=computing, outputs=outputs, quiet=quiet
-    )
+    captioning = Captioning(**how)
     found = gather(**sources)
-    tell_left_out(found, quiet=quiet)
+    tell_left_out(found, quiet=captioning.quiet)
     many = len(found.photographs) != 1 or sources["filelist"] is not None or any(map(_is_folder, sources["paths"]))
     counts = captioning.run(found.photographs, many=many)
-    tell(counts, quiet=quiet)
+    tell(counts, quiet=captioning.quiet)
     if counts.failures or found.problems:
         context.exit(1)
 

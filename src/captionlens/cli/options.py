@@ -160,7 +160,7 @@ def source_options(command: Callback) -> Callback:
 
 
 def output_options(command: Callback) -> Callback:
-    """Add the options of what becomes of captions, in one argument `outputs` for `collection.open_sinks`."""
+    """Add the options of what becomes of captions, in one argument `outputs` for `Captioning`."""
     options = (
         click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True),
         click.option("--attention", is_flag=True, help="Include the attention maps in json and jsonl."),
@@ -213,6 +213,21 @@ def output_options(command: Callback) -> Callback:
         ),
     )
     return in_one(command, "outputs", options)
+
+
+def captioning_options(command: Callback) -> Callback:
+    """Add the model, the search, the device and the outputs: the arguments of `Captioning`."""
+    options = (
+        click.option("--model", type=FOLDER, help="A model directory; by default the one in the package."),
+        search_options,
+        click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True),
+        device_options,
+        output_options,
+        click.option("--quiet", is_flag=True, help="No progress bar; failures are still reported."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def _region(context: click.Context, parameter: click.Parameter, value: str | None) -> "Region | None":

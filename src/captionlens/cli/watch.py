@@ -1,12 +1,11 @@
 """`captionlens watch`: caption what arrives in folders, until it is stopped."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from captionlens.cli import Command
-from captionlens.cli.options import FOLDER, device_options, output_options, pattern_options, search_options
+from captionlens.cli.options import captioning_options, pattern_options
 from captionlens.errors import MissingExtra
 
 
@@ -27,23 +26,13 @@ from captionlens.errors import MissingExtra
     metavar="SECONDS",
     help="Look into all folders this often, where they tell nothing of changes: network drives.",
 )
-@click.option("--model", type=FOLDER, help="A model directory; by default the one in the package.")
-@search_options
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
-@device_options
-@output_options
-@click.option("--quiet", is_flag=True, help="Failures alone are reported.")
+@captioning_options
 def watch(
     folders: tuple[str, ...],
     patterns: dict[str, Any],
     settle: float,
     poll: float | None,
-    model: Path | None,
-    search: dict[str, Any],
-    batch_size: int,
-    computing: dict[str, Any],
-    outputs: dict[str, Any],
-    quiet: bool,
+    **how: Any,
 ) -> None:
     """Caption photographs as they arrive in folders and their sub-folders.
 
@@ -53,6 +42,7 @@ def watch(
     Captions must last: name -o, --sidecar, --embed or --explain. A photograph that cannot be read is named once, and
     tried again when it changes.
     """
+    outputs = how["outputs"]
     if outputs["report"] is not None:
         raise click.UsageError("--report is of one run: make it with captionlens caption")
     if not (outputs["sidecar"] or outputs["embed"] or outputs["explain"] or _lasts(outputs)):
@@ -67,10 +57,7 @@ def watch(
         raise MissingExtra(str(error.name), "watch") from error
     from captionlens.cli.captioning import Captioning
 
-    captioning = Captioning(
-        model=model, search=search, batch_size=batch_size, computing=computing, outputs=outputs, quiet=True
-    )
-    Watching(captioning, folders, patterns, settle=settle, poll=poll, quiet=quiet).run()
+    Watching(Captioning(**how), folders, patterns, settle=settle, poll=poll).run()
 
 
 def _lasts(outputs: dict[str, Any]) -> bool:

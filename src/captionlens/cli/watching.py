@@ -30,7 +30,6 @@ class Watching:
         patterns: see `options.pattern_options`.
         settle: seconds after its last change at which a file is whole.
         poll: seconds between two looks at folders that tell nothing of changes; None: the system tells.
-        quiet: tell of failures alone.
     """
 
     def __init__(
@@ -41,10 +40,9 @@ class Watching:
         *,
         settle: float,
         poll: float | None,
-        quiet: bool,
     ) -> None:
         self.captioning, self.folders, self.patterns = captioning, folders, patterns
-        self.settle, self.poll, self.quiet = settle, poll, quiet
+        self.settle, self.poll, self.quiet = settle, poll, captioning.quiet
         self._failed: dict[str, Any] = {}  # facts of the files that failed, by their names
         self._growing: dict[
             str, tuple[Any, float]

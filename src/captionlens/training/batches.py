@@ -271,10 +271,11 @@ class LengthBatches(Sampler[list[int]]):
         self.captions = captions
         self.seed = seed
         self.epoch = epoch
-        self.own = [not sampled or key in data.unrewarded for key, _ in data.items]  # whether its own captions count
+        # Whether a photograph's own captions fill the batch, how many do, the longest one's length, and that of all.
+        owns = [not sampled or key in data.unrewarded for key, _ in data.items]
         self.shapes = [
             (own, len(c) if own else sampled, len(c[0]), sum(map(len, c)))
-            for own, (_, c) in zip(self.own, data.items, strict=True)
+            for own, (_, c) in zip(owns, data.items, strict=True)
         ]
         self.draws = np.array(data.draws)
         self.mirrors = bool(data.mirrored)
@@ -317,7 +318,7 @@ class LengthBatches(Sampler[list[int]]):
         batches: list[list[int]] = [[]]
         for index in chunk:
             rows = (len(batches[-1]) + 1) * self.shapes[index][1]
-            if batches[-1] and (rows > self.captions or self.own[index] != self.own[batches[-1][-1]]):
+            if batches[-1] and (rows > self.captions or self.shapes[index][0] != self.shapes[batches[-1][-1]][0]):
                 batches.append([])
             batches[-1].append(index)
         return batches
