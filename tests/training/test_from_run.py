@@ -98,6 +98,48 @@ def test_nothing_learned_the_captioner_is_the_one_it_started_from(
     assert best["val_cider"] == json.loads((first / "best.json").read_text())["val_cider"]
 
 
+def test_exported_weights_are_the_average_of_runs(first: Path, second: Path, tmp_path: Path) -> None:
+    run_cli(
+        "export", second, "-o", tmp_path / "model", "--average", first, "--shares", "3,1", "--length-penalty", "0.4"
+    )
+    exported = safetensors.numpy.load_file(tmp_path / "model" / "model.safetensors")
+    one, other = (safetensors.numpy.load_file(run / "best.safetensors") for run in (second, first))
+    for name in one:
+        mean = 0.75 * one[name] + 0.25 * other[name]
+        np.testing.assert_allclose(exported[f"network.{name}"], mean, rtol=1e-3, atol=1e-4, err_msg=name)
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["decoding"]["length_penalty"] == 0.4
+    assert config["averaged"] == [{"run": "second", "share": 0.75}, {"run": "first", "share": 0.25}]
+    assert "0.75 of `second` and 0.25 of `first`" in (tmp_path / "model" / "README.md").read_text().replace("\n", " ")
+    assert "averaged" not in json.loads((second / "model" / "config.json").read_text())
+
+
+def test_what_cannot_be_averaged_is_named(first: Path, second: Path, small_scenes: Path, tmp_path: Path) -> None:
+    other, none = tmp_path / "other", tmp_path / "none"
+    settings = [*SMALL_CAPTIONER, "--set=epochs=1", "--set=vocabulary_size=9", "--no-export"]
+    run_cli("train", small_scenes, "-o", other, *settings, "--features", first / "features")
+    for options, code, message in [
+        (("--average", other), 1, f"{other}: cannot be averaged with {second}: it has other words"),
+        (("--average", none), 1, f"{none}: is not a run folder"),
+        (("--average", first, "--shares", "1"), 2, "2 runs are averaged, so 2 shares are needed, got 1"),
+        (("--average", first, "--shares", "1,0"), 2, "shares must be above 0, got 1, 0"),
+        (("--average", first, "--shares", "1;0"), 2, "want numbers with commas between them"),
+        (("--length-penalty", "nan"), 2, "length_penalty must be a finite number, got nan"),
+        (("--shares", "1,1"), 2, "name them with --average"),
+    ]:
+        done = run_process("export", second, "-o", tmp_path / "model", *options, code=code)
+        assert message in done.stderr, options
+    assert not (tmp_path / "model").exists()
+
+
+def test_model_tells_all_data_sets_of_its_training(first: Path, small_scenes: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_scenes, tmp_path / "others")
+    settings = [*SELF_CRITICAL, "--set=epochs=1"]
+    run_cli("train", tmp_path / "others", "-o", tmp_path / "run", "--from", first, *settings)
+    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    assert config["trained_on"] == f"{small_scenes.name}, others"
+
+
 def test_killed_self_critical_run_goes_on_and_ends_with_the_same_weights(
     first: Path, second: Path, small_scenes: Path, tmp_path: Path
 ) -> None:

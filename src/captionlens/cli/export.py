@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from captionlens.cli import Command, show_messages
+from captionlens.cli.options import comma_separated_numbers
 
 
 @click.command(cls=Command)
@@ -13,12 +14,28 @@ from captionlens.cli import Command, show_messages
 @click.option("--name", help="Name of the model; by default that of RUN, or the model's own.")
 @click.option("--licence", help="Licence of the model; by default the data set's known terms.")
 @click.option("--beam", type=click.IntRange(min=1), help="Default beam width; by default that of RUN's validation.")
+@click.option("--length-penalty", type=float, help="Default length penalty; by default that of RUN's validation.")
 @click.option(
     "--weights",
     type=click.Choice(["half", "int8"]),
     default="half",
     show_default=True,
     help="Precision of the weights: half precision, or eight bits.",
+)
+@click.option(
+    "--average",
+    "averaged_with",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN2",
+    help="Average the weights with those of RUN2, which RUN started from, or which started from the same run; may be "
+    "repeated.",
+)
+@click.option(
+    "--shares",
+    callback=comma_separated_numbers,
+    metavar="S,S...",
+    help="With --average: shares of RUN and each RUN2. [default: equal]",
 )
 @click.option("--report", type=click.Path(path_type=Path), help="A report of evaluate, for the model card.")
 @click.option("--notes", type=click.Path(path_type=Path), help="Markdown for the end of the model card.")
@@ -29,7 +46,10 @@ def export(
     name: str | None,
     licence: str | None,
     beam: int | None,
+    length_penalty: float | None,
     weights: str,
+    averaged_with: tuple[Path, ...],
+    shares: tuple[float, ...],
     report: Path | None,
     notes: Path | None,
     quiet: bool,
@@ -45,13 +65,27 @@ def export(
     from captionlens.training.run_folder import open_run
 
     show_messages(quiet)
+    if shares and not averaged_with:
+        raise click.UsageError("--shares is of runs that are averaged: name them with --average")
     if (source / "manifest.json").exists():
-        if licence or report or notes:
-            raise click.UsageError("--licence, --report and --notes are for runs; a model has its card already")
-        export_again(source, output, name=name, beam=beam, weights=weights)
+        if licence or report or notes or averaged_with:
+            raise click.UsageError(
+                "--licence, --average, --report and --notes are for runs; a model has its card and its weights already"
+            )
+        export_again(source, output, name=name, beam=beam, length_penalty=length_penalty, weights=weights)
         return
     scores = read_reports(report) if report is not None else ()
     text = read_text(notes) if notes is not None else ""
     export_run(
-        open_run(source), output, name=name, licence=licence, beam=beam, weights=weights, reports=scores, notes=text
+        open_run(source),
+        output,
+        name=name,
+        licence=licence,
+        beam=beam,
+        length_penalty=length_penalty,
+        weights=weights,
+        averaged_with=[open_run(path) for path in averaged_with],
+        shares=shares,
+        reports=scores,
+        notes=text,
     )

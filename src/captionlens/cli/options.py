@@ -38,6 +38,14 @@ def in_one(command: Callback, name: str, options: Sequence[Callable[[Callback], 
     return decorated
 
 
+def comma_separated_numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...]:
+    """Parse an option such as 1,2.5; callback of click."""
+    try:
+        return tuple(float(number) for number in value.split(",")) if value else ()
+    except ValueError as error:
+        raise click.BadParameter(f"want numbers with commas between them, as 1,2.5, got {value!r}") from error
+
+
 def data_options(
     command: Callback, seed: str = "Of the subset, and of splits where the data set has none."
 ) -> Callback:

@@ -8,19 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from captionlens.cli import Command, show_messages
-from captionlens.cli.options import data_options, show_datasets
+from captionlens.cli.options import comma_separated_numbers, data_options, show_datasets
 from captionlens.errors import CaptionlensError
 
 if TYPE_CHECKING:
     from captionlens.datasets import Dataset
     from captionlens.training.run_folder import RunFolder
-
-
-def _weights(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...]:
-    try:
-        return tuple(float(weight) for weight in value.split(",")) if value else ()
-    except ValueError as error:
-        raise click.BadParameter(f"want numbers with commas between them, as 1,2.5, got {value!r}") from error
 
 
 @click.command(cls=Command)
@@ -29,7 +22,7 @@ def _weights(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option(
     "--weights",
     metavar="W,W...",
-    callback=_weights,
+    callback=comma_separated_numbers,
     help="With several data sets: how often a photograph of each is drawn in an epoch. [default: once]",
 )
 @click.option("--name", help="Name of the model; by default that of RUN, as in runs/NAME.")

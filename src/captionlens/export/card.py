@@ -100,7 +100,7 @@ License 2.0.
 ## How good it is
 
 Epoch {best["epoch"]:.0f} was kept: CIDEr-D {100 * best["val_cider"]:.1f} on its validation photographs while it was
-trained (times 100, beam {training.get("beam", 1)}).
+trained (times 100, beam {training.get("beam", 1)}).{_averaged(config.get("averaged", ()))}
 
 {_evaluations(config, chose_epoch=training.get("keep", "best") == "best")}
 {_section(notes)}"""
@@ -114,6 +114,14 @@ def _settings(steps: list[dict[str, Any]]) -> str:
         if name not in ("backbone", "network") and (name != "preset" or len(steps) > 1):
             rows.append([name.replace("_", " "), *(str(step.get(name, "")) for step in steps)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _averaged(runs: Sequence[dict[str, Any]]) -> str:
+    """Sentence about the runs whose weights were averaged, if there are several."""
+    if not runs:
+        return ""
+    parts = " and ".join(f"{part['share']:.2f} of `{part['run']}`" for part in runs)
+    return f" The\nweights are an average of this run's and others': {parts}."
 
 
 def _tuning(training: dict[str, Any]) -> str:

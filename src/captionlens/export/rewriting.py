@@ -16,13 +16,20 @@ from captionlens.features.backbones import Backbone, untrained_backbones
 from captionlens.files import sha256, write_text
 from captionlens.network import CaptioningNetwork, NetworkConfig
 from captionlens.runtime import confidence
+from captionlens.runtime.decoding import DecodingOptions
 from captionlens.runtime.model_directory import WEIGHTS, ModelDirectory, drafted, write_manifest
 
 log = logging.getLogger("captionlens")
 
 
 def export_again(
-    source: Path, model: Path, *, name: str | None = None, beam: int | None = None, weights: str = "half"
+    source: Path,
+    model: Path,
+    *,
+    name: str | None = None,
+    beam: int | None = None,
+    length_penalty: float | None = None,
+    weights: str = "half",
 ) -> Path:
     """Rewrite a model directory, with the graphs of this version or with quantised weights.
 
@@ -33,12 +40,13 @@ def export_again(
         model: the directory to write, which may be `source`.
         name: of the model; by default unchanged.
         beam: default beam width; by default unchanged.
+        length_penalty: default length penalty; by default unchanged.
         weights: precision of the stored weights, "half" or "int8", see `export.weights`.
 
     Raises:
         ModelError: `source` is incomplete, `model` is something other than a model directory, or the exported graphs
             differ from the network.
-        OptionError: the name is not valid.
+        OptionError: the name, the beam or the length penalty is not valid.
         MissingExtra: the backbone's package is not installed.
     """
     if name is not None:
@@ -52,7 +60,7 @@ def export_again(
             old.vocabulary,
             backbone,
             name=name or old.name,
-            decoding=old.decoding if beam is None else replace(old.decoding, beam=beam),
+            decoding=changed_decoding(old.decoding, beam, length_penalty),
             history={key: value for key, value in old.config.items() if key not in DESCRIPTION},
             weights=weights,
         )
@@ -69,6 +77,19 @@ def export_again(
     if old.calibration is not None and not same:
         log.warning("the calibration was of other weights and is left out: captionlens model calibrate makes one")
     return model
+
+
+def changed_decoding(decoding: DecodingOptions, beam: int | None, length_penalty: float | None) -> DecodingOptions:
+    """Replace what is not None of a model's default decoding options.
+
+    Raises:
+        OptionError: a value is out of range.
+    """
+    return replace(
+        decoding,
+        beam=decoding.beam if beam is None else beam,
+        length_penalty=decoding.length_penalty if length_penalty is None else length_penalty,
+    )
 
 
 def reopen(model: ModelDirectory) -> tuple[CaptioningNetwork, Backbone]:
