@@ -26,6 +26,9 @@ _CHROMIUM = [
 # Who needs the real data sets, the service, a browser or the whole of InceptionV3 takes long.
 SLOW_FIXTURES = {"shared_data", "server", "browser", "keras_file", "keras_network"}
 
+# Folders with the longest test files, the longest first.
+LONG = ("whole_way", "project", "server", "training", "export")
+
 # Test processes side by side share the cores, and so do the commands they start.
 if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
@@ -45,7 +48,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
     """Files in random order, and the tests of each; no test may need another before it.
 
-    The longest files come first, so that none is left for one process while the others have nothing to do.
+    The rooms of the longest files come first, so that none is left for one process while the others have nothing to do.
     """
     for item in items:
         if SLOW_FIXTURES & set(item.fixturenames):
@@ -53,7 +56,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
     shuffled = random.Random(config.getoption("order_seed"))
     files = list(dict.fromkeys(item.path for item in items))
     shuffled.shuffle(files)
-    files.sort(key=lambda path: path.parent.name != "whole_way")
+    files.sort(key=lambda path: LONG.index(path.parent.name) if path.parent.name in LONG else len(LONG))
     shuffled.shuffle(items)
     items.sort(key=lambda item: files.index(item.path))
 
