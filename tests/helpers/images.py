@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 ORIENTATION = 0x0112
+
+# What EXIF says of the way the stored picture is to be shown: its row 0 is the visual ..., column 0 the ...
+UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a.transpose(1, 0, 2)[:, ::-1],
+    7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda a: a.transpose(1, 0, 2)[::-1],
+}
 
 
 def quadrants(width: int = 48, height: int = 32) -> Image.Image:

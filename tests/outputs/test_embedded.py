@@ -17,8 +17,11 @@ from captionlens.files import stamp
 from captionlens.outputs import exiftool
 from captionlens.outputs.embedded import Embedded
 from captionlens.runtime.caption import Caption
+from captionlens.runtime.images import read_image
 from captionlens.runtime.photograph import Photograph
+from helpers.images import quadrants
 from helpers.paths import REPOSITORY
+from helpers.raw import dng, nef
 
 pytestmark = pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
 
@@ -178,3 +181,23 @@ def test_without_exiftool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(CaptionlensError, match="--embed needs exiftool"):
         exiftool.ExifTool()
+
+
+def test_of_raw_files_only_dng_is_written_to(sink: Embedded, tmp_path: Path) -> None:
+    rawpy = pytest.importorskip("rawpy")
+    path, other = tmp_path / "a.dng", tmp_path / "b.nef"
+    path.write_bytes(dng(quadrants(), orientation=6))
+    other.write_bytes(nef())
+    tags, pixels_before = foreign(metadata(path)), np.asarray(read_image(path))
+    sink.write(caption(path))
+    after = metadata(path)
+    assert after["XMP-dc:Description"] == TEXT
+    moved = {name for name, value in tags.items() if after.get(name) != value}
+    assert moved <= {"SubIFD:StripOffsets", "SubIFD1:PreviewImageStart"}
+    np.testing.assert_array_equal(read_image(path), pixels_before)
+    with rawpy.imread(str(path)) as raw:
+        assert (raw.raw_image == 500).all()
+    with pytest.raises(FileError, match=r"b\.nef: is a raw file, which is never changed: --sidecar xmp writes"):
+        sink.write(caption(other))
+    assert other.read_bytes() == nef()
+    assert sink.has(photograph(path))

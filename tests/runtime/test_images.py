@@ -5,7 +5,6 @@ import io
 import struct
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,9 @@ from PIL import Image
 
 from captionlens.errors import UnreadableImage
 from captionlens.runtime.images import describe_source, read_image
-from helpers.images import ORIENTATION, assert_near, encoded, pixels_of, png, quadrants
+from helpers.images import ORIENTATION, UPRIGHT, assert_near, encoded, pixels_of, png, quadrants
 
 Colour = tuple[float, float, float]
-
-# What EXIF says of the way the stored picture is to be shown: its row 0 is the visual ..., column 0 the ...
-UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.transpose(1, 0, 2),
-    6: lambda a: a.transpose(1, 0, 2)[:, ::-1],
-    7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
-    8: lambda a: a.transpose(1, 0, 2)[::-1],
-}
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
