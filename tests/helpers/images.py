@@ -1,5 +1,6 @@
 """Pictures to read back, and a way to write PNGs that Pillow would not."""
 
+import base64
 import io
 import struct
 import zlib
@@ -24,6 +25,17 @@ UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     8: lambda a: a.transpose(1, 0, 2)[::-1],
 }
 
+# 64 x 48 pixels, the left half red and the right half light grey, by libheif's encoder at quality 50.
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAX1tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAACJpbG9j"
+    "AAAAAERAAAEAAQAAAAABoQABAAAAAAAAAGcAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA/Wlw"
+    "cnAAAADdaXBjbwAAAHZodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AA"
+    "AAMAkAAAAwAAAwAeoCCBBZbq5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAAAAAA"
+    "QAAAAEAAAAAoY2xhcAAAAEAAAAABAAAAMAAAAAEAAAAAAAAAAv////AAAAACAAAAEHBpeGkAAAAAAwgICAAAABhpcG1hAAAAAAAAAAEAAQWB"
+    "AgMFhAAAAG9tZGF0AAAAYygBrxOA9SeBP//jIUf/vI54fkB7MSrfzxLqPo0h/+FCXiSU4RE5yxvy7KQhD8Xeto1ztRZnEjBcNnAVKIABQBBY"
+    "31tusGt27mSpYdP3JnwAZ7kMaFu4KATWaOJMMqaXmbAGjA=="
+)
+
 
 def quadrants(width: int = 48, height: int = 32) -> Image.Image:
     """Red, green, blue and black quarters, row by row: any turn or flip shows."""
@@ -45,7 +57,7 @@ def pixels_of(image: Image.Image) -> NDArray[np.int64]:
     return np.asarray(image).astype(np.int64)
 
 
-def assert_near(image: Image.Image, wanted: NDArray[Any], tolerance: int = 12) -> None:
+def assert_near(image: Image.Image, wanted: NDArray[Any], tolerance: float = 12) -> None:
     found = pixels_of(image)
     assert found.shape == wanted.shape
     # The middle half of each quarter: codecs blur the edges.
