@@ -110,10 +110,10 @@ def read_preview(file: str | os.PathLike[str] | IO[bytes], name: str) -> tuple[b
     return buffer.getvalue(), orientation
 
 
-def _for_rawpy(file: str | os.PathLike[str] | IO[bytes]) -> str | IO[bytes]:
-    """The file as rawpy takes it: of paths only those that are Unicode."""
+def _for_rawpy(file: str | os.PathLike[str] | IO[bytes]) -> str | io.BytesIO:
+    """The file as rawpy takes it: by its path, of which little is read, where that is Unicode; else its content."""
     if not isinstance(file, str | os.PathLike):
-        return file
+        return io.BytesIO(file.read())
     path = os.fspath(file)
     try:
         path.encode()
