@@ -1,8 +1,10 @@
 """Pictures to read back, and a way to write PNGs that Pillow would not."""
 
+import base64
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,29 @@ from numpy.typing import NDArray
 from PIL import Image
 
 ORIENTATION = 0x0112
+
+# What EXIF says of the way the stored picture is to be shown: its row 0 is the visual ..., column 0 the ...
+UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a.transpose(1, 0, 2)[:, ::-1],
+    7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda a: a.transpose(1, 0, 2)[::-1],
+}
+
+# 64 x 48 pixels, the left half red and the right half light grey, by libheif's encoder at quality 50.
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAX1tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAACJpbG9j"
+    "AAAAAERAAAEAAQAAAAABoQABAAAAAAAAAGcAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA/Wlw"
+    "cnAAAADdaXBjbwAAAHZodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AA"
+    "AAMAkAAAAwAAAwAeoCCBBZbq5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAAAAAA"
+    "QAAAAEAAAAAoY2xhcAAAAEAAAAABAAAAMAAAAAEAAAAAAAAAAv////AAAAACAAAAEHBpeGkAAAAAAwgICAAAABhpcG1hAAAAAAAAAAEAAQWB"
+    "AgMFhAAAAG9tZGF0AAAAYygBrxOA9SeBP//jIUf/vI54fkB7MSrfzxLqPo0h/+FCXiSU4RE5yxvy7KQhD8Xeto1ztRZnEjBcNnAVKIABQBBY"
+    "31tusGt27mSpYdP3JnwAZ7kMaFu4KATWaOJMMqaXmbAGjA=="
+)
 
 
 def quadrants(width: int = 48, height: int = 32) -> Image.Image:
@@ -32,7 +57,7 @@ def pixels_of(image: Image.Image) -> NDArray[np.int64]:
     return np.asarray(image).astype(np.int64)
 
 
-def assert_near(image: Image.Image, wanted: NDArray[Any], tolerance: int = 12) -> None:
+def assert_near(image: Image.Image, wanted: NDArray[Any], tolerance: float = 12) -> None:
     found = pixels_of(image)
     assert found.shape == wanted.shape
     # The middle half of each quarter: codecs blur the edges.

@@ -1,6 +1,7 @@
 """Captions in the photographs themselves: read back by exiftool, pixels and other people's metadata untouched."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -17,20 +18,24 @@ from captionlens.files import stamp
 from captionlens.outputs import exiftool
 from captionlens.outputs.embedded import Embedded
 from captionlens.runtime.caption import Caption
+from captionlens.runtime.images import read_image
 from captionlens.runtime.photograph import Photograph
+from helpers.cli import COMMAND
+from helpers.images import HEIC, quadrants
 from helpers.paths import REPOSITORY
+from helpers.raw import dng, nef
 
 pytestmark = pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
 
 PHOTOGRAPH = sorted((REPOSITORY / "examples" / "photographs").glob("*.jpg"))[0]
-FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tif": "TIFF"}
+FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tif": "TIFF", "avif": "AVIF", "heic": None}
 TEXT = 'a dog & a <cat> "狗"'
 OURS = (
     *("XMP-dc:Description", "XMP-iptcCore:AltTextAccessibility", "IFD0:ImageDescription", "IPTC:Caption-Abstract"),
     *("XMP-captionlens:Caption", "XMP-captionlens:Model", "XMP-captionlens:PhotographModified"),
 )
 # Of the file and places in it; and what a block of metadata that is new brings with itself.
-OF_THE_FILE = ("System:", "SourceFile", "File:", "ExifTool:", "IFD0:StripOffsets")
+OF_THE_FILE = ("System:", "SourceFile", "File:", "ExifTool:", "IFD0:StripOffsets", "QuickTime:MediaData")
 OF_NEW_BLOCKS = {
     *("IPTC:CodedCharacterSet", "IPTC:EnvelopeRecordVersion", "IPTC:ApplicationRecordVersion"),
     *("IFD0:XResolution", "IFD0:YResolution", "IFD0:ResolutionUnit", "IFD0:YCbCrPositioning"),
@@ -65,15 +70,18 @@ def foreign(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def pixels(path: Path) -> np.ndarray[Any, Any]:
-    with Image.open(path) as image:
-        return np.asarray(image)
+    return np.asarray(read_image(path))
 
 
 @pytest.mark.parametrize("extension", FORMATS)
 def test_a_caption_is_embedded_and_nothing_else_changes(extension: str, sink: Embedded, tmp_path: Path) -> None:
     path = tmp_path / f"-a dög\n狗.{extension}"
+    if extension == "heic":
+        pytest.importorskip("pi_heif")
+        path.write_bytes(HEIC)
     with Image.open(PHOTOGRAPH) as image:
-        image.save(path, FORMATS[extension])
+        if form := FORMATS[extension]:
+            image.save(path, form)
     subprocess.run(
         ["exiftool", "-q", "-overwrite_original", "-Artist=Anna", "-XMP-dc:Subject=holiday", "-XMP-xmp:Rating=4", path],
         check=True,
@@ -178,3 +186,53 @@ def test_without_exiftool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(CaptionlensError, match="--embed needs exiftool"):
         exiftool.ExifTool()
+
+
+def test_of_raw_files_only_dng_is_written_to(sink: Embedded, tmp_path: Path) -> None:
+    rawpy = pytest.importorskip("rawpy")
+    path, other = tmp_path / "a.dng", tmp_path / "b.nef"
+    path.write_bytes(dng(quadrants(), orientation=6))
+    other.write_bytes(nef())
+    tags, pixels_before = foreign(metadata(path)), np.asarray(read_image(path))
+    sink.write(caption(path))
+    after = metadata(path)
+    assert after["XMP-dc:Description"] == TEXT
+    moved = {name for name, value in tags.items() if after.get(name) != value}
+    assert moved <= {"SubIFD:StripOffsets", "SubIFD1:PreviewImageStart"}
+    np.testing.assert_array_equal(read_image(path), pixels_before)
+    with rawpy.imread(str(path)) as raw:
+        assert (raw.raw_image == 500).all()
+    with pytest.raises(FileError, match=r"b\.nef: is a raw file, which is never changed: --sidecar xmp writes"):
+        sink.write(caption(other))
+    assert other.read_bytes() == nef()
+    assert sink.has(photograph(path))
+
+
+@pytest.mark.slow
+def test_a_read_only_photograph_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{letter}.jpg" for letter in "abc"]
+    for path in paths:
+        shutil.copy(PHOTOGRAPH, path)
+    paths[1].chmod(0o444)
+    before = paths[1].read_bytes()
+    command = [*without_roots_privilege(), *COMMAND, "caption", "--embed", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines() == [
+        f"captionlens: {paths[1]}: is read-only",
+        "captionlens: 1 of 3 photographs failed",
+    ]
+    assert done.returncode == 1
+    assert paths[1].read_bytes() == before
+    captions = [metadata(path).get("XMP-dc:Description") for path in paths]
+    assert captions == [captions[0], None, captions[0]]
+    assert captions[0]
+    assert sorted(tmp_path.iterdir()) == paths
+
+
+def without_roots_privilege() -> list[str]:
+    """Begin of a command that permissions of files hold for, also where root runs it."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("root may write everything, and setpriv (util-linux) is not there to take that away")
+    return ["setpriv", "--bounding-set=-dac_override"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from captionlens.errors import FileError
 from captionlens.outputs.figures import is_figure
 from captionlens.outputs.sinks import STDIN
-from captionlens.runtime import EXTENSIONS, RAW_EXTENSIONS
+from captionlens.runtime import EXTENSIONS, RAW_EXTENSIONS, raw
 from captionlens.runtime.photograph import Photograph
 
 # Folders in which programs keep thumbnails and rubbish: Synology, Linux, QNAP, Windows, macOS, Lightroom, our report.
@@ -120,12 +120,12 @@ def _is_others(folder: str) -> bool:
 def _reason_against(root: str, folder: str, name: str, include: Sequence[str], exclude: Sequence[str]) -> str | None:
     """Why a file is left out; None if it is taken, "" if nobody would take it for a photograph."""
     extension = os.path.splitext(name)[1].lower()  # noqa: PTH122 (called for every file)
-    if extension in RAW_EXTENSIONS:
-        return "raw photographs"
-    if extension not in EXTENSIONS:
+    if extension not in EXTENSIONS and extension not in RAW_EXTENSIONS:
         return ""
     if name.startswith("."):
         return "hidden files"
+    if extension in RAW_EXTENSIONS and not raw.is_installed():
+        return f"raw photographs ({raw.INSTALL} to read them)"
     path = os.path.join(folder, name)  # noqa: PTH118
     relative = os.path.relpath(path, root)
     if include and not any(fnmatch(relative, pattern) for pattern in include):

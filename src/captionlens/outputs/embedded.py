@@ -7,7 +7,8 @@
 | IPTC `Caption-Abstract` | JPEG, TIFF |
 
 exiftool writes a copy in which pixels and all other metadata stay as they are. The copy takes the place of the
-photograph, with its times and permissions.
+photograph, with its times and permissions. Cameras' raw files are left as the camera wrote them, but for DNG, whose
+specification provides for XMP.
 """
 
 import os
@@ -23,6 +24,7 @@ from captionlens.outputs.exiftool import ExifTool
 from captionlens.outputs.sinks import STDIN
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.photograph import Photograph
+from captionlens.runtime.raw import is_raw
 
 _DESCRIPTION, _ALTERNATIVE = "XMP-dc:Description", "XMP-iptcCore:AltTextAccessibility"
 _EXIF, _IPTC = "IFD0:ImageDescription", "IPTC:Caption-Abstract"
@@ -82,7 +84,8 @@ class Embedded:
         """Embed a caption, where there is one to show.
 
         Raises:
-            FileError: the photograph is read-only, came from stdin, has a caption and must not, or cannot be written.
+            FileError: the photograph is read-only, a camera's raw file, came from stdin, has a caption and must not, or
+                cannot be written.
         """
         if caption.error is not None or caption.withheld:
             return
@@ -92,6 +95,9 @@ class Embedded:
         if not os.access(path, os.W_OK):
             raise FileError(str(caption.path), "is read-only")
         found = self._tool.read(path, *_READ)
+        if found.get("File:MIMEType") != "image/x-adobe-dng" and _is_raw(path):
+            cause = "is a raw file, which is never changed: --sidecar xmp writes its caption beside it"
+            raise FileError(str(caption.path), cause)
         if self._on_existing == "error" and _theirs(found):
             raise FileError(str(caption.path), "has a caption already")
         if self._on_existing in ("skip", "fill") and self._keeps(found, caption.file):
@@ -152,6 +158,14 @@ def _text(found: Mapping[str, Any], place: str) -> str:
     if isinstance(value, dict):
         value = value.get("x-default", "")
     return str(value).strip()
+
+
+def _is_raw(path: str) -> bool:
+    try:
+        with Path(path).open("rb") as file:
+            return is_raw(file)
+    except OSError as error:
+        raise FileError(path, error.strerror or str(error)) from error
 
 
 def _ends(path: str) -> bytes:

@@ -4,7 +4,8 @@ import io
 import os
 import threading
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import IO, Any
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps
 
 from captionlens.errors import OptionError, UnreadableImage
+from captionlens.runtime.raw import is_raw, read_preview
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 MAX_PIXELS = 100_000_000  # a 100-megapixel photograph decodes to 300 MB
@@ -48,7 +50,8 @@ def read_image(
     """Read a photograph as upright RGB.
 
     EXIF orientation is applied. Colours of an embedded ICC profile become those of sRGB. Transparency is laid over
-    white. Grey, palette, CMYK and 16-bit pictures are converted. The first frame of an animation is taken.
+    white. Grey, palette, CMYK and 16-bit pictures are converted. The first frame of an animation is taken, and of a
+    camera's raw file the largest preview in it.
 
     Args:
         source: a path, the bytes of a file, a file object, a PIL image, or a uint8 array (H, W, 3) or (H, W).
@@ -87,31 +90,44 @@ def _open(
     if source == b"" or (isinstance(source, str | os.PathLike) and _is_empty_file(source)):
         raise UnreadableImage(name, "is empty")
     file = io.BytesIO(source) if isinstance(source, bytes) else source
+    with _opened(file) as beginning:
+        raw, heif = is_raw(beginning), _is_heif(beginning.read(_HEADER), name)
+    orientation = None
+    if raw:
+        preview, orientation = read_preview(file, name)
+        file = io.BytesIO(preview)
     # Pillow warns of sizes that MAX_PIXELS refuses anyway, and of odd but harmless metadata.
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = Image.open(file, formats=(*FORMATS, "HEIF") if _is_heif(file, name) else FORMATS)
+        image = Image.open(file, formats=(*FORMATS, "HEIF") if heif else FORMATS)
     with image:  # the block's end closes the file; the pixels stay
         _check_pixels(image, name, max_pixels)
         if draft_size is not None and image.format in ("JPEG", "MPO"):
             image.draft(None, (draft_size, draft_size))
         image.load()
+    if orientation is not None:
+        image.getexif().setdefault(ExifTags.Base.Orientation, orientation)
     return image
 
 
-def _is_heif(file: str | os.PathLike[str] | IO[bytes], name: str) -> bool:
-    """Whether a file is HEIF, whatever it is called; Pillow can then open it.
+@contextmanager
+def _opened(file: str | os.PathLike[str] | IO[bytes]) -> Iterator[IO[bytes]]:
+    """A file to look into; a file object stands afterwards where it stood."""
+    if isinstance(file, str | os.PathLike):
+        with Path(file).open("rb") as opened:
+            yield opened
+    else:
+        begin = file.tell()
+        yield file
+        file.seek(begin)
+
+
+def _is_heif(header: bytes, name: str) -> bool:
+    """Whether a file is HEIF, by its beginning; Pillow can then open it.
 
     Raises:
         UnreadableImage: it is, and the package that decodes it is not installed.
     """
-    if isinstance(file, str | os.PathLike):
-        with Path(file).open("rb") as opened:
-            header = opened.read(_HEADER)
-    else:
-        begin = file.tell()
-        header = file.read(_HEADER)
-        file.seek(begin)
     length = int.from_bytes(header[:4], "big")
     brands = {header[8:12]} | {header[at : at + 4] for at in range(16, min(length, len(header)), 4)}
     if header[4:8] != b"ftyp" or not brands & _HEIF_BRANDS or b"avif" in brands:
