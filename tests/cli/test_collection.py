@@ -98,7 +98,7 @@ def test_keywords_are_added_to_what_has_none(
     outputs = ("-r", photographs, "--model", model, "--format", form, "-o", tmp_path / "captions", "--sidecar", "xmp")
     run(*outputs)
     before = (tmp_path / "captions").read_text()
-    assert "keywords" not in before
+    assert '"keywords"' not in before
     captioned.clear()
     run(*outputs, "--keywords", "2")
     assert len(captioned) == 6
