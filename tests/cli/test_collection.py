@@ -16,7 +16,10 @@ from captionlens.cli import collection
 from captionlens.datasets.scenes import draw_scenes
 from captionlens.errors import FileError
 from captionlens.files import lock
+from captionlens.outputs import xmp
 from captionlens.runtime.captioner import Captioner
+from captionlens.runtime.model_directory import add_nouns
+from captionlens.runtime.nouns import Nouns
 from helpers.cli import COMMAND, run_cli
 
 Run = Callable[..., Result]
@@ -84,6 +87,47 @@ def test_a_second_run_captions_nothing(
     assert result.stderr == "captionlens: 6 of 6 photographs are captioned already\n"
     assert captioned == []
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json"])
+def test_keywords_are_added_to_what_has_none(
+    form: str, run: Run, model: Path, photographs: Path, tmp_path: Path, captioned: list[str]
+) -> None:
+    words = ("circle", "square", "star", "cross", "red", "green", "blue", "white", "yellow")
+    add_nouns(model, Nouns({word: word for word in words}, "list"))
+    outputs = ("-r", photographs, "--model", model, "--format", form, "-o", tmp_path / "captions", "--sidecar", "xmp")
+    run(*outputs)
+    before = (tmp_path / "captions").read_text()
+    assert '"keywords"' not in before
+    captioned.clear()
+    run(*outputs, "--keywords", "2")
+    assert len(captioned) == 6
+    text = (tmp_path / "captions").read_text()
+    results = json.loads(text) if form == "json" else list(map(json.loads, text.splitlines()))
+    assert any(result["keywords"] for result in results)
+    for result in results:
+        said = {word["text"]: word["probability"] for word in reversed(result["words"]) if word["text"] in words}
+        assert len(result["keywords"]) == min(2, len(said))
+        found = xmp.read(Path(result["path"]).with_suffix(".xmp").read_bytes())
+        assert found.keywords == ";".join(result["keywords"])
+    captioned.clear()
+    kept = tree(tmp_path)
+    run(*outputs, "--keywords", "2")
+    run(*outputs)
+    assert captioned == []
+    assert tree(tmp_path) == kept
+
+
+def test_keywords_need_a_model_with_nouns_and_a_place(run: Run, photographs: Path, tmp_path: Path) -> None:
+    image = photographs / "a" / "0.png"
+    done = run(image, "--keywords", "3", "--format", "csv", code=2)
+    assert "keywords: captionlens-small does not know which of its words are nouns" in done.stderr
+    assert "captionlens model nouns" in done.stderr
+    assert "--keywords shows in --format json" in run(image, "--keywords", "3", "--sidecar", "txt", code=2).stderr
+    output = tmp_path / "captions.csv"
+    run(image, "--format", "csv", "-o", output)
+    done = run(image, "--keywords", "3", "--format", "csv", "-o", output, code=1)
+    assert "captions.csv: line 1 is no caption by captionlens, or of other columns than path," in done.stderr
 
 
 def test_a_table_for_spreadsheet_programs_is_continued(

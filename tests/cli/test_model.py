@@ -80,5 +80,26 @@ def test_the_model_that_comes_along_is_the_default(small_model: Path, monkeypatc
     assert str(small_model) in run("show").stdout
 
 
+def test_nouns_are_stored_printed_and_stored_again(model: Path, tmp_path: Path) -> None:
+    assert "nouns:       none\n" in run("show", model).stdout
+    assert f"{model}: has no nouns; name a list" in run("nouns", model, code=1).stderr
+    listed = tmp_path / "list.txt"
+    listed.write_text("circle\nstar\nsquare\tblock\nunicorn\n")
+    assert run("nouns", model, listed).stdout == f"{model}: 3 of 18 words are nouns\n"
+    assert "nouns:       3, from list.txt\n" in run("show", model).stdout
+    printed = run("nouns", model).stdout
+    assert printed == "circle\nsquare\tblock\nstar\n"
+    listed.write_text(printed + "cross\n")
+    assert run("nouns", model, listed, "--exact", "--quiet").stdout == ""
+    assert run("nouns", model).stdout == printed + "cross\n"
+    assert "is whole" in run("check", model).stdout
+    assert "does not exist" in run("nouns", model, tmp_path / "none", code=2).stderr
+
+
+def test_nouns_of_phrases(model: Path, small_scenes: Path) -> None:
+    assert run("nouns", model, small_scenes).stdout == f"{model}: 4 of 18 words are nouns\n"
+    assert run("nouns", model).stdout == "circle\nsquare\nstar\ncross\n"
+
+
 def test_wrong_usage() -> None:
     assert "no-such" in run("no-such", code=2).stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captionlens.datasets.phrases import read_flickr30k_entities, read_scene_phrases
+from captionlens.datasets.phrases import all_phrase_words, read_flickr30k_entities, read_scene_phrases
 from captionlens.errors import DatasetError, PhrasesMissing
 
 ANNOTATION = """<annotation>
@@ -41,6 +41,15 @@ def test_phrases_words_types_and_boxes(tmp_path: Path) -> None:
     assert second.words == ("Rain", "on", "the", "rest", "and", "it")
     assert [(p.start, p.end) for p in second.phrases] == [(5, 6)]
     np.testing.assert_allclose(second.phrases[0].boxes, [[0.25, 0.25, 0.5, 0.75]])
+
+
+def test_the_last_words_of_all_phrases_that_can_be_seen(tmp_path: Path) -> None:
+    write_entities(tmp_path)
+    (tmp_path / "Sentences" / "6.txt").write_text("[/EN#1/people damaged\n")
+    assert list(all_phrase_words(tmp_path)) == [
+        (("A", "man", "and", "two", "dogs", "in", "a", "park", "."), (1, 4, 7)),
+        (("Rain", "on", "the", "rest", "and", "it"), (5,)),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from captionlens.errors import ModelError, OptionError
 from captionlens.export.rewriting import export_again, reopen
 from captionlens.export.weights import SMALLEST, fill, store
 from captionlens.features.backbones.inception_v3 import InceptionV3
-from captionlens.runtime.model_directory import PACKAGED_MODEL, ModelDirectory, write_manifest
+from captionlens.runtime.model_directory import PACKAGED_MODEL, ModelDirectory, add_nouns, write_manifest
+from captionlens.runtime.nouns import Nouns
 from helpers.cli import run_cli
 from helpers.paths import REPOSITORY
 from helpers.small_models import write_small_model
@@ -85,6 +86,8 @@ def test_the_captioner_that_comes_along_is_written_anew_as_it_is(tmp_path: Path)
 @pytest.mark.slow
 def test_in_eight_bits_a_model_is_half_as_large(tmp_path: Path) -> None:
     place = Path(shutil.copytree(PACKAGED_MODEL, tmp_path / "small"))
+    nouns = Nouns({"dog": "dog"}, "a list")
+    add_nouns(place, nouns)
     done = run_cli(
         "export", place, "-o", place, "--weights", "int8", "--name", "smaller", "--beam", "2", "--length-penalty", "0.4"
     )
@@ -107,6 +110,7 @@ def test_in_eight_bits_a_model_is_half_as_large(tmp_path: Path) -> None:
     features, others = (captionlens.load(folder).network.encode(images) for folder in (place, PACKAGED_MODEL))
     cosine = (features * others).sum() / np.linalg.norm(features) / np.linalg.norm(others)
     assert 0.99 < cosine < 1 - 1e-6
+    assert model.nouns == nouns  # of any weights
     # A calibration goes along with its own weights only.
     assert "calibration was of other weights" in done.stderr
     assert captionlens.load(place).calibration is None

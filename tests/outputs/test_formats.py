@@ -35,10 +35,13 @@ def written(
     attention: bool = False,
     spreadsheet: Spreadsheet | None = None,
     encoding: str = "utf-8",
+    keywords: bool = False,
 ) -> str:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding, newline="")
-    with open_writer(format, stream, many=many, attention=attention, spreadsheet=spreadsheet) as writer:
+    with open_writer(
+        format, stream, many=many, attention=attention, spreadsheet=spreadsheet, keywords=keywords
+    ) as writer:
         for caption in captions:
             writer.write(caption)
     return raw.getvalue().decode(encoding)
@@ -106,6 +109,20 @@ def test_tables_for_spreadsheet_programs_hold_no_formulas(spreadsheet: Spreadshe
     assert [row["log_prob"] for row in rows] == ["-1,25" if spreadsheet == "semicolon" else "-1.25", ""]
     (row, _) = csv.DictReader(io.StringIO(written("csv", [replace(DOG, path=name), FAILED]), newline=""))
     assert row["path"] == name  # for other programs, exactly
+
+
+def test_keywords_are_shown_where_they_were_asked_for() -> None:
+    dog = replace(DOG, keywords=("dog", "=sum"))
+    assert json.loads(written("jsonl", [dog]))["keywords"] == ["dog", "=sum"]
+    assert written("jsonl", [replace(dog, keywords=None)]) == written("jsonl", [DOG])
+    rows = list(csv.DictReader(io.StringIO(written("csv", [dog, FAILED, DOG], keywords=True))))
+    assert list(rows[0]) == [*CSV_COLUMNS, "keywords"]
+    assert [row["keywords"] for row in rows] == ["dog;=sum", "", ""]
+    table = written("csv", [replace(dog, keywords=("=sum", "dog"))], keywords=True, spreadsheet="semicolon")
+    assert table.endswith(""";"'=sum;dog"\n""")
+    assert written("csv", [dog]) == written("csv", [DOG])
+    assert written("text", [dog], keywords=True) == written("text", [DOG])
+    assert written("coco", [dog], keywords=True) == written("coco", [DOG])
 
 
 def test_a_byte_order_mark_is_of_utf8_alone() -> None:

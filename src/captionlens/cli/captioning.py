@@ -86,7 +86,15 @@ class Captioning:
         options = self.search | worded | {"batch size": self.batch_size}
         with ExitStack() as stack:
             lasting = stack.enter_context(
-                open_lasting(names, many, model=self.model, options=options, quiet=self.quiet, **self.outputs)
+                open_lasting(
+                    names,
+                    many,
+                    model=self.model,
+                    options=options,
+                    keywords=bool(self.search["keywords"]),
+                    quiet=self.quiet,
+                    **self.outputs,
+                )
             )
             known = [] if self.outputs["report"] else lasting
             left = left_to_caption(photographs, known, checksum=self.outputs["checksum"])
@@ -112,3 +120,6 @@ def _check_shown(search: dict[str, Any], outputs: dict[str, Any]) -> None:
         raise click.UsageError("--faithfulness shows in --format json or jsonl, or in a --report")
     if search["alternatives"] and not in_json:
         raise click.UsageError("--alternatives shows in --format json or jsonl")
+    in_metadata = outputs["sidecar"] == "xmp" or outputs["embed"]
+    if search["keywords"] and not (in_json or in_metadata or outputs["format_"] == "csv"):
+        raise click.UsageError("--keywords shows in --format json, jsonl or csv, --sidecar xmp or --embed")

@@ -1,4 +1,4 @@
-"""`captionlens model`: show, check or calibrate a model directory."""
+"""`captionlens model`: show, check or calibrate a model directory, or tell it the nouns of its vocabulary."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ _WEIGHTS = {"half": "half precision", "int8": "eight bits"}
 
 @click.group(cls=Group)
 def model() -> None:
-    """Show, check or calibrate a model directory."""
+    """Show, check or calibrate a model directory, or tell it its nouns."""
 
 
 @model.command()
@@ -98,6 +98,40 @@ def calibrate(
         context.exit(1)
 
 
+@model.command()
+@click.argument("folder", metavar="MODEL", type=_FOLDER)
+@click.argument("source", metavar="[SOURCE]", type=click.Path(exists=True, path_type=Path), required=False)
+@click.option("--exact", is_flag=True, help="Of a list: only its words are nouns, not their English plurals.")
+@click.option("--quiet", is_flag=True, help="No messages.")
+def nouns(folder: Path, source: Path | None, exact: bool, quiet: bool) -> None:
+    """Store in MODEL which of its words are nouns, for the keywords of captions.
+
+    SOURCE is a text file with a noun a line, in the language of MODEL, or the folder of Flickr30k Entities. In a line,
+    the keyword for a noun may follow after a tab, as "dog" for "dogs"; without one it is the noun itself, or its
+    English singular if that is a noun of MODEL, too. Nouns that MODEL had before are replaced.
+
+    Without SOURCE, print the nouns that MODEL has as such a list, to be changed and stored again with --exact.
+    """
+    from captionlens.errors import ModelError
+    from captionlens.export.nouns import nouns_of_list, nouns_of_phrases
+    from captionlens.runtime.model_directory import ModelDirectory, add_nouns
+
+    opened = ModelDirectory.open(folder)
+    if source is None:
+        if opened.nouns is None:
+            raise ModelError(folder, "has no nouns; name a list of them, or the folder of Flickr30k Entities")
+        for noun, keyword in opened.nouns.keywords.items():
+            click.echo(noun if noun == keyword else f"{noun}\t{keyword}")
+        return
+    if source.is_dir():
+        found = nouns_of_phrases(source, opened.vocabulary)
+    else:
+        found = nouns_of_list(source, opened.vocabulary, exact=exact)
+    add_nouns(folder, found)
+    if not quiet:
+        click.echo(f"{folder}: {len(found.keywords):,} of {len(opened.vocabulary):,} words are nouns")
+
+
 def _describe(model: "ModelDirectory") -> dict[str, str]:
     from captionlens.errors import ModelError
 
@@ -116,9 +150,14 @@ def _describe(model: "ModelDirectory") -> dict[str, str]:
             "validation": f"CIDEr-D {100 * best['val_cider']:.1f} (epoch {best['epoch']:.0f})",
             "decoding": f"beam {model.decoding.beam}, length penalty {model.decoding.length_penalty:g}",
             "confidence": _confidence(model),
+            "nouns": _nouns(model),
         }
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(model.folder / "config.json", f"lacks or garbles a setting ({error})") from error
+
+
+def _nouns(model: "ModelDirectory") -> str:
+    return "none" if model.nouns is None else f"{len(model.nouns.keywords):,}, from {model.nouns.source}"
 
 
 def _confidence(model: "ModelDirectory") -> str:

@@ -124,6 +124,14 @@ def search_options(command: Callback) -> Callback:
             help="Add the N most probable other words of every word to json and jsonl.",
         ),
         click.option(
+            "--keywords",
+            type=click.IntRange(min=0),
+            default=0,
+            metavar="N",
+            help="Add up to N nouns of every caption, the most certain first, to json, jsonl and csv, and to the "
+            "keywords of --sidecar xmp and --embed. The model must know its nouns: captionlens model nouns.",
+        ),
+        click.option(
             "--faithfulness",
             is_flag=True,
             help="Measure the effect of blanking what each word attended to. Slow.",

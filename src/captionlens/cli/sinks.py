@@ -29,6 +29,7 @@ def open_lasting(
     *,
     model: Path | None,
     options: Mapping[str, Any],
+    keywords: bool,
     quiet: bool,
     format_: str,
     attention: bool,
@@ -48,6 +49,7 @@ def open_lasting(
         many: whether more than one may come.
         model: model directory; None is the packaged one.
         options: of the run, which an unfinished run must share.
+        keywords: whether captions have keywords.
         quiet: tell nothing but failures.
         format_, attention, spreadsheet, output, sidecar, sidecar_names, embed, explain, on_existing: see
             `options.output_options`.
@@ -59,16 +61,16 @@ def open_lasting(
     beside = embedded = lines = None
     with ExitStack() as stack:
         if sidecar is not None:
-            beside = Sidecars(sidecar, on_existing, sidecar_names)
+            beside = Sidecars(sidecar, on_existing, sidecar_names, keywords=keywords)
             sinks.append(beside)
         if embed:  # the first: it changes the files, whose size and time others record
-            embedded = stack.enter_context(closing(Embedded(on_existing)))
+            embedded = stack.enter_context(closing(Embedded(on_existing, keywords=keywords)))
             sinks.insert(0, embedded)
         if explain is not None:
             sinks.append(Figures(explain, names, on_existing))
         if output is not None and _is_regular(output):
             output.parent.mkdir(parents=True, exist_ok=True)
-            format = format_of(format_, many=many, attention=attention, spreadsheet=spreadsheet)
+            format = format_of(format_, many=many, attention=attention, spreadsheet=spreadsheet, keywords=keywords)
             about = {"model": _identity(model), "format": format_, "attention": attention}
             said = about | _plain({"spreadsheet": spreadsheet, **options})
             batch = options["batch size"]
@@ -119,7 +121,14 @@ def open_passing(
             stream = sys.stdout if output is None else stack.enter_context(_text(output))
             sinks.append(
                 stack.enter_context(
-                    open_writer(format_, stream, many=many, attention=attention, spreadsheet=spreadsheet)
+                    open_writer(
+                        format_,
+                        stream,
+                        many=many,
+                        attention=attention,
+                        spreadsheet=spreadsheet,
+                        keywords=request.keywords > 0,
+                    )
                 )
             )
         if report is not None:

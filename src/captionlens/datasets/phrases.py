@@ -117,6 +117,28 @@ def all_phrases(folder: str | Path) -> Iterator[tuple[PhrasedCaption, ...]]:
             yield read_flickr30k_entities(folder, path.stem)
 
 
+def all_phrase_words(folder: str | Path) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Read every caption in a folder of phrases: its words, and the numbers of the last words of its phrases.
+
+    Phrases without boxes count, too, but for those that Flickr30k Entities marks as not visible. Damaged files are left
+    out.
+
+    Raises:
+        DatasetError: the folder has neither form of `phrase_reader`.
+    """
+    folder = Path(folder)
+    phrase_reader(folder)  # raises
+    if (folder / "phrases.jsonl").exists():
+        for captions in read_scene_phrases(folder).values():
+            yield from ((caption.words, tuple(phrase.end - 1 for phrase in caption.phrases)) for caption in captions)
+        return
+    for path in sorted((folder / "Sentences").glob("*.txt")):
+        with suppress(DatasetError):
+            for number, line in enumerate(_read_text(path).splitlines(), 1):
+                words, phrases = _split_sentence(line, path, number)
+                yield words, tuple(end - 1 for _, kind, _, end in phrases if kind != "notvisual")
+
+
 def read_scene_phrases(folder: str | Path) -> dict[str, tuple[PhrasedCaption, ...]]:
     """Read the captions of all pictures of a folder of scenes, with the box of every phrase, by picture id.
 
@@ -210,8 +232,21 @@ def _box(element: Element, width: int, height: int, path: Path) -> Box:
 
 
 def _parse_sentence(line: str, boxes: dict[str, list[Box]], path: Path, number: int) -> PhrasedCaption:
+    words, phrases = _split_sentence(line, path, number)
+    return PhrasedCaption(
+        words,
+        tuple(
+            PhraseBoxes(start, end, kind, np.asarray(boxes[chain], np.float32))
+            for chain, kind, start, end in phrases
+            if boxes.get(chain)
+        ),
+    )
+
+
+def _split_sentence(line: str, path: Path, number: int) -> tuple[tuple[str, ...], list[tuple[str, str, int, int]]]:
+    """The words of a sentence, and of each phrase the entity, the type, and its words from start to end."""
     words: list[str] = []
-    phrases: list[PhraseBoxes] = []
+    phrases: list[tuple[str, str, int, int]] = []
     opened: tuple[str, str, int] | None = None  # entity, type and first word of the phrase being read
     for token in line.split():
         if token.startswith("[/EN#"):
@@ -230,9 +265,8 @@ def _parse_sentence(line: str, boxes: dict[str, list[Box]], path: Path, number: 
             chain, kind, start = opened
             if start == len(words):
                 raise DatasetError(path, f"line {number}: phrase [/EN#{chain}/{kind} has no words")
-            if boxes.get(chain):
-                phrases.append(PhraseBoxes(start, len(words), kind, np.asarray(boxes[chain], np.float32)))
+            phrases.append((chain, kind, start, len(words)))
             opened = None
     if opened is not None:
         raise DatasetError(path, f"line {number}: phrase [/EN#{opened[0]}/{opened[1]} is not closed by ']'")
-    return PhrasedCaption(tuple(words), tuple(phrases))
+    return tuple(words), phrases

@@ -33,7 +33,7 @@ def export_again(
 ) -> Path:
     """Rewrite a model directory, with the graphs of this version or with quantised weights.
 
-    Its card and other files are copied; its calibration too if the weights stay the same.
+    Its card and other files, its nouns among them, are copied; its calibration too if the weights stay the same.
 
     Args:
         source: a model directory.

@@ -18,7 +18,7 @@ from typing import IO, Any
 from captionlens import files
 from captionlens.errors import FileError
 from captionlens.outputs import OnExisting
-from captionlens.outputs.formats import CSV_COLUMNS, CocoResults, Csv, Format, JsonArray, JsonLines
+from captionlens.outputs.formats import CocoResults, Csv, Format, JsonArray, JsonLines
 from captionlens.outputs.sinks import STDIN
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.photograph import Photograph
@@ -35,6 +35,7 @@ class _Entry:
     length: int
     file: Mapping[str, Any] | None  # size and time of the photograph, see `files.stamp`
     failed: bool
+    complete: bool = True  # whether it has the keywords that are asked for
 
     def read(self) -> bytes:
         self.source.seek(self.offset)
@@ -65,7 +66,7 @@ class CaptionFile:
     def has(self, photograph: Photograph) -> bool:
         """Whether there is a caption of the photograph as its file is now."""
         entry = self._entry(photograph.name)
-        if entry is None or entry.failed or photograph.name == STDIN:
+        if entry is None or entry.failed or not entry.complete or photograph.name == STDIN:
             return False
         return same_file(entry.file, photograph.file)
 
@@ -130,8 +131,9 @@ class CaptionFile:
         Raises:
             FileError: it is not in the format.
         """
-        for name, stamp, failed, offset, length in _entries(self._path, file, self._format):
-            self._former[name] = _Entry(file, offset, length, stamp, failed)
+        for name, record, offset, length in _entries(self._path, file, self._format):
+            complete = not self._format.keywords or "keywords" in record
+            self._former[name] = _Entry(file, offset, length, record.get("file"), bool(record.get("error")), complete)
 
     def _entry(self, name: str) -> _Entry | None:
         name = self._format.encodable(name)
@@ -273,19 +275,18 @@ def _continued(format: Format) -> bool:
     return isinstance(format, Csv | JsonLines) and not isinstance(format, CocoResults)
 
 
-def _entries(
-    path: Path, file: IO[bytes], format: Format
-) -> Iterator[tuple[str, Mapping[str, Any] | None, bool, int, int]]:
-    """Yield of every caption in FILE: name, file, whether it failed, offset and length of its piece."""
+def _entries(path: Path, file: IO[bytes], format: Format) -> Iterator[tuple[str, dict[str, Any], int, int]]:
+    """Yield of every caption in FILE: name, what it says, offset and length of its piece."""
     records = (
         _csv_records(file, format) if isinstance(format, Csv) else _json_records(file, isinstance(format, JsonArray))
     )
     for number, (record, offset, length) in enumerate(records, 1):
         if record is None or not isinstance(record.get("path"), str):
             cause = f"line {number} is no caption by captionlens"
+            if number == 1 and isinstance(format, Csv):
+                cause += f", or of other columns than {','.join(format.columns)}"
             raise FileError(path, f"{cause}: name another file, or replace it with --on-existing overwrite")
-        stamp = record.get("file")
-        yield format.encodable(record["path"]), stamp, bool(record.get("error")), offset, length
+        yield format.encodable(record["path"]), record, offset, length
 
 
 def _json_records(file: IO[bytes], array: bool) -> Iterator[tuple[dict[str, Any] | None, int, int]]:
@@ -313,7 +314,7 @@ def _csv_records(file: IO[bytes], format: Csv) -> Iterator[tuple[dict[str, Any] 
         )
         if not columns:
             columns = cells
-            if tuple(columns) != CSV_COLUMNS:
+            if tuple(columns) != format.columns:
                 yield None, offset, len(row)
         elif len(cells) != len(columns):
             yield None, offset, len(row)

@@ -5,6 +5,8 @@
 | XMP `dc:description` (x-default), `Iptc4xmpCore:AltTextAccessibility` | all formats |
 | EXIF `ImageDescription` | JPEG, TIFF, PNG, WebP, HEIC, AVIF |
 | IPTC `Caption-Abstract` | JPEG, TIFF |
+| keywords, where asked for: XMP `dc:subject` | all formats |
+| keywords: IPTC `Keywords` | JPEG, TIFF |
 
 exiftool writes a copy in which pixels and all other metadata stay as they are. The copy takes the place of the
 photograph, with its times and permissions. Cameras' raw files are left as the camera wrote them, but for DNG, whose
@@ -21,6 +23,7 @@ from captionlens import files
 from captionlens.errors import FileError
 from captionlens.outputs import OnExisting
 from captionlens.outputs.exiftool import ExifTool
+from captionlens.outputs.keywords import Change, change, to_write
 from captionlens.outputs.sinks import STDIN
 from captionlens.runtime.caption import Caption
 from captionlens.runtime.photograph import Photograph
@@ -28,9 +31,11 @@ from captionlens.runtime.raw import is_raw
 
 _DESCRIPTION, _ALTERNATIVE = "XMP-dc:Description", "XMP-iptcCore:AltTextAccessibility"
 _EXIF, _IPTC = "IFD0:ImageDescription", "IPTC:Caption-Abstract"
-_OURS = "XMP-captionlens:Caption"
+_SUBJECT, _IPTC_KEYWORDS = "XMP-dc:Subject", "IPTC:Keywords"
+_OURS, _OUR_KEYWORDS = "XMP-captionlens:Caption", "XMP-captionlens:Keywords"
 _READ = (
     *(_DESCRIPTION, _ALTERNATIVE, _EXIF, _IPTC, _OURS, "XMP-captionlens:PhotographModified", "File:MIMEType"),
+    *(_SUBJECT, _IPTC_KEYWORDS, _OUR_KEYWORDS),
     *("XMP-x:XMPToolkit", "IPTC:CodedCharacterSet", "Photoshop:IPTCDigest", "File:CurrentIPTCDigest"),
 )
 _WITH_IPTC = ("image/jpeg", "image/tiff")
@@ -43,6 +48,7 @@ class Embedded:
 
     Args:
         on_existing: what to do where a caption is there, as in `outputs.sidecar.Sidecars`.
+        keywords: whether to write the keywords of captions, too.
 
     Attributes:
         replaced: number of captions of somebody else that were replaced.
@@ -51,8 +57,8 @@ class Embedded:
         CaptionlensError: exiftool is not installed.
     """
 
-    def __init__(self, on_existing: OnExisting = "skip") -> None:
-        self._on_existing = on_existing
+    def __init__(self, on_existing: OnExisting = "skip", *, keywords: bool = False) -> None:
+        self._on_existing, self._keywords = on_existing, keywords
         self._tool = ExifTool()
         self.replaced = 0
 
@@ -74,7 +80,8 @@ class Embedded:
             ends = _ends(path)
         except OSError:  # reported when it is read as a photograph
             return False
-        if b"urn:captionlens:xmp" in ends and modified in ends:
+        done = not self._keywords or b"captionlens:Keywords" in ends
+        if b"urn:captionlens:xmp" in ends and modified in ends and done:
             return True
         if b"http://purl.org/dc/elements/1.1/" not in ends and b"8BIM" not in ends:
             return False
@@ -112,13 +119,14 @@ class Embedded:
             caption.file.update(files.stamp(path, checksum="sha256" in caption.file))
 
     def _keeps(self, found: Mapping[str, Any], file: Mapping[str, Any] | None) -> bool:
+        done = not self._keywords or _OUR_KEYWORDS in found
         if _text(found, _OURS) and _text(found, _OURS) == _text(found, _DESCRIPTION):
-            return bool(found.get("XMP-captionlens:PhotographModified") == (file or {}).get("modified"))
+            return done and bool(found.get("XMP-captionlens:PhotographModified") == (file or {}).get("modified"))
         if not _theirs(found):
             return False
-        return self._on_existing == "skip" or bool(_text(found, _DESCRIPTION) and _text(found, _ALTERNATIVE))
+        return self._on_existing == "skip" or bool(_text(found, _DESCRIPTION) and _text(found, _ALTERNATIVE) and done)
 
-    def _tags(self, found: Mapping[str, Any], caption: Caption) -> dict[str, str]:
+    def _tags(self, found: Mapping[str, Any], caption: Caption) -> list[tuple[str, str]]:
         """The tags to write: where somebody else's words stay, only the empty ones."""
         text = caption.hedged
         ours = _text(found, _OURS)
@@ -140,12 +148,40 @@ class Embedded:
         tags["XMP-captionlens:PhotographModified"] = str((caption.file or {}).get("modified", ""))
         if toolkit := _text(found, "XMP-x:XMPToolkit"):
             tags["XMP-x:XMPToolkit"] = toolkit  # exiftool would put its own name there
-        if _IPTC in tags and "IPTC:CodedCharacterSet" not in found and not found.get("File:CurrentIPTCDigest"):
+        keywords = self._keyword_tags(found, caption) if self._keywords else []
+        to_iptc = _IPTC in tags or any(tag.startswith(_IPTC_KEYWORDS) for tag, _ in keywords)
+        if to_iptc and _is_new(found):
             tags["IPTC:CodedCharacterSet"] = "UTF8"  # of a block that is new: another's letters would be misread
         digest = found.get("Photoshop:IPTCDigest")
-        if _IPTC in tags and digest and digest == found.get("File:CurrentIPTCDigest"):
+        if to_iptc and digest and digest == found.get("File:CurrentIPTCDigest"):
             tags["Photoshop:IPTCDigest"] = "new"  # else programs take the IPTC block for changed behind their back
-        return tags
+        return [*tags.items(), *keywords]
+
+    def _keyword_tags(self, found: Mapping[str, Any], caption: Caption) -> list[tuple[str, str]]:
+        """The tags that change the keywords; those of other people are not even written anew."""
+        xmp, iptc = _list(found, _SUBJECT), _list(found, _IPTC_KEYWORDS)
+        again = self._on_existing == "overwrite"
+        changed = change([*xmp, *iptc], str(found.get(_OUR_KEYWORDS, "")), to_write(caption), again=again)
+        tags = [(f"{_SUBJECT}{sign}", word) for sign, word in _signed(changed)]
+        if found.get("File:MIMEType") in _WITH_IPTC:
+            in_utf8 = "IPTC:CodedCharacterSet" in found or _is_new(found)
+            tags += [(f"{_IPTC_KEYWORDS}{sign}", word) for sign, word in _signed(changed) if in_utf8 or word.isascii()]
+        return [*tags, (f"{_OUR_KEYWORDS}^", changed.record)]
+
+
+def _signed(changed: Change) -> list[tuple[str, str]]:
+    return [*(("-", word) for word in changed.removed), *(("+", word) for word in changed.added)]
+
+
+def _is_new(found: Mapping[str, Any]) -> bool:
+    """Whether a photograph has no IPTC block yet."""
+    return "IPTC:CodedCharacterSet" not in found and not found.get("File:CurrentIPTCDigest")
+
+
+def _list(found: Mapping[str, Any], place: str) -> list[str]:
+    """The items of a list, of which exiftool gives a single one without its list."""
+    value = found.get(place, [])
+    return [str(item).strip() for item in (value if isinstance(value, list) else [value])]
 
 
 def _theirs(found: Mapping[str, Any]) -> bool:

@@ -6,6 +6,7 @@ ExifTool by Phil Harvey, https://exiftool.org; its option -stay_open takes many 
 import json
 import shutil
 import subprocess
+from collections.abc import Iterable
 from importlib import resources
 from typing import IO, Any
 
@@ -54,18 +55,19 @@ class ExifTool:
             raise FileError(path, f"exiftool: {_cause(problem, path)}") from error
         return dict(found)
 
-    def write(self, path: str, to: str, tags: dict[str, str]) -> None:
+    def write(self, path: str, to: str, tags: Iterable[tuple[str, str]]) -> None:
         """Write a copy of a photograph with other tags; everything else in it stays.
 
         Args:
             path: of the photograph.
             to: path of the copy, which must not exist.
-            tags: values by names with their groups.
+            tags: names with their groups, and values. With + or - at its end, a name adds a value to a list or removes
+                it; with ^, an empty value is written instead of removing the tag.
 
         Raises:
             FileError: exiftool cannot write files of this kind, or this one.
         """
-        out, problem = self._run(path, *(f"-{tag}={value}" for tag, value in tags.items()), "-o", to, path)
+        out, problem = self._run(path, *(f"-{tag}={value}" for tag, value in tags), "-o", to, path)
         if "1 image files created" not in out:
             raise FileError(path, f"exiftool: {_cause(problem, path)}")
 

@@ -13,6 +13,8 @@ A caption that the captioner is unsure of is marked: `text` writes "not sure: " 
 
 A caption can be withheld for its low confidence. Then `text` shows WITHHELD, `json` and `jsonl` give null for the
 caption and the caption itself under `withheld`, `csv` leaves it empty, and `coco` writes nothing.
+
+Where keywords are asked for, `json` and `jsonl` have a list `keywords`, `csv` a column with `;` between them.
 """
 
 import codecs
@@ -27,6 +29,7 @@ from typing import Any, TextIO
 
 from captionlens.errors import OptionError
 from captionlens.outputs import FORMATS, Spreadsheet
+from captionlens.outputs.keywords import SEPARATOR
 from captionlens.outputs.sinks import STDIN, Sink
 from captionlens.runtime.caption import Caption
 
@@ -46,6 +49,7 @@ class Format:
     """
 
     head = between = tail = empty = ""  # before the first piece, between two, after the last, instead of none
+    keywords = False  # whether every caption is to have them
 
     def __init__(self, encoding: str = "utf-8") -> None:
         self.encoding = encoding
@@ -88,11 +92,13 @@ class JsonLines(Format):
     Args:
         attention: whether it has the maps.
         encoding: of the output.
+        keywords: whether captions have keywords.
     """
 
-    def __init__(self, attention: bool, encoding: str = "utf-8") -> None:
+    def __init__(self, attention: bool, encoding: str = "utf-8", keywords: bool = False) -> None:
         super().__init__(encoding)
         self._attention = attention
+        self.keywords = keywords
 
     def piece(self, caption: Caption) -> str:
         """A line."""
@@ -138,25 +144,29 @@ class Csv(Format):
     Args:
         encoding: of the output.
         spreadsheet: what stands between cells, for spreadsheet programs; None: commas, for others.
+        keywords: whether there is a column of keywords, the last.
     """
 
-    def __init__(self, encoding: str = "utf-8", spreadsheet: Spreadsheet | None = None) -> None:
+    def __init__(self, encoding: str = "utf-8", spreadsheet: Spreadsheet | None = None, keywords: bool = False) -> None:
         super().__init__(encoding)
+        self.keywords = keywords
+        self.columns = (*CSV_COLUMNS, "keywords") if keywords else CSV_COLUMNS
         self.spreadsheet = spreadsheet
         self.delimiter = ";" if spreadsheet == "semicolon" else ","
         marked = spreadsheet is not None and codecs.lookup(encoding).name == "utf-8"
-        self.head = self.empty = ("\ufeff" if marked else "") + self._row(*CSV_COLUMNS)
+        self.head = self.empty = ("\ufeff" if marked else "") + self._row(*self.columns)
 
     def piece(self, caption: Caption) -> str:
         """A row."""
         path = self._text(caption.path or "")
         if caption.error is not None:
-            return self._row(path, "", "", self._text(str(caption.error)), "", "", "", "")
+            return self._row(path, "", "", self._text(str(caption.error)), "", "", "", "", *[""] * self.keywords)
         text = "" if caption.withheld else self._text(caption.text)
         confidence = "" if caption.confidence is None else self._number(round(caption.confidence, 4))
         file = caption.file or {}
         values = (self._number(round(caption.log_prob, 6)), "", confidence, "1" if caption.unsure else "")
-        return self._row(path, text, *values, file.get("size", ""), file.get("modified", ""))
+        keywords = [self._text(SEPARATOR.join(caption.keywords or ()))] if self.keywords else []
+        return self._row(path, text, *values, file.get("size", ""), file.get("modified", ""), *keywords)
 
     def plain(self, cell: str) -> str:
         """The text of a cell, without what keeps it from being a formula."""
@@ -182,6 +192,7 @@ def format_of(
     attention: bool = False,
     spreadsheet: Spreadsheet | None = None,
     encoding: str = "utf-8",
+    keywords: bool = False,
 ) -> Format:
     """Make the format of a name in FORMATS.
 
@@ -191,6 +202,7 @@ def format_of(
         attention: whether `json` and `jsonl` include the maps.
         spreadsheet: of `csv`, see `Csv`.
         encoding: of the output.
+        keywords: whether `json`, `jsonl` and `csv` have keywords.
 
     Raises:
         OptionError: the format is not known, or is no table for spreadsheet programs.
@@ -200,11 +212,11 @@ def format_of(
     if name == "text":
         return Text(many, encoding)
     if name == "json":
-        return JsonArray(attention, encoding)
+        return JsonArray(attention, encoding, keywords)
     if name == "jsonl":
-        return JsonLines(attention, encoding)
+        return JsonLines(attention, encoding, keywords)
     if name == "csv":
-        return Csv(encoding, spreadsheet)
+        return Csv(encoding, spreadsheet, keywords)
     if name == "coco":
         return CocoResults(False, encoding)
     raise OptionError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")
@@ -212,7 +224,13 @@ def format_of(
 
 @contextmanager
 def open_writer(
-    format: str, stream: TextIO, *, many: bool, attention: bool = False, spreadsheet: Spreadsheet | None = None
+    format: str,
+    stream: TextIO,
+    *,
+    many: bool,
+    attention: bool = False,
+    spreadsheet: Spreadsheet | None = None,
+    keywords: bool = False,
 ) -> Iterator[Sink]:
     """Open a writer of captions in one of FORMATS; the end of the block completes the output.
 
@@ -220,7 +238,7 @@ def open_writer(
     of `json` or `coco` stays open: half a result does not pass for a whole one.
 
     Args:
-        format, many, attention, spreadsheet: see `format_of`.
+        format, many, attention, spreadsheet, keywords: see `format_of`.
         stream: to write to; it stays open.
 
     Raises:
@@ -228,7 +246,9 @@ def open_writer(
         OSError: the stream cannot be written to.
     """
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    made = format_of(format, many=many, attention=attention, spreadsheet=spreadsheet, encoding=encoding)
+    made = format_of(
+        format, many=many, attention=attention, spreadsheet=spreadsheet, encoding=encoding, keywords=keywords
+    )
     writer = _Writer(made, stream)
     yield writer
     writer.finish()

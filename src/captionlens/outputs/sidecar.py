@@ -12,6 +12,7 @@ from captionlens import files
 from captionlens.errors import FileError, OptionError
 from captionlens.outputs import ON_EXISTING, SIDECAR_NAMES, SIDECARS, OnExisting, Sidecar, SidecarNames, xmp
 from captionlens.outputs.caption_file import same_file
+from captionlens.outputs.keywords import to_write
 from captionlens.outputs.sinks import STDIN
 from captionlens.runtime import EXTENSIONS, RAW_EXTENSIONS
 from captionlens.runtime.caption import Caption
@@ -28,16 +29,25 @@ class Sidecars:
         on_existing: what to do where a caption is there: `skip` leaves it, unless captionlens wrote it of a photograph
             that has changed since; `fill` writes besides what is empty; `overwrite` replaces it; `error` refuses.
         names: how sidecars are named, see `sidecar_path`.
+        keywords: whether `xmp` also gets the keywords of captions. A sidecar of captionlens without them is not done.
 
     Attributes:
         replaced: number of captions of somebody else in XMP that were replaced.
     """
 
-    def __init__(self, kind: Sidecar, on_existing: OnExisting = "skip", names: SidecarNames = "auto") -> None:
+    def __init__(
+        self,
+        kind: Sidecar,
+        on_existing: OnExisting = "skip",
+        names: SidecarNames = "auto",
+        *,
+        keywords: bool = False,
+    ) -> None:
         if on_existing not in ON_EXISTING:
             raise OptionError(f"on-existing must be one of {', '.join(ON_EXISTING)}, got {on_existing!r}")
         sidecar_path("", kind, names)  # refuses what it does not know
         self._kind, self._on_existing, self._names = kind, on_existing, names
+        self._keywords = keywords and kind == "xmp"
         self._beside = _Siblings(None)
         self.replaced = 0
 
@@ -52,7 +62,8 @@ class Sidecars:
         path = self._path(photograph.name)
         try:
             written = path.lstat()
-            if self._on_existing == "skip" and written.st_mtime_ns >= os.stat(photograph.name).st_mtime_ns:  # noqa: PTH116
+            done = self._on_existing == "skip" and not self._keywords
+            if done and written.st_mtime_ns >= os.stat(photograph.name).st_mtime_ns:  # noqa: PTH116
                 return True  # by far the most: nothing has to be read
             return self._keeps(path, photograph.file)
         except FileNotFoundError:
@@ -100,7 +111,14 @@ class Sidecars:
             found = None if former is None else xmp.read(former)
             theirs = found is not None and not found.ours
             fill = theirs and self._on_existing != "overwrite"
-            content = xmp.describe(former, caption.hedged, source=xmp.Source(caption.model, caption.file), fill=fill)
+            content = xmp.describe(
+                former,
+                caption.hedged,
+                source=xmp.Source(caption.model, caption.file),
+                fill=fill,
+                keywords=to_write(caption) if self._keywords else None,
+                again=self._on_existing == "overwrite",
+            )
             self.replaced += theirs and not fill and bool(found and found.description)
             return content
         except ValueError as error:
@@ -114,9 +132,10 @@ class Sidecars:
             found = xmp.read(path.read_bytes())
         except ValueError as error:
             raise FileError(path, f"cannot take a caption: {error}") from error
+        done = found.keywords is not None or not self._keywords
         if found.ours:
-            return same_file(found.file, file)
-        return self._on_existing == "skip" or bool(found.description and found.alternative_text)
+            return same_file(found.file, file) and done
+        return self._on_existing == "skip" or bool(found.description and found.alternative_text and done)
 
     def _path(self, name: str) -> Path:
         folder = os.path.dirname(name)  # noqa: PTH120 (called for every photograph)
@@ -152,7 +171,8 @@ def write_sidecar(
 ) -> Path | None:
     """Write a caption beside its photograph, atomically; one that the captioner is unsure of says so.
 
-    Overwriting an XMP file replaces only the caption and keeps every other property in it.
+    Overwriting an XMP file replaces only the caption and keeps every other property in it. The caption's keywords,
+    where it has some, join those in the file.
 
     Args:
         photo_path: the photograph.
@@ -169,7 +189,8 @@ def write_sidecar(
     """
     if caption.error is not None:
         raise caption.error
-    return Sidecars(kind, on_existing).write_beside(replace(caption, path=os.fspath(photo_path)))
+    sidecars = Sidecars(kind, on_existing, keywords=caption.keywords is not None)
+    return sidecars.write_beside(replace(caption, path=os.fspath(photo_path)))
 
 
 class _Siblings:

@@ -2,12 +2,12 @@
 
 Two properties hold the caption: `dc:description` (XMP specification part 1, ISO 16684-1, Dublin Core) and
 `Iptc4xmpCore:AltTextAccessibility` (IPTC Photo Metadata Standard 2021.1, "Alt Text (Accessibility)"). Both are
-language alternatives, of which only `x-default` is written. In a namespace of its own captionlens records what it wrote
-and of which file, so that it never takes a person's words for its own.
+language alternatives, of which only `x-default` is written. Keywords are items of `dc:subject`, a bag. In a namespace
+of its own captionlens records what it wrote and of which file, so that it never takes a person's words for its own.
 """
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.dom.minidom import Document, Element, Node
@@ -15,6 +15,8 @@ from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import escape, quoteattr
 
 from defusedxml import DefusedXmlException, minidom
+
+from captionlens.outputs.keywords import change
 
 _NAMESPACES = {
     "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
@@ -52,13 +54,15 @@ class Found:
     """The caption of a packet.
 
     `ours` tells that captionlens wrote the description, and nobody has changed it since; `file` are then the facts of
-    the photograph, where they were recorded.
+    the photograph, where they were recorded. `keywords` is the record of the keywords that captionlens added, see
+    `outputs.keywords`; None: it was not asked for any.
     """
 
     description: str
     alternative_text: str
     ours: bool
     file: Mapping[str, Any] | None
+    keywords: str | None = None
 
 
 def packet(text: str) -> bytes:
@@ -66,7 +70,15 @@ def packet(text: str) -> bytes:
     return describe(None, text)
 
 
-def describe(existing: bytes | None, text: str, *, source: Source | None = None, fill: bool = False) -> bytes:
+def describe(
+    existing: bytes | None,
+    text: str,
+    *,
+    source: Source | None = None,
+    fill: bool = False,
+    keywords: Sequence[str] | None = None,
+    again: bool = False,
+) -> bytes:
     """Write the caption into an XMP packet and keep everything else.
 
     Descriptions in named languages stay as they are. A description of somebody else is kept as `captionlens:Replaced`.
@@ -76,6 +88,8 @@ def describe(existing: bytes | None, text: str, *, source: Source | None = None,
         text: the caption.
         source: of the caption, to be recorded.
         fill: write only what is empty.
+        keywords: of the caption, which join those that are there; None leaves all as they are.
+        again: write also keywords that a person has removed since, see `outputs.keywords.change`.
 
     Raises:
         ValueError: `existing` is not XMP that can be changed safely; the message gives the cause.
@@ -95,6 +109,10 @@ def describe(existing: bytes | None, text: str, *, source: Source | None = None,
             for name, key in _FILE.items():
                 if (value := (source.file or {}).get(key)) is not None:
                     _record(document, rdf, name, str(value))
+        if keywords is not None:
+            changed = change(_items(rdf), former.keywords or "", map(_xml_characters, keywords), again=again)
+            _change_items(document, rdf, changed.removed, changed.added)
+            _record(document, rdf, "Keywords", changed.record)
         return _serialise(document).encode()
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
@@ -135,7 +153,7 @@ def _found(document: Document, rdf: Element) -> Found:
         root = document.documentElement
         ours = root is not None and root.getAttributeNS("adobe:ns:meta/", "xmptk") == "captionlens"
     file = {key: value for name, key in _FILE.items() if (value := _property(rdf, "captionlens", name))}
-    return Found(description, alternative_text, ours, file or None)
+    return Found(description, alternative_text, ours, file or None, _property(rdf, "captionlens", "Keywords"))
 
 
 def _default(rdf: Element, prefix: str, name: str) -> str:
@@ -210,6 +228,48 @@ def _set(document: Document, rdf: Element, prefix: str, name: str, text: str) ->
     for child in list(default.childNodes):
         default.removeChild(child)
     default.appendChild(document.createTextNode(text))
+
+
+def _items(rdf: Element) -> list[str]:
+    """The keywords, as items of a bag or, as some write a single one, in the property itself."""
+    namespace = _NAMESPACES["dc"]
+    short = [there.getAttributeNS(namespace, "subject") for there in _elements(rdf)]
+    long = [item for there in _properties(rdf, "dc", "subject") for item in _bag(there) or [there]]
+    return [word for word in (*short, *(_content(item).strip() for item in long)) if word]
+
+
+def _bag(subject: Element) -> list[Element]:
+    """Items of a property's bag; some programs write another kind of list."""
+    return [item for list_ in _elements(subject) for item in _elements(list_) if _is(item, "rdf", "li")]
+
+
+def _change_items(document: Document, rdf: Element, removed: Sequence[str], added: Sequence[str]) -> None:
+    """Remove items from the keywords, and add others at the end."""
+    subjects = list(_properties(rdf, "dc", "subject"))
+    for list_ in (list_ for subject in subjects for list_ in _elements(subject)):
+        for item in list(_elements(list_)):
+            if _is(item, "rdf", "li") and _content(item).strip() in removed:
+                list_.removeChild(item)
+    if not added:
+        return
+    if subjects:
+        there = subjects[0]
+    else:
+        home = next(child for child in _elements(rdf) if _is(child, "rdf", "Description"))
+        there = _append(document, home, "dc", "subject")
+    bag = next(iter(_elements(there)), None)
+    single = _content(there).strip() if bag is None else ""
+    if bag is None:
+        for child in list(there.childNodes):
+            there.removeChild(child)
+        bag = _append(document, there, "rdf", "Bag")
+    for description in _elements(rdf):  # a property stands once: its short notation becomes an item
+        if description.hasAttributeNS(_NAMESPACES["dc"], "subject"):
+            single = description.getAttributeNS(_NAMESPACES["dc"], "subject")
+            description.removeAttributeNS(_NAMESPACES["dc"], "subject")
+    for word in (single, *added):
+        if word:
+            _append(document, bag, "rdf", "li").appendChild(document.createTextNode(word))
 
 
 def _append(document: Document, parent: Element, prefix: str, name: str) -> Element:

@@ -65,6 +65,7 @@ class Caption:
     withheld: bool = False  # the confidence is below the requested minimum: outputs do not show the caption
     said: str | None = None  # as outputs for people word it, its doubt included; None: as the network says it
     region: Region | None = None  # that attention was restricted to; None: the whole photograph
+    keywords: tuple[str, ...] | None = None  # its nouns, the most certain first; None: not requested
     photograph: Photograph | None = None  # the one that overlay() and figure() draw on
 
     @property
@@ -162,4 +163,6 @@ class Caption:
             result["confidence"] = round(self.confidence, 4)
         if self.unsure:
             result["unsure"] = True
+        if self.keywords is not None:
+            result["keywords"] = list(self.keywords)
         return result | {"log_prob": round(self.log_prob, 6), "words": words, "model": self.model}

@@ -19,6 +19,7 @@ from captionlens.runtime.decoding import DecodingOptions, Hypothesis, Network, d
 from captionlens.runtime.examination import examine
 from captionlens.runtime.images import ImageSource, Preprocessing
 from captionlens.runtime.model_directory import PACKAGED_MODEL, ModelDirectory
+from captionlens.runtime.nouns import Nouns
 from captionlens.runtime.onnx_network import OnnxNetwork
 from captionlens.runtime.photograph import Photograph
 from captionlens.runtime.read_ahead import Pixels
@@ -57,6 +58,7 @@ class Captioner:
         options: default decoding options of all calls.
         calibration: of the confidence; without one, captions have no confidence.
         folder: its model directory; None where it was not read from one.
+        nouns: of the vocabulary; without them, captions have no keywords.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Captioner:
         options: DecodingOptions,
         calibration: Calibration | None = None,
         folder: Path | None = None,
+        nouns: Nouns | None = None,
     ) -> None:
         self.network = network
         self.vocabulary = vocabulary
@@ -79,6 +82,7 @@ class Captioner:
         self.options = options
         self.calibration = calibration
         self.folder = folder
+        self.nouns = nouns
 
     @classmethod
     def of(cls, model: ModelDirectory, network: Network) -> "Captioner":
@@ -92,6 +96,7 @@ class Captioner:
             options=model.decoding,
             calibration=model.calibration,
             folder=model.folder,
+            nouns=model.nouns,
         )
 
     def __repr__(self) -> str:
@@ -107,22 +112,26 @@ class Captioner:
         faithfulness: bool = False,
         min_confidence: float | None = None,
         unsure: Unsure = "mark",
+        keywords: int = 0,
         **decoding: Any,
     ) -> CaptionRequest:
         """Make a request: the model's default decoding options, with the user's changes.
 
         Args:
-            prefix, region, alternatives, faithfulness, min_confidence, unsure: see `CaptionRequest`.
+            prefix, region, alternatives, faithfulness, min_confidence, unsure, keywords: see `CaptionRequest`.
             decoding: fields of `DecodingOptions`; None stands for the model's default.
 
         Raises:
-            OptionError: a value makes no sense, or a word of the prefix is not in the vocabulary.
+            OptionError: a value makes no sense, a word of the prefix is not in the vocabulary, or keywords are
+                requested of a model without nouns.
             TypeError: there is no such field.
         """
         self._numbers(prefix)  # refuses an unknown word before any work
         changes = {name: value for name, value in decoding.items() if value is not None}
         options = replace(self.options, **changes)
-        return CaptionRequest(options, prefix, region, alternatives, faithfulness, min_confidence, unsure)
+        return self._request(
+            CaptionRequest(options, prefix, region, alternatives, faithfulness, min_confidence, unsure, keywords)
+        )
 
     def caption(
         self, source: ImageSource | Photograph, options: CaptionRequest | DecodingOptions | None = None
@@ -201,7 +210,8 @@ class Captioner:
             numbers: of the photographs in the whole sequence, see `decode`.
 
         Raises:
-            OptionError: the prefix is too long, or one of its words is not in the vocabulary.
+            OptionError: the prefix is too long, one of its words is not in the vocabulary, or keywords are requested of
+                a model without nouns.
             RegionError: the model cannot restrict its attention to a region.
         """
         if len(features) == 1:
@@ -302,7 +312,13 @@ class Captioner:
         )
 
     def _request(self, options: CaptionRequest | DecodingOptions | None) -> CaptionRequest:
-        return options if isinstance(options, CaptionRequest) else CaptionRequest(options or self.options)
+        request = options if isinstance(options, CaptionRequest) else CaptionRequest(options or self.options)
+        if request.keywords and self.nouns is None:
+            raise OptionError(
+                f"keywords: {self.name} does not know which of its words are nouns; "
+                "to tell it: captionlens model nouns MODEL LIST"
+            )
+        return request
 
     def _numbers(self, prefix: str) -> list[int]:
         numbers = self.vocabulary.encode(prefix)[1:-1]
@@ -340,6 +356,10 @@ class Captioner:
         if self.calibration is not None and of_caption is not None:
             unsure = of_caption < self.calibration.unsure_below
             withheld = request.min_confidence is not None and of_caption < request.min_confidence
+        withheld = withheld or (unsure and request.unsure == "withhold")
+        keywords: tuple[str, ...] | None = None
+        if request.keywords and self.nouns is not None:
+            keywords = () if withheld else self.nouns.keywords_of(words, request.keywords)
         return Caption(
             self.vocabulary.text(tokens),
             log_prob=hypothesis.log_prob,
@@ -348,6 +368,7 @@ class Captioner:
             model=self.name,
             confidence=of_caption,
             unsure=unsure and request.unsure == "mark",
-            withheld=withheld or (unsure and request.unsure == "withhold"),
+            withheld=withheld,
             region=request.region,
+            keywords=keywords,
         )

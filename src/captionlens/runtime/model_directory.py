@@ -7,6 +7,7 @@
     onnx/*.onnx                the graphs backbone, start and step, with their weights in model.safetensors
     README.md                  the model card
     confidence.json            the calibration of the confidence, if there is one
+    nouns.json                 the nouns of the vocabulary, for keywords, if there are any
     manifest.json              SHA-256 of each of the files above
 
 Nothing in it is unpickled or executed.
@@ -22,10 +23,11 @@ from typing import Any
 
 from captionlens.errors import ModelError, OptionError
 from captionlens.files import sha256, sync_folder, write_text
-from captionlens.runtime import confidence
+from captionlens.runtime import confidence, nouns
 from captionlens.runtime.confidence import Calibration
 from captionlens.runtime.decoding import DecodingOptions
 from captionlens.runtime.images import Preprocessing
+from captionlens.runtime.nouns import Nouns
 from captionlens.runtime.vocabulary import Vocabulary
 
 FORMAT = 1
@@ -41,7 +43,7 @@ FILES = (
     *(f"onnx/{graph}.onnx" for graph in GRAPHS),
     "README.md",
 )
-OPTIONAL = (confidence.NAME,)
+OPTIONAL = (confidence.NAME, nouns.NAME)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -56,6 +58,7 @@ class ModelDirectory:
     preprocessing: Preprocessing
     vocabulary: Vocabulary
     calibration: Calibration | None  # of the confidence, if the model is calibrated
+    nouns: Nouns | None  # of the vocabulary, if they are known
 
     def __repr__(self) -> str:
         return f"ModelDirectory({str(self.folder)!r}, name={self.name!r}, {len(self.vocabulary):,} words)"
@@ -94,7 +97,8 @@ class ModelDirectory:
             calibration = Calibration.load(
                 folder / confidence.NAME, weights=digests[WEIGHTS], vocabulary=words, channels=channels
             )
-        return cls(folder, name, config, (rows, columns), decoding, preprocessing, vocabulary, calibration)
+        known = Nouns.load(folder / nouns.NAME, vocabulary) if nouns.NAME in digests else None
+        return cls(folder, name, config, (rows, columns), decoding, preprocessing, vocabulary, calibration, known)
 
     def graph(self, name: str) -> Path:
         """Path of one of GRAPHS."""
@@ -125,10 +129,32 @@ def add_calibration(model: Path, calibration: Calibration, card: str) -> None:
         ModelError: the calibration does not fit the model.
         OSError: the draft beside it cannot be written.
     """
-    with drafted(model.resolve()) as draft:
-        shutil.copytree(model, draft)
+    with _changed(model) as draft:
         calibration.save(draft / confidence.NAME, weights=sha256(draft / WEIGHTS))
         write_text(draft / "README.md", card)
+
+
+def add_nouns(model: Path, known: Nouns) -> None:
+    """Add the nouns of its vocabulary to a model directory, atomically.
+
+    Args:
+        model: a complete model directory; earlier nouns are replaced.
+        known: of this model.
+
+    Raises:
+        ModelError: the nouns do not fit the model.
+        OSError: the draft beside it cannot be written.
+    """
+    with _changed(model) as draft:
+        known.save(draft / nouns.NAME)
+
+
+@contextmanager
+def _changed(model: Path) -> Iterator[Path]:
+    """Yield a copy of a model directory to change, which is then completed, checked and put in its place."""
+    with drafted(model.resolve()) as draft:
+        shutil.copytree(model, draft)
+        yield draft
         write_manifest(draft)
         ModelDirectory.open(draft)
 

@@ -21,9 +21,10 @@ class CaptionRequest:
         min_confidence: captions of lower confidence are `withheld`; None: none is.
         unsure: what becomes of a caption that a calibrated model is not sure of: it is marked as `unsure`, or
             `withheld`, or shown like any other.
+        keywords: number of nouns at most to give as keywords; 0: none are looked for.
 
     Raises:
-        OptionError: `alternatives` is negative, or `unsure` is none of the three.
+        OptionError: `alternatives` or `keywords` is negative, or `unsure` is none of the three.
     """
 
     decoding: DecodingOptions = field(default_factory=DecodingOptions)
@@ -33,9 +34,12 @@ class CaptionRequest:
     faithfulness: bool = False
     min_confidence: float | None = None
     unsure: Unsure = "mark"
+    keywords: int = 0
 
     def __post_init__(self) -> None:
         if self.alternatives < 0:
             raise OptionError(f"alternatives must be at least 0, got {self.alternatives}")
+        if self.keywords < 0:
+            raise OptionError(f"keywords must be at least 0, got {self.keywords}")
         if self.unsure not in UNSURE:
             raise OptionError(f"unsure must be one of {', '.join(UNSURE)}, got {self.unsure!r}")
