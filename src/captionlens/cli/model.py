@@ -113,7 +113,7 @@ def nouns(folder: Path, source: Path | None, exact: bool, quiet: bool) -> None:
     Without SOURCE, print the nouns that MODEL has as such a list, to be changed and stored again with --exact.
     """
     from captionlens.errors import ModelError
-    from captionlens.export.nouns import nouns_of_list, nouns_of_phrases
+    from captionlens.export.vocabulary_nouns import nouns_of_list, nouns_of_phrases
     from captionlens.runtime.model_directory import ModelDirectory, add_nouns
 
     opened = ModelDirectory.open(folder)

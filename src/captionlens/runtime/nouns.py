@@ -1,7 +1,7 @@
 """Nouns of a model's vocabulary: which words of a caption are keywords, and what the keyword for each is.
 
 `nouns.json` of a model directory holds them, so that captioning needs no part-of-speech tagger and works in any
-language. `captionlens.export.nouns` makes them.
+language. `captionlens.export.vocabulary_nouns` makes them.
 """
 
 import json

@@ -6,7 +6,7 @@ import pytest
 
 from captionlens.datasets.scenes import draw_scenes
 from captionlens.errors import DatasetError, FileError
-from captionlens.export.nouns import nouns_of_list, nouns_of_phrases
+from captionlens.export.vocabulary_nouns import nouns_of_list, nouns_of_phrases
 from captionlens.runtime.vocabulary import SPECIALS, Vocabulary
 
 
