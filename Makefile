@@ -20,24 +20,29 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 TOOLS := chromium libimage-exiftool-perl
 INSTALL_TOOLS := { $(APT) install -y -qq $(TOOLS) || { $(APT) update -qq && $(APT) install -y -qq $(TOOLS); }; }
 
-.PHONY: demo check test tools page screenshots format constraints clean
+.PHONY: demo check lint quick test tools page screenshots format constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(CAPTIONING)
 	$(BIN)/captionlens caption examples/photographs --explain demo --report demo/report.html
 	@echo "Open demo/report.html in a browser to see where each word looked."
 
-# What fails fastest goes first.
-check: $(DEVELOPMENT)
+# What fails fastest goes first; mypy takes one core only, so that the quick tests run beside it.
+check:
+	$(MAKE) -j2 lint quick
+
+lint: $(DEVELOPMENT)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+quick: $(DEVELOPMENT)
 	$(PYTEST) -m 'not slow'
 
 # The tools are installed while the checks run.
 test:
-	$(MAKE) -j2 check tools
+	$(MAKE) -j3 lint quick tools
 	$(PYTEST) -m slow --durations=25
 
 # Tests in a browser and of metadata take Debian's chromium and exiftool: those there, or installed where allowed.
@@ -68,13 +73,14 @@ clean:
 	rm -rf $(VENV) demo dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps are younger than the files that decide what is installed, so nothing is installed twice.
+# The stamps are younger than the files that decide what is installed, so nothing is installed twice. Of torch's modules
+# most are never imported: compiling them all beforehand would take a minute.
 $(CAPTIONING): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	$(PIP) install --quiet -c constraints.txt -e .
 	touch $@
 
 $(DEVELOPMENT): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
-	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	touch $@ $(CAPTIONING)
 
 $(VENV)/pyvenv.cfg:

@@ -127,7 +127,7 @@ def test_what_cannot_be_averaged_is_named(first: Path, second: Path, small_scene
         (("--length-penalty", "nan"), 2, "length_penalty must be a finite number, got nan"),
         (("--shares", "1,1"), 2, "name them with --average"),
     ]:
-        done = run_process("export", second, "-o", tmp_path / "model", *options, code=code)
+        done = run_cli("export", second, "-o", tmp_path / "model", *options, code=code)
         assert message in done.stderr, options
     assert not (tmp_path / "model").exists()
 
