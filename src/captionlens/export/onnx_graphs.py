@@ -6,9 +6,7 @@ once, and computation is in single precision.
 """
 
 import json
-import logging
 import struct
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +21,10 @@ from torch import Tensor, nn
 from captionlens.errors import ModelError
 from captionlens.export.weights import SCALE
 from captionlens.features.backbones import Backbone
+from captionlens.features.compiled import exported
 from captionlens.files import write_bytes
 from captionlens.network import CaptioningNetwork
 
-OPSET = 20
 _TYPES = {"F16": TensorProto.FLOAT16, "F32": TensorProto.FLOAT, "I8": TensorProto.INT8}  # safetensors to ONNX
 
 
@@ -137,22 +135,15 @@ def _export(
         some = {0: photographs, 1: torch.export.Dim("places")}
         each = {0: photographs, 1: hypotheses}
         shapes = [each, some, some, tuple(each for _ in inputs[3:])]  # `forward` takes the states as *state
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # warnings of torch's exporter about itself
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision's operators are not needed
-        program = torch.onnx.export(
-            module.eval(),
-            tuple(examples),
-            dynamo=True,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_shapes=shapes,
-            opset_version=OPSET,
-            optimize=False,
-            verbose=False,
-        )
-        assert program is not None
-        graph = _fold(program.model_proto, places)
+    program = exported(
+        module.eval(),
+        tuple(examples),
+        input_names=list(inputs),
+        output_names=list(outputs),
+        dynamic_shapes=shapes,
+        optimize=False,
+    )
+    graph = _fold(program.model_proto, places)
     _refer_to_weights(graph, places, f"../{weights_name}")
     graph.doc_string = ""
     for node in graph.graph.node:

@@ -3,11 +3,13 @@
 import copy
 import logging
 import warnings
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from captionlens.features.backbones.base import Backbone
 
@@ -34,19 +36,8 @@ class CompiledBackbone:
         network = copy.deepcopy(backbone).fuse().float().cpu()
         size = self.preprocessing.size
         example = torch.zeros(2, 3, size, size)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # warnings of torch's exporter about itself
-            logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision's operators are not needed
-            program = torch.onnx.export(
-                network,
-                (example,),
-                dynamo=True,
-                input_names=["images"],
-                dynamic_shapes=({0: torch.export.Dim("photographs")},),
-                opset_version=_OPSET,
-                verbose=False,
-            )
-        assert program is not None
+        shapes = ({0: torch.export.Dim("photographs")},)
+        program = exported(network, (example,), input_names=["images"], dynamic_shapes=shapes)
         options = ort.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
@@ -62,3 +53,22 @@ class CompiledBackbone:
         grids = [self._session.run(None, {"images": images[place : place + 1]})[0] for place in range(len(images))]
         halves: NDArray[np.float16] = np.concatenate(grids).clip(-65504, 65504).astype(np.float16)
         return halves
+
+
+def exported(module: nn.Module, examples: tuple[Tensor, ...], **options: Any) -> torch.onnx.ONNXProgram:
+    """Export a module as an ONNX graph of opset 20, without what torch's exporter says of itself.
+
+    Args:
+        module: in evaluation mode.
+        examples: of its inputs.
+        options: of `torch.onnx.export`.
+
+    Raises:
+        Exception: PyTorch cannot export it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # warnings of torch's exporter about itself
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision's operators are not needed
+        program = torch.onnx.export(module, examples, dynamo=True, opset_version=_OPSET, verbose=False, **options)
+    assert program is not None
+    return program
