@@ -114,6 +114,19 @@ def test_exported_weights_are_the_average_of_runs(first: Path, second: Path, tmp
     assert "averaged" not in json.loads((second / "model" / "config.json").read_text())
 
 
+def test_logits_are_divided_by_the_temperature(first: Path, tmp_path: Path) -> None:
+    run_cli("export", first, "-o", tmp_path / "model", "--temperature", "1.5")
+    exported = safetensors.numpy.load_file(tmp_path / "model" / "model.safetensors")
+    kept = safetensors.numpy.load_file(first / "best.safetensors")
+    for name in kept:
+        wanted = kept[name] / 1.5 if name.startswith("output_words.") else kept[name]
+        np.testing.assert_allclose(exported[f"network.{name}"], wanted, rtol=1e-3, atol=1e-4, err_msg=name)
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["temperature"] == 1.5
+    assert "logits are divided by 1.5" in (tmp_path / "model" / "README.md").read_text()
+    again = run_cli("export", tmp_path / "model", "-o", tmp_path / "again", "--temperature", "2", code=2)
+    assert "--temperature" in again.stderr
+
+
 def test_what_cannot_be_averaged_is_named(first: Path, second: Path, small_scenes: Path, tmp_path: Path) -> None:
     other, none = tmp_path / "other", tmp_path / "none"
     settings = [*SMALL_CAPTIONER, "--set=epochs=1", "--set=vocabulary_size=9", "--no-export"]
@@ -126,6 +139,7 @@ def test_what_cannot_be_averaged_is_named(first: Path, second: Path, small_scene
         (("--average", first, "--shares", "1;0"), 2, "want numbers with commas between them"),
         (("--length-penalty", "nan"), 2, "length_penalty must be a finite number, got nan"),
         (("--shares", "1,1"), 2, "name them with --average"),
+        (("--temperature", "0"), 2, "temperature must be a number above 0, got 0"),
     ]:
         done = run_cli("export", second, "-o", tmp_path / "model", *options, code=code)
         assert message in done.stderr, options

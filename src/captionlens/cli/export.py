@@ -37,6 +37,12 @@ from captionlens.cli.options import comma_separated_numbers
     metavar="S,S...",
     help="With --average: shares of RUN and each RUN2. [default: equal]",
 )
+@click.option(
+    "--temperature",
+    type=float,
+    help="Divide the logits by it: above 1, the search of a captioner that is too sure of itself weighs more. "
+    "[default: 1]",
+)
 @click.option("--report", type=click.Path(path_type=Path), help="A report of evaluate, for the model card.")
 @click.option("--notes", type=click.Path(path_type=Path), help="Markdown for the end of the model card.")
 @click.option("--quiet", is_flag=True, help="No messages.")
@@ -50,6 +56,7 @@ def export(
     weights: str,
     averaged_with: tuple[Path, ...],
     shares: tuple[float, ...],
+    temperature: float | None,
     report: Path | None,
     notes: Path | None,
     quiet: bool,
@@ -68,9 +75,10 @@ def export(
     if shares and not averaged_with:
         raise click.UsageError("--shares is of runs that are averaged: name them with --average")
     if (source / "manifest.json").exists():
-        if licence or report or notes or averaged_with:
+        if licence or report or notes or averaged_with or temperature is not None:
             raise click.UsageError(
-                "--licence, --average, --report and --notes are for runs; a model has its card and its weights already"
+                "--licence, --average, --temperature, --report and --notes are for runs; a model has its card and its "
+                "weights already"
             )
         export_again(source, output, name=name, beam=beam, length_penalty=length_penalty, weights=weights)
         return
@@ -86,6 +94,7 @@ def export(
         weights=weights,
         averaged_with=[open_run(path) for path in averaged_with],
         shares=shares,
+        temperature=1.0 if temperature is None else temperature,
         reports=scores,
         notes=text,
     )

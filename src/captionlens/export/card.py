@@ -100,7 +100,7 @@ License 2.0.
 ## How good it is
 
 Epoch {best["epoch"]:.0f} was kept: CIDEr-D {100 * best["val_cider"]:.1f} on its validation photographs while it was
-trained (times 100, beam {training.get("beam", 1)}).{_averaged(config.get("averaged", ()))}
+trained (times 100, beam {training.get("beam", 1)}).{_averaged(config.get("averaged", ()))}{_divided(config)}
 
 {_evaluations(config, chose_epoch=training.get("keep", "best") == "best")}
 {_section(notes)}"""
@@ -122,6 +122,12 @@ def _averaged(runs: Sequence[dict[str, Any]]) -> str:
         return ""
     parts = " and ".join(f"{part['share']:.2f} of `{part['run']}`" for part in runs)
     return f" The\nweights are an average of this run's and others': {parts}."
+
+
+def _divided(config: dict[str, Any]) -> str:
+    """Sentence about the temperature of the exported logits, if it is not 1."""
+    temperature = config.get("temperature", 1)
+    return "" if temperature == 1 else f" The\nlogits are divided by {temperature:g}."
 
 
 def _tuning(training: dict[str, Any]) -> str:

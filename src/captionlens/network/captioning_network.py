@@ -194,6 +194,12 @@ class CaptioningNetwork(nn.Module):
             chosen=unrolled.chosen,
         )
 
+    def divide_logits(self, temperature: float) -> None:
+        """Divide the logits by a temperature, in the weights: below 1, the distributions become sharper."""
+        with torch.no_grad():
+            for tensor in self.output_words.parameters():
+                tensor.div_(temperature)
+
     def output_hidden(self, state: Tensor, context: Tensor, embedded: Tensor) -> Tensor:
         """Hidden layer of the output (..., X), from which `output_words` computes the logits of the next word.
 

@@ -2,11 +2,12 @@
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from captionlens.errors import CaptionlensError
+from captionlens.errors import CaptionlensError, OptionError
 from captionlens.export.card import check_name, terms_of
 from captionlens.export.rewriting import changed_decoding
 from captionlens.export.writing import write_model
@@ -32,6 +33,7 @@ def export_run(
     weights: str = "half",
     averaged_with: Sequence[RunFolder] = (),
     shares: Sequence[float] = (),
+    temperature: float = 1.0,
     reports: Sequence[Mapping[str, Any]] = (),
     notes: str = "",
     examples: Sequence[Path] = (),
@@ -51,25 +53,30 @@ def export_run(
         weights: precision of the stored weights, "half" or "int8", see `export.weights`.
         averaged_with: runs whose kept weights are averaged with those of `run`, see `training.averaging`.
         shares: of `run` and of each of these in the average; by default equal ones.
+        temperature: divides the logits. Self-critical training makes a captioner sure of itself; above 1, beam search
+            weighs more alternatives again.
         reports: of `captionlens evaluate`, one for each data set, whose scores the card then shows.
         notes: Markdown for the end of the card.
         examples: photographs to compare both networks on; synthetic ones if there are none.
 
     Raises:
         RunError: there is nothing to export, or a run cannot be averaged with the others.
-        OptionError: the name, the beam or the length penalty is not valid, or there is not one share above 0 for each
-            run.
+        OptionError: the name, the beam, the length penalty or the temperature is not valid, or there is not one share
+            above 0 for each run.
         ModelError: the folder holds something else, or the exported graphs differ from the network.
     """
     model = model or run.model
     if name is not None:
         check_name(name)
+    if not 0 < temperature < math.inf:
+        raise OptionError(f"temperature must be a number above 0, got {temperature:g}")
     runs = (run, *averaged_with)
     shares = shares or (1.0,) * len(runs)
     lineage = _lineage(run)
     datasets = _datasets([*lineage, *(before for other in averaged_with for before in _lineage(other))])
     with drafted(model) as draft:
         network, vocabulary, backbone = load_best(run, averaged_with, shares)
+        network.divide_logits(temperature)
         write_model(
             draft,
             network,
@@ -83,6 +90,7 @@ def export_run(
                 "training": run.config.to_dict(),
                 "training_before": [step.config.to_dict() for step in lineage[:-1]],
                 **_average(runs, shares),
+                **({} if temperature == 1 else {"temperature": temperature}),
                 "best_epoch": json.loads((run.path / "best.json").read_text()),
                 "evaluations": [_evaluation(report) for report in reports],
             },

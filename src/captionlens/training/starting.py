@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 
 from captionlens.errors import OptionError, RunError
 from captionlens.network import CaptioningNetwork
@@ -78,9 +77,7 @@ def load_starting_weights(network: CaptioningNetwork, source: Path, temperature:
         network.load_state_dict(own | others)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise RunError(path, f"cannot be started from ({error})") from error
-    with torch.no_grad():
-        for tensor in network.output_words.parameters():
-            tensor.div_(temperature)
+    network.divide_logits(temperature)
 
 
 def _network(config: TrainingConfig) -> dict[str, Any]:
