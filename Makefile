@@ -40,9 +40,10 @@ lint: $(DEVELOPMENT)
 quick: $(DEVELOPMENT)
 	$(PYTEST) -m 'not slow'
 
-# The tools are installed while the checks run.
+# What is installed is waited for, mostly; so all of it at once, before the cores have work.
 test:
-	$(MAKE) -j3 lint quick tools
+	$(MAKE) -j2 $(DEVELOPMENT) tools
+	$(MAKE) -j2 lint quick
 	$(PYTEST) -m slow --durations=25
 
 # Tests in a browser and of metadata take Debian's chromium and exiftool: those there, or installed where allowed.
