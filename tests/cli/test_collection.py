@@ -21,6 +21,7 @@ from captionlens.runtime.captioner import Captioner
 from captionlens.runtime.model_directory import add_nouns
 from captionlens.runtime.nouns import Nouns
 from helpers.cli import COMMAND, run_cli
+from helpers.report import entries_of
 
 Run = Callable[..., Result]
 FORMS = ["jsonl", "json", "csv"]
@@ -108,7 +109,7 @@ def test_keywords_are_added_to_what_has_none(
     for result in results:
         said = {word["text"]: word["probability"] for word in reversed(result["words"]) if word["text"] in words}
         assert len(result["keywords"]) == min(2, len(said))
-        found = xmp.read(Path(result["path"]).with_suffix(".xmp").read_bytes())
+        found = xmp.Packet(Path(result["path"]).with_suffix(".xmp").read_bytes()).found
         assert found.keywords == ";".join(result["keywords"])
     captioned.clear()
     kept = tree(tmp_path)
@@ -116,6 +117,19 @@ def test_keywords_are_added_to_what_has_none(
     run(*outputs)
     assert captioned == []
     assert tree(tmp_path) == kept
+
+
+def test_keywords_in_the_report(run: Run, model: Path, photographs: Path, tmp_path: Path) -> None:
+    words = ("circle", "square", "star", "cross", "red", "green", "blue", "white", "yellow")
+    add_nouns(model, Nouns({word: f"{word}s" for word in words}, "list"))
+    run("-r", photographs, "--model", model, "--keywords", "2", "--report", tmp_path / "report.html")
+    entries = entries_of((tmp_path / "report.html").read_text("utf-8"))
+    assert len(entries) == 6
+    for entry in entries:
+        said = dict.fromkeys(f"{word}s" for word in entry["words"] if word in words)
+        assert len(entry.get("keywords", [])) == min(2, len(said))
+        assert set(entry.get("keywords", [])) <= set(said)
+    assert any("keywords" in entry for entry in entries)
 
 
 def test_keywords_need_a_model_with_nouns_and_a_place(run: Run, photographs: Path, tmp_path: Path) -> None:

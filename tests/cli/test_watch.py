@@ -45,9 +45,11 @@ def draw(path: Path, colour: str) -> Path:
 
 
 @contextmanager
-def watched(inbox: Path, log: Path, *options: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The command at work; it must end well when it is terminated."""
-    command = [*COMMAND, "watch", inbox, "--settle", "0.5", *options]
+def watched(
+    inbox: Path, log: Path, *options: str | Path, before: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The command at work, after another that starts it; it must end well when it is terminated."""
+    command = [*before, *COMMAND, "watch", inbox, "--settle", "0.5", *options]
     with log.open("wb") as stderr, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr) as process:
         try:
             assert eventually(lambda: WATCHING in log.read_text() or process.poll() is not None)
@@ -120,6 +122,46 @@ def test_a_disk_that_is_full_does_not_end_it(inbox: Path, small_model: Path, tmp
         figures.unlink()
         draw(inbox / "newer.jpg", "blue")
         assert eventually(lambda: len(list(figures.rglob("newer.png"))) == 1)
+
+
+def limited(name: str, most: int) -> list[str]:
+    """The start of a command for which one of inotify's limits is lower, in a user namespace of its own."""
+    script = f'echo {most} > /proc/sys/user/max_{name} && exec "$@"'
+    command = ["unshare", "--user", "--map-root-user", "sh", "-c", script, "sh"]
+    if shutil.which("unshare") is None:
+        pytest.skip("no unshare")
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no user namespaces")
+    return command
+
+
+@pytest.mark.parametrize(("name", "most"), [("inotify_watches", 1), ("inotify_instances", 0)])
+def test_a_limit_of_the_system_is_named(name: str, most: int, inbox: Path, small_model: Path) -> None:
+    command = [*limited(name, most), *COMMAND, "watch", str(inbox), "--model", str(small_model), "--sidecar=txt"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"captionlens: the folders cannot be watched: the system's limit fs.inotify.max_user_{name[8:]} is reached; "
+        "raise it with sysctl, or let --poll SECONDS look into them instead"
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_new_folders_beyond_the_limit_are_told(inbox: Path, small_model: Path, tmp_path: Path) -> None:
+    before, log = limited("inotify_watches", 4), tmp_path / "log"  # the inbox, two folders, and one more to try
+    with watched(inbox, log, "--model", small_model, "--sidecar=txt", before=before):
+        (inbox / "2025").mkdir()
+        draw(inbox / "2025" / "second.jpg", "green")
+        assert eventually(lambda: (inbox / "2025" / "second.txt").exists())
+        assert "limit" not in log.read_text()
+        for name in ("2026", "2027"):
+            (inbox / name).mkdir()
+        assert eventually(lambda: "limit" in log.read_text())
+        draw(inbox / "2027" / "third.jpg", "red")  # nobody tells of it
+        draw(inbox / "fourth.jpg", "blue")
+        assert eventually(lambda: (inbox / "fourth.txt").exists() and (inbox / "2027" / "third.txt").exists())
+    told = "captionlens: new folders are not watched: the system's limit fs.inotify.max_user_watches is reached; "
+    assert told in log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from captionlens.features.backbones.inception_v3 import InceptionV3
 from captionlens.features.compiled import CompiledBackbone
 from captionlens.features.extract import Prepared, extract
 from captionlens.features.store import FeatureStore, photograph_key
+from helpers.tiny_backbone import TinyBackbone
 
 
 def untrained_inception() -> Backbone:
@@ -40,6 +41,18 @@ def test_grids_are_those_of_torch(make: Callable[[], Backbone]) -> None:
     ours = CompiledBackbone(backbone)(pixels)
     assert ours.shape == theirs.shape
     np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-3 * float(np.abs(theirs).max()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prepare", [CompiledBackbone, lambda backbone: Prepared(backbone, "cpu", torch.float32)])
+def test_features_beyond_half_precision_are_its_largest_number(
+    prepare: Callable[[Backbone], Callable[[np.ndarray], np.ndarray]],
+) -> None:
+    backbone = TinyBackbone()
+    with torch.no_grad():
+        backbone.last.weight *= 1e6
+    pixels = np.random.default_rng(1).integers(0, 256, (1, 56, 56, 3), dtype=np.uint8)
+    assert prepare(backbone)(pixels).max() == np.finfo(np.float16).max  # not infinite
 
 
 @pytest.mark.slow

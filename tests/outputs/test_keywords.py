@@ -63,14 +63,14 @@ def test_a_change_touches_our_keywords_only() -> None:
 )  # fmt: skip
 def test_keywords_join_those_in_a_packet(attributes: str, content: str, theirs: list[str]) -> None:
     packet = PACKET.format(attributes=attributes, content=content).encode()
-    first = xmp.describe(packet, "x", keywords=["dog", "<狗>"])
+    first = xmp.Packet(packet).describe("x", keywords=["dog", "<狗>"])
     ours = [word for word in ("dog", "<狗>") if word not in {their.lower() for their in theirs}]
     assert bag(first) == [*theirs, *ours]
-    assert xmp.read(first).keywords == ";".join(ours)
-    assert xmp.describe(first, "x", keywords=["dog", "<狗>"]) == first
-    assert bag(xmp.describe(first, "x", keywords=["cat"])) == [*theirs, "cat"]
-    assert bag(xmp.describe(first, "x")) == [*theirs, *ours]  # not asked for
-    assert xmp.read(packet).keywords is None
+    assert xmp.Packet(first).found.keywords == ";".join(ours)
+    assert xmp.Packet(first).describe("x", keywords=["dog", "<狗>"]) == first
+    assert bag(xmp.Packet(first).describe("x", keywords=["cat"])) == [*theirs, "cat"]
+    assert bag(xmp.Packet(first).describe("x")) == [*theirs, *ours]  # not asked for
+    assert xmp.Packet(packet).found.keywords is None
 
 
 def captions(folder: Path) -> Callable[..., Caption]:
@@ -116,7 +116,7 @@ def test_sidecars_get_keywords_once(tmp_path: Path) -> None:
 def test_keywords_beside_somebody_elses_caption(on_existing: OnExisting, tmp_path: Path) -> None:
     caption = captions(tmp_path)
     sidecar = tmp_path / "a.xmp"
-    theirs = xmp.describe(PACKET.format(attributes=' dc:subject="Anna"', content="").encode(), "my words")
+    theirs = xmp.Packet(PACKET.format(attributes=' dc:subject="Anna"', content="").encode()).describe("my words")
     sidecar.write_bytes(theirs)
     sink = Sidecars("xmp", on_existing, keywords=True)
     sink.write(caption("dog"))
@@ -124,7 +124,7 @@ def test_keywords_beside_somebody_elses_caption(on_existing: OnExisting, tmp_pat
         assert sidecar.read_bytes() == theirs
     else:
         assert bag(sidecar.read_bytes()) == ["Anna", "dog"]
-        assert xmp.read(sidecar.read_bytes()).description == ("my words" if on_existing == "fill" else "a dog")
+        assert xmp.Packet(sidecar.read_bytes()).found.description == ("my words" if on_existing == "fill" else "a dog")
     assert sink.has(caption().known_photograph()) == (on_existing != "overwrite")
 
 

@@ -44,6 +44,8 @@ def test_examined_words() -> None:
         ({"confidence": 0.5}, {"confidence"}),
         ({"confidence": 0.2, "unsure": True}, {"confidence", "doubt", "hedged"}),
         ({"confidence": 0.2, "unsure": True, "withheld": True}, {"confidence", "doubt", "withheld"}),
+        ({"keywords": ("dog",)}, {"keywords"}),
+        ({"keywords": ()}, set()),
         ({"path": None}, {"nameless"}),
         ({"path": "-"}, {"nameless"}),
         ({"path": "caf\udce9.jpg"}, {"nameless"}),

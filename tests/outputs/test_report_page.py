@@ -197,6 +197,21 @@ def test_search(page: Any, text: str, expected: Sequence[str]) -> None:
     assert [Path(name).stem for name in names(page)] == expected
 
 
+def test_keywords_are_shown_and_found(browser: Any, tmp_path: Path) -> None:
+    captions = [
+        made_caption("men.jpg", ("two", "men", "play"), keywords=("man", NASTY)),
+        made_caption("play.jpg", ("a", "play"), keywords=()),
+        made_caption("dog.jpg", ("a", "dog")),
+        failure("broken.jpg", "is empty"),
+    ]
+    write_report(tmp_path / "report.html", captions)
+    with visit(browser, tmp_path / "report.html") as page:
+        assert page.locator(".entry .note").all_inner_texts() == [f"Keywords: man, {NASTY}"]
+        page.get_by_label("Search in captions and names").fill("play man")
+        page.locator(".found:text-is('1 of 4 photographs')").wait_for()
+        assert names(page) == ["men.jpg"]
+
+
 def test_the_first_click_after_a_search_is_not_lost(page: Any) -> None:
     page.get_by_label("Search in captions and names").fill("top")
     page.locator(".found:has-text('1 of 5')").wait_for()

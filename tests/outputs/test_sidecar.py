@@ -72,7 +72,7 @@ def without_ours(content: bytes) -> str:
 
 
 def test_a_new_packet_says_the_caption_twice() -> None:
-    content = xmp.packet(DOG.text)
+    content = xmp.Packet().describe(DOG.text)
     for name in OURS:
         assert languages(content, name) == {"x-default": DOG.text}
     text = content.decode()
@@ -82,7 +82,7 @@ def test_a_new_packet_says_the_caption_twice() -> None:
 
 
 def test_everything_else_in_a_packet_is_kept() -> None:
-    content = xmp.describe(DARKTABLE.encode(), DOG.text)
+    content = xmp.Packet(DARKTABLE.encode()).describe(DOG.text)
     assert languages(content, "dc:description") == {"x-default": DOG.text, "de-DE": "alte Worte"}
     assert languages(content, "iptc:AltTextAccessibility") == {"x-default": DOG.text}
     assert without_ours(content) == without_ours(DARKTABLE.encode())
@@ -93,27 +93,28 @@ def test_everything_else_in_a_packet_is_kept() -> None:
 
 def test_writing_again_changes_nothing_but_the_words() -> None:
     source = xmp.Source("small", {"size": 5, "modified": "2026-11-27T00:00:00.000000000Z"})
-    first = xmp.describe(DARKTABLE.encode(), "one", source=source)
-    assert xmp.describe(first, "one", source=source) == first
-    assert xmp.describe(first, "other", source=source) == first.replace(b">one<", b">other<")
+    first = xmp.Packet(DARKTABLE.encode()).describe("one", source=source)
+    assert xmp.Packet(first).describe("one", source=source) == first
+    assert xmp.Packet(first).describe("other", source=source) == first.replace(b">one<", b">other<")
     assert b">old words</captionlens:Replaced>" in first
 
 
 def test_what_was_written_is_known_again() -> None:
-    source = xmp.Source("small", {"size": 5, "modified": "2026-11-27T00:00:00.000000000Z"})
-    theirs = xmp.read(DARKTABLE.encode())
+    modified = "2026-11-27T00:00:00.000000000Z"
+    source = xmp.Source("small", {"size": 5, "modified": modified})
+    theirs = xmp.Packet(DARKTABLE.encode()).found
     assert (theirs.description, theirs.alternative_text, theirs.ours, theirs.file) == ("old words", "", False, None)
-    ours = xmp.describe(None, DOG.text, source=source)
-    assert xmp.read(ours) == xmp.Found(DOG.text, DOG.text, True, {"size": "5", "modified": source.file["modified"]})  # type: ignore[index]
+    ours = xmp.Packet().describe(DOG.text, source=source)
+    assert xmp.Packet(ours).found == xmp.Found(DOG.text, DOG.text, True, {"size": "5", "modified": modified})
     corrected = ours.replace(b"a dog", b"my dog", 1)
-    assert xmp.read(corrected).description.startswith("my dog")
-    assert not xmp.read(corrected).ours
-    before = xmp.packet(DOG.text)  # as versions wrote it that recorded nothing
-    assert xmp.read(before).ours
+    assert xmp.Packet(corrected).found.description.startswith("my dog")
+    assert not xmp.Packet(corrected).found.ours
+    before = xmp.Packet().describe(DOG.text)  # as versions wrote it that recorded nothing
+    assert xmp.Packet(before).found.ours
 
 
 def test_filling_writes_only_what_is_empty() -> None:
-    content = xmp.describe(DARKTABLE.encode(), DOG.text, fill=True)
+    content = xmp.Packet(DARKTABLE.encode()).describe(DOG.text, fill=True)
     assert languages(content, "dc:description") == {"x-default": "old words", "de-DE": "alte Worte"}
     assert languages(content, "iptc:AltTextAccessibility") == {"x-default": DOG.text}
     assert b"Replaced" not in content
@@ -122,7 +123,7 @@ def test_filling_writes_only_what_is_empty() -> None:
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "latin-1"])
 def test_other_encodings_are_read(encoding: str) -> None:
     declared = DARKTABLE.replace('"UTF-8"', f'"{encoding.removesuffix("-sig")}"')
-    content = xmp.describe(declared.encode(encoding), "狗")
+    content = xmp.Packet(declared.encode(encoding)).describe("狗")
     assert languages(content, "dc:description")["x-default"] == "狗"
     assert "Käse" in content.decode()
 
@@ -143,7 +144,7 @@ RDF_ONLY = '<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">{}</r:R
     ],
 )
 def test_unusual_packets(inside: str) -> None:
-    content = xmp.describe(RDF_ONLY.format(inside).encode(), "a dog")
+    content = xmp.Packet(RDF_ONLY.format(inside).encode()).describe("a dog")
     root = ElementTree.fromstring(content)
     for name in OURS:
         (item,) = root.findall(f"rdf:Description/{name}/rdf:Alt/rdf:li", NAMES)
@@ -156,7 +157,8 @@ def test_unusual_packets(inside: str) -> None:
 
 
 def test_characters_that_xml_cannot_write_are_left_out() -> None:
-    assert languages(xmp.packet("a\x00 \x0bd\udcffog\ufffe 👍"), "dc:description") == {"x-default": "a dog 👍"}
+    content = xmp.Packet().describe("a\x00 \x0bd\udcffog\ufffe 👍")
+    assert languages(content, "dc:description") == {"x-default": "a dog 👍"}
 
 
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><x>&b;</x>'

@@ -19,8 +19,8 @@ from captionlens.runtime.decoding import (
     _best,
     beam_search,
     decode,
-    teacher_force,
 )
+from captionlens.runtime.teacher_forcing import teacher_force
 from captionlens.runtime.vocabulary import END, PAD, START, UNK
 
 WORDS = (4, 5, 6, 7)

@@ -10,7 +10,8 @@ import pytest
 from captionlens.errors import OptionError, RunError
 from captionlens.export.torch_network import TorchNetwork
 from captionlens.features.store import FeatureStore
-from captionlens.runtime.decoding import DecodingOptions, decode, forced_words
+from captionlens.runtime.decoding import DecodingOptions, decode
+from captionlens.runtime.teacher_forcing import forced_words
 from captionlens.runtime.vocabulary import END, START, Vocabulary
 from captionlens.training.config import make_config
 from captionlens.training.run_export import load_best

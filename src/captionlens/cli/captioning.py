@@ -121,5 +121,6 @@ def _check_shown(search: dict[str, Any], outputs: dict[str, Any]) -> None:
     if search["alternatives"] and not in_json:
         raise click.UsageError("--alternatives shows in --format json or jsonl")
     in_metadata = outputs["sidecar"] == "xmp" or outputs["embed"]
-    if search["keywords"] and not (in_json or in_metadata or outputs["format_"] == "csv"):
-        raise click.UsageError("--keywords shows in --format json, jsonl or csv, --sidecar xmp or --embed")
+    in_table = in_json or outputs["format_"] == "csv"
+    if search["keywords"] and not (in_table or in_metadata or outputs["report"]):
+        raise click.UsageError("--keywords shows in --format json, jsonl or csv, --sidecar xmp, --embed or a --report")

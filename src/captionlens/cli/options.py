@@ -128,8 +128,8 @@ def search_options(command: Callback) -> Callback:
             type=click.IntRange(min=0),
             default=0,
             metavar="N",
-            help="Add up to N nouns of every caption, the most certain first, to json, jsonl and csv, and to the "
-            "keywords of --sidecar xmp and --embed. The model must know its nouns: captionlens model nouns.",
+            help="Add up to N nouns of every caption, the most certain first, to json, jsonl, csv and the report, and "
+            "to the keywords of --sidecar xmp and --embed. The model must know its nouns: captionlens model nouns.",
         ),
         click.option(
             "--faithfulness",

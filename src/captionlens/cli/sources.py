@@ -95,6 +95,7 @@ def _in_folder(
     def unreadable(error: OSError) -> None:
         found.problems.append(FileError(str(error.filename), error.strerror or str(error)))
 
+    raw_too = raw.is_installed()
     for folder, folders, names in os.walk(root, onerror=unreadable):
         kept = []
         for name in folders if recursive else ():
@@ -106,7 +107,7 @@ def _in_folder(
                 kept.append(name)
         folders[:] = kept  # those that are walked through
         for name in names:
-            reason = _reason_against(root, folder, name, include, exclude)
+            reason = _reason_against(root, folder, name, include, exclude, raw_too)
             if reason is None:
                 yield os.path.join(folder, name)  # noqa: PTH118
             elif reason:
@@ -117,14 +118,16 @@ def _is_others(folder: str) -> bool:
     return folder.startswith(".") or any(fnmatch(folder, pattern) for pattern in OTHERS_FOLDERS)
 
 
-def _reason_against(root: str, folder: str, name: str, include: Sequence[str], exclude: Sequence[str]) -> str | None:
+def _reason_against(
+    root: str, folder: str, name: str, include: Sequence[str], exclude: Sequence[str], raw_too: bool
+) -> str | None:
     """Why a file is left out; None if it is taken, "" if nobody would take it for a photograph."""
     extension = os.path.splitext(name)[1].lower()  # noqa: PTH122 (called for every file)
     if extension not in EXTENSIONS and extension not in RAW_EXTENSIONS:
         return ""
     if name.startswith("."):
         return "hidden files"
-    if extension in RAW_EXTENSIONS and not raw.is_installed():
+    if extension in RAW_EXTENSIONS and not raw_too:
         return f"raw photographs ({raw.INSTALL} to read them)"
     path = os.path.join(folder, name)  # noqa: PTH118
     relative = os.path.relpath(path, root)

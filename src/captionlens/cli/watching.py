@@ -4,10 +4,11 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import watchfiles
+from watchfiles import Change
 
 from captionlens.cli.captioning import Captioning
 from captionlens.cli.collection import say, tell_left_out
@@ -16,6 +17,7 @@ from captionlens.errors import CaptionlensError
 from captionlens.runtime.photograph import Photograph
 
 _LONGEST = 60.0  # seconds for which changes that never cease put off a pass
+_WATCHES, _INSTANCES = "fs.inotify.max_user_watches", "fs.inotify.max_user_instances"  # Linux's limits: inotify(7)
 
 
 class Watching:
@@ -84,12 +86,16 @@ class Watching:
                 raise_interrupt=True,
             )
             for number, changed in enumerate(changes):
+                if self.poll is None:
+                    _tell_unwatched(changed)
                 if changed or self._growing or number == 0:
                     yield
-        except OSError as error:
-            raise CaptionlensError(
-                f"the folders cannot be watched ({error}): --poll SECONDS looks into them instead"
-            ) from error
+        except (OSError, RuntimeError) as error:  # RuntimeError: of what watchfiles has no other error for
+            limit = _reached_limit(error)
+            helps = self.poll is None and not isinstance(error, PermissionError)
+            advice = "; --poll SECONDS looks into them instead" if helps else ""
+            cause = _tell_limit(limit) if limit else f"{error}{advice}"
+            raise CaptionlensError(f"the folders cannot be watched: {cause}") from error
 
     def _pass(self) -> None:
         """Caption all photographs that are whole and have no caption."""
@@ -126,6 +132,32 @@ class Watching:
         found.problems[:] = new
         tell_left_out(found, quiet=self.quiet or self._left_out)
         self._left_out = True
+
+
+def _tell_unwatched(changed: set[tuple[Change, str]]) -> None:
+    """Tell when a new folder is not watched because a limit is reached: watchfiles goes on without it.
+
+    The limit is of all watches together, so that one more watch of the folder fails as the first did.
+    """
+    new = (path for change, path in changed if change is Change.added and os.path.isdir(path))  # noqa: PTH112
+    if (folder := next(new, None)) is None:
+        return
+    try:
+        with closing(watchfiles.watch(folder, recursive=False, step=1, rust_timeout=1, yield_on_timeout=True)) as other:
+            next(other)
+    except (OSError, RuntimeError) as error:  # others tell nothing of the first watch
+        if _reached_limit(error) == _WATCHES:
+            say(f"new folders are not watched: {_tell_limit(_WATCHES)}")
+
+
+def _reached_limit(error: Exception) -> str | None:
+    if "watch limit reached" in str(error):
+        return _WATCHES
+    return _INSTANCES if "os error 24" in str(error) else None
+
+
+def _tell_limit(limit: str) -> str:
+    return f"the system's limit {limit} is reached; raise it with sysctl, or let --poll SECONDS look into them instead"
 
 
 def _unchanged_since(path: str) -> float:

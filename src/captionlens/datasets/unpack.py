@@ -134,6 +134,7 @@ def _write_all(
 
 
 def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, archive: Path) -> None:
+    # Not `files.atomic_path`, which flushes every file to disk, and follows a link in the place of one.
     temporary = target.with_name(f".{target.name}.tmp")  # the same after a kill, so that none is left over
     written = 0
     try:

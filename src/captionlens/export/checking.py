@@ -10,9 +10,10 @@ from captionlens.errors import ModelError, UnreadableImage
 from captionlens.export.torch_network import TorchNetwork
 from captionlens.features.backbones import Backbone
 from captionlens.network import CaptioningNetwork
-from captionlens.runtime.decoding import DecodingOptions, Network, decode, teacher_force
+from captionlens.runtime.decoding import DecodingOptions, Network, decode
 from captionlens.runtime.model_directory import ModelDirectory
 from captionlens.runtime.onnx_network import OnnxNetwork
+from captionlens.runtime.teacher_forcing import teacher_force
 from captionlens.runtime.vocabulary import PAD, START
 
 TOLERANCE = 1e-4  # of log-probabilities and attention, torch against ONNX Runtime

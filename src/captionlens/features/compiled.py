@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captionlens.features.backbones.base import Backbone
+from captionlens.features.store import LARGEST
 
 _OPSET = 20
 
@@ -51,7 +52,7 @@ class CompiledBackbone:
         images = self.preprocessing.normalise(pixels)
         # One by one: a layer's output for one is still in the cache for the next layer.
         grids = [self._session.run(None, {"images": images[place : place + 1]})[0] for place in range(len(images))]
-        halves: NDArray[np.float16] = np.concatenate(grids).clip(-65504, 65504).astype(np.float16)
+        halves: NDArray[np.float16] = np.concatenate(grids).clip(-LARGEST, LARGEST).astype(np.float16)
         return halves
 
 

@@ -19,7 +19,7 @@ from captionlens.datasets.records import Record
 from captionlens.errors import OptionError, UnreadableImage
 from captionlens.features.backbones.base import Backbone, has_fast_bfloat16
 from captionlens.features.compiled import CompiledBackbone, compiling_pays
-from captionlens.features.store import SHARD, FeatureStore, StoreIndex, photograph_key
+from captionlens.features.store import LARGEST, SHARD, FeatureStore, StoreIndex, photograph_key
 from captionlens.geometry.grid_cells import blank
 from captionlens.memory import keep_freed_memory
 from captionlens.runtime.photograph import Photograph
@@ -247,6 +247,5 @@ class Prepared:
     def grids(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Encode photographs (B, H, W, 3) as grids (B, L, D) float16 on the device."""
         with torch.inference_mode():
-            # The largest float16 is 65504. Usual networks' features are far smaller, but infinity would ruin training.
-            halves: Tensor = self.network(self.images(pixels)).float().clamp(-65504, 65504).half()
+            halves: Tensor = self.network(self.images(pixels)).float().clamp(-LARGEST, LARGEST).half()
         return halves.clone()  # outside of inference mode, so that layers with gradients may read it

@@ -24,6 +24,8 @@ from captionlens.errors import StoreError
 from captionlens.files import atomic_open, write_text
 
 FORMAT = 1
+# Usual networks' features are far smaller, but infinity would ruin training.
+LARGEST = float(np.finfo(np.float16).max)
 SHARD = 256  # photographs; 53 MB with EfficientNet-Lite2's 81 x 1280 numbers
 
 

@@ -11,6 +11,7 @@
 | `confidence` | of the caption, where the model is calibrated |
 | `doubt` | the line above a caption that is unsure or withheld |
 | `hedged` | what stands for the picture of an unsure caption in its alternative text |
+| `keywords` | of the caption, where there are some |
 | `withheld` | true where the caption is shown only on request |
 | `nameless` | why no table can name the photograph |
 """
@@ -52,6 +53,8 @@ def shown(caption: Caption, image: str, size: tuple[int, int]) -> dict[str, Any]
     entry |= {"text": caption.text, **_words(caption)}
     if caption.confidence is not None:
         entry["confidence"] = round(caption.confidence, 4)
+    if caption.keywords:
+        entry["keywords"] = caption.keywords
     if caption.withheld:
         entry |= {"withheld": True, "doubt": WITHHELD}
     elif caption.unsure:

@@ -65,9 +65,13 @@ class Sidecars:
             done = self._on_existing == "skip" and not self._keywords
             if done and written.st_mtime_ns >= os.stat(photograph.name).st_mtime_ns:  # noqa: PTH116
                 return True  # by far the most: nothing has to be read
-            return self._keeps(path, photograph.file)
+            if self._kind == "txt":
+                return self._keeps_text(path)
+            return self._keeps_packet(xmp.Packet(path.read_bytes()).found, photograph.file)
         except FileNotFoundError:
             return False
+        except ValueError as error:
+            raise FileError(path, f"cannot take a caption: {error}") from error
         except OSError as error:
             raise FileError(path, error.strerror or str(error)) from error
 
@@ -92,46 +96,50 @@ class Sidecars:
             raise FileError(STDIN, "an image from stdin has no place for a sidecar")
         path = self._path(str(caption.path))
         try:
-            # A broken link exists, too.
-            exists = os.path.lexists(path)
+            exists = os.path.lexists(path)  # a broken link does, too
             if exists and self._on_existing == "error":
                 raise FileError(path, "exists already")
-            if exists and self._on_existing in ("skip", "fill") and self._keeps(path, caption.file):
+            content = self._text(path, caption, exists) if self._kind == "txt" else self._packet(path, caption, exists)
+            if content is None:
                 return None
-            files.write_bytes(path, self._content(path, caption, exists))
+            files.write_bytes(path, content)
         except OSError as error:
             raise FileError(path, error.strerror or str(error)) from error
         return path
 
-    def _content(self, path: Path, caption: Caption, exists: bool) -> bytes:
-        if self._kind == "txt":
-            return (caption.hedged + "\n").encode("utf-8", "replace")
+    def _text(self, path: Path, caption: Caption, exists: bool) -> bytes | None:
+        """The text to write; None if the one that is there stays."""
+        if exists and self._keeps_text(path):
+            return None
+        return (caption.hedged + "\n").encode("utf-8", "replace")
+
+    def _packet(self, path: Path, caption: Caption, exists: bool) -> bytes | None:
+        """The XMP to write; None if the one that is there stays."""
         try:
-            former = path.read_bytes() if exists else None
-            found = None if former is None else xmp.read(former)
-            theirs = found is not None and not found.ours
+            packet = xmp.Packet(path.read_bytes() if exists else None)
+            found = packet.found
+            if exists and self._keeps_packet(found, caption.file):
+                return None
+            theirs = exists and not found.ours
             fill = theirs and self._on_existing != "overwrite"
-            content = xmp.describe(
-                former,
+            content = packet.describe(
                 caption.hedged,
                 source=xmp.Source(caption.model, caption.file),
                 fill=fill,
                 keywords=to_write(caption) if self._keywords else None,
                 again=self._on_existing == "overwrite",
             )
-            self.replaced += theirs and not fill and bool(found and found.description)
+            self.replaced += theirs and not fill and bool(found.description)
             return content
         except ValueError as error:
             raise FileError(path, f"cannot take a caption: {error}") from error
 
-    def _keeps(self, path: Path, file: Mapping[str, Any] | None) -> bool:
-        """Whether a sidecar that exists stays as it is."""
-        if self._kind == "txt":
-            return self._on_existing == "skip" or bool(path.read_bytes().strip())
-        try:
-            found = xmp.read(path.read_bytes())
-        except ValueError as error:
-            raise FileError(path, f"cannot take a caption: {error}") from error
+    def _keeps_text(self, path: Path) -> bool:
+        return self._on_existing == "skip" or (self._on_existing == "fill" and bool(path.read_bytes().strip()))
+
+    def _keeps_packet(self, found: xmp.Found, file: Mapping[str, Any] | None) -> bool:
+        if self._on_existing not in ("skip", "fill"):
+            return False
         done = found.keywords is not None or not self._keywords
         if found.ours:
             return same_file(found.file, file) and done

@@ -65,67 +65,76 @@ class Found:
     keywords: str | None = None
 
 
-def packet(text: str) -> bytes:
-    """A new XMP packet, in UTF-8, with the caption alone."""
-    return describe(None, text)
-
-
-def describe(
-    existing: bytes | None,
-    text: str,
-    *,
-    source: Source | None = None,
-    fill: bool = False,
-    keywords: Sequence[str] | None = None,
-    again: bool = False,
-) -> bytes:
-    """Write the caption into an XMP packet and keep everything else.
-
-    Descriptions in named languages stay as they are. A description of somebody else is kept as `captionlens:Replaced`.
+class Packet:
+    """An XMP packet, parsed once to be read and changed.
 
     Args:
-        existing: the packet; None for a new one.
-        text: the caption.
-        source: of the caption, to be recorded.
-        fill: write only what is empty.
-        keywords: of the caption, which join those that are there; None leaves all as they are.
-        again: write also keywords that a person has removed since, see `outputs.keywords.change`.
+        content: of the packet; None for a new one.
 
     Raises:
-        ValueError: `existing` is not XMP that can be changed safely; the message gives the cause.
+        ValueError: it is not XMP that can be changed safely; the message gives the cause.
     """
-    document, rdf = _parse(_EMPTY.encode() if existing is None else existing)
-    text = _xml_characters(text)
-    try:
-        former = _found(document, rdf)
-        for (prefix, name), there in zip(_OURS, (former.description, former.alternative_text), strict=True):
-            if not (fill and there):
-                _set(document, rdf, prefix, name, text)
-        if former.description and not former.ours and not fill and former.description != text:
-            _record(document, rdf, "Replaced", former.description)
-        if source is not None:
-            _record(document, rdf, "Caption", text)
-            _record(document, rdf, "Model", source.model)
-            for name, key in _FILE.items():
-                if (value := (source.file or {}).get(key)) is not None:
-                    _record(document, rdf, name, str(value))
-        if keywords is not None:
-            changed = change(_items(rdf), former.keywords or "", map(_xml_characters, keywords), again=again)
-            _change_items(document, rdf, changed.removed, changed.added)
-            _record(document, rdf, "Keywords", changed.record)
-        return _serialise(document).encode()
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
 
+    def __init__(self, content: bytes | None = None) -> None:
+        self._document, self._rdf = _parse(_EMPTY.encode() if content is None else content)
 
-def read(existing: bytes) -> Found:
-    """Read the caption of an XMP packet.
+    @property
+    def found(self) -> Found:
+        """The caption that it has."""
+        description, alternative_text = (_default(self._rdf, prefix, name) for prefix, name in _OURS)
+        written = _property(self._rdf, "captionlens", "Caption")
+        ours = written == description
+        if written is None:  # versions before 0.2 named themselves in the packet's head alone
+            root = self._document.documentElement
+            ours = root is not None and root.getAttributeNS("adobe:ns:meta/", "xmptk") == "captionlens"
+        file = {key: value for name, key in _FILE.items() if (value := _property(self._rdf, "captionlens", name))}
+        return Found(description, alternative_text, ours, file or None, _property(self._rdf, "captionlens", "Keywords"))
 
-    Raises:
-        ValueError: see `describe`.
-    """
-    document, rdf = _parse(existing)
-    return _found(document, rdf)
+    def describe(
+        self,
+        text: str,
+        *,
+        source: Source | None = None,
+        fill: bool = False,
+        keywords: Sequence[str] | None = None,
+        again: bool = False,
+    ) -> bytes:
+        """Write the caption into the packet, keep everything else, and return its content in UTF-8.
+
+        Descriptions in named languages stay as they are. A description of somebody else is kept as
+        `captionlens:Replaced`.
+
+        Args:
+            text: the caption.
+            source: of the caption, to be recorded.
+            fill: write only what is empty.
+            keywords: of the caption, which join those that are there; None leaves all as they are.
+            again: write also keywords that a person has removed since, see `outputs.keywords.change`.
+
+        Raises:
+            ValueError: the packet cannot be changed safely; the message gives the cause.
+        """
+        document, rdf, former = self._document, self._rdf, self.found
+        text = _xml_characters(text)
+        try:
+            for (prefix, name), there in zip(_OURS, (former.description, former.alternative_text), strict=True):
+                if not (fill and there):
+                    _set(document, rdf, prefix, name, text)
+            if former.description and not former.ours and not fill and former.description != text:
+                _record(document, rdf, "Replaced", former.description)
+            if source is not None:
+                _record(document, rdf, "Caption", text)
+                _record(document, rdf, "Model", source.model)
+                for name, key in _FILE.items():
+                    if (value := (source.file or {}).get(key)) is not None:
+                        _record(document, rdf, name, str(value))
+            if keywords is not None:
+                changed = change(_items(rdf), former.keywords or "", map(_xml_characters, keywords), again=again)
+                _change_items(document, rdf, changed.removed, changed.added)
+                _record(document, rdf, "Keywords", changed.record)
+            return _serialise(document).encode()
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
 
 
 def _parse(existing: bytes) -> tuple[Document, Element]:
@@ -143,17 +152,6 @@ def _parse(existing: bytes) -> tuple[Document, Element]:
     if not found:
         raise ValueError("XML, but not XMP: it has no rdf:RDF")
     return document, found[0]
-
-
-def _found(document: Document, rdf: Element) -> Found:
-    description, alternative_text = (_default(rdf, prefix, name) for prefix, name in _OURS)
-    written = _property(rdf, "captionlens", "Caption")
-    ours = written == description
-    if written is None:  # versions before 0.2 named themselves in the packet's head alone
-        root = document.documentElement
-        ours = root is not None and root.getAttributeNS("adobe:ns:meta/", "xmptk") == "captionlens"
-    file = {key: value for name, key in _FILE.items() if (value := _property(rdf, "captionlens", name))}
-    return Found(description, alternative_text, ours, file or None, _property(rdf, "captionlens", "Keywords"))
 
 
 def _default(rdf: Element, prefix: str, name: str) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from captionlens.runtime.caption import Alternative
-from captionlens.runtime.decoding import Hypothesis, Network, teacher_force
+from captionlens.runtime.decoding import Hypothesis, Network
+from captionlens.runtime.teacher_forcing import teacher_force
 from captionlens.runtime.vocabulary import PAD, SPECIALS, START, Vocabulary
 
 

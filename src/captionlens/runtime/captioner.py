@@ -15,7 +15,7 @@ from captionlens.runtime import Unsure
 from captionlens.runtime.alternatives import likeliest_others
 from captionlens.runtime.caption import Alternative, Caption, Word
 from captionlens.runtime.confidence import Calibration
-from captionlens.runtime.decoding import DecodingOptions, Hypothesis, Network, decode, forced_words
+from captionlens.runtime.decoding import DecodingOptions, Hypothesis, Network, decode
 from captionlens.runtime.examination import examine
 from captionlens.runtime.images import ImageSource, Preprocessing
 from captionlens.runtime.model_directory import PACKAGED_MODEL, ModelDirectory
@@ -24,9 +24,10 @@ from captionlens.runtime.onnx_network import OnnxNetwork
 from captionlens.runtime.photograph import Photograph
 from captionlens.runtime.read_ahead import Pixels
 from captionlens.runtime.region_network import RegionNetwork
-from captionlens.runtime.request import CaptionRequest
+from captionlens.runtime.request import CaptionRequest, prefix_numbers
 from captionlens.runtime.stream import batches, caption_stream
-from captionlens.runtime.vocabulary import PAD, UNK, Vocabulary, split_words
+from captionlens.runtime.teacher_forcing import forced_captions
+from captionlens.runtime.vocabulary import Vocabulary
 
 
 def load(path: str | Path | None = None, *, threads: int = 0, device: str = "cpu") -> "Captioner":
@@ -126,7 +127,7 @@ class Captioner:
                 requested of a model without nouns.
             TypeError: there is no such field.
         """
-        self._numbers(prefix)  # refuses an unknown word before any work
+        prefix_numbers(prefix, self.vocabulary)  # refuses an unknown word before any work
         changes = {name: value for name, value in decoding.items() if value is not None}
         options = replace(self.options, **changes)
         return self._request(
@@ -217,13 +218,11 @@ class Captioner:
         if len(features) == 1:
             # Products of one row are summed in another order than those of several, so the last digits would depend on
             # whether a photograph is captioned alone.
-            twice = features[[0, 0]]
-            return self.caption_features(twice, options=options, numbers=None if numbers is None else [*numbers] * 2)[
-                :1
-            ]
+            twice = None if numbers is None else [*numbers] * 2
+            return self.caption_features(features[[0, 0]], options=options, numbers=twice)[:1]
         request = self._request(options)
         network = self._network_of(request.region)
-        prefix = self._numbers(request.prefix)
+        prefix = prefix_numbers(request.prefix, self.vocabulary)
         hypotheses = decode(network, features, request.decoding, numbers=numbers, prefix=prefix)
         others = likeliest_others(network, features, hypotheses, self.vocabulary, request.alternatives)
         novelty: Sequence[float] = [0.0] * len(hypotheses)
@@ -259,32 +258,7 @@ class Captioner:
         """
         if isinstance(captions, str):
             raise OptionError("captions must be several texts; put a single one into a list")
-        if not captions:
-            return []
-        photograph = Photograph.of(source)
-        features = self.encode(photograph.pixels(self.preprocessing)[None])
-        photograph.release()
-        numbers = [self.vocabulary.encode(text) for text in captions]
-        tokens = np.full((1, len(numbers), max(map(len, numbers))), PAD, np.int64)
-        for row, caption in enumerate(numbers):
-            tokens[0, row, : len(caption)] = caption
-        log_probs, attention = (array[0] for array in forced_words(self.network, features, tokens))
-        results = []
-        for row, text in enumerate(captions):
-            said = split_words(text)
-            probabilities = np.exp(log_probs[row, : len(said)])
-            results.append(
-                Caption(
-                    self.vocabulary.text(said),
-                    log_prob=float(log_probs[row, : len(said) + 1].sum()),  # <end> included
-                    words=tuple(Word(word, float(p)) for word, p in zip(said, probabilities, strict=True)),
-                    attention=attention[row, : len(said)].reshape(len(said), *self.grid),
-                    path=photograph.name,
-                    model=self.name,
-                    photograph=photograph,
-                )
-            )
-        return results
+        return forced_captions(self, Photograph.of(source), captions) if captions else []
 
     def examine(self, caption: Caption) -> Caption:
         """Add to each word of a caption its faithfulness: the effect of blanking what it attended to.
@@ -319,13 +293,6 @@ class Captioner:
                 "to tell it: captionlens model nouns MODEL LIST"
             )
         return request
-
-    def _numbers(self, prefix: str) -> list[int]:
-        numbers = self.vocabulary.encode(prefix)[1:-1]
-        for word, number in zip(split_words(prefix), numbers, strict=True):
-            if number == UNK:
-                raise OptionError(f"prefix: the model does not know the word {word!r}")
-        return numbers
 
     def _network_of(self, region: Region | None) -> Network:
         """The network, with its attention restricted to a region."""

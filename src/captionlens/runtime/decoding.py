@@ -1,7 +1,7 @@
-"""Decoding: greedy, sampling, beam search and teacher forcing, over any network with a `step`."""
+"""Decoding: greedy, sampling and beam search, over any network with a `step`."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -140,35 +140,6 @@ def decode(
     if options.temperature is not None:
         return _sample(network, features, options, range(len(features)) if numbers is None else numbers, prefix)
     return [best[0] for best in beam_search(network, features, options, prefix=prefix)]
-
-
-def teacher_force(
-    network: Network, features: Any, tokens: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Apply teacher forcing to given captions, one time step after the other.
-
-    Args:
-        network: anything with `start` and `step`.
-        features: grid features (B, L, D).
-        tokens: K captions of each photograph (B, K, T), from `<start>` on; padding is fed like any token.
-
-    Yields:
-        At each of T steps, log-probabilities (B, K, V) of the next word and the attention (B, K, L) behind them.
-    """
-    count, width, length = tokens.shape
-    state = network.start(features).select(np.arange(count), np.zeros((count, width), np.int64))
-    for time in range(length):
-        log_probs, attention, state = network.step(np.ascontiguousarray(tokens[:, :, time]), state)
-        yield log_probs, attention
-
-
-def forced_words(
-    network: Network, features: Any, tokens: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Log-probabilities (B, K, T - 1) and attention (B, K, T - 1, L) of captions (B, K, T), without `<start>`."""
-    predicted, maps = zip(*teacher_force(network, features, tokens[:, :, :-1]), strict=True)
-    log_probs = np.take_along_axis(np.stack(predicted, 2), tokens[:, :, 1:, None], -1)[..., 0]
-    return log_probs, np.stack(maps, 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

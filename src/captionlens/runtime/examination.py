@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from captionlens.geometry.grid_cells import attended_cells, blank
 from captionlens.runtime.caption import Caption
-from captionlens.runtime.decoding import Network, forced_words
+from captionlens.runtime.decoding import Network
 from captionlens.runtime.faithfulness import Faithfulness
+from captionlens.runtime.teacher_forcing import forced_words
 
 _BLANKED_AT_ONCE = 16  # pictures of one photograph in a batch
 

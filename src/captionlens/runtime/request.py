@@ -6,6 +6,7 @@ from captionlens.errors import OptionError
 from captionlens.geometry.region import Region
 from captionlens.runtime import UNSURE, Unsure
 from captionlens.runtime.decoding import DecodingOptions
+from captionlens.runtime.vocabulary import UNK, Vocabulary, split_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +44,16 @@ class CaptionRequest:
             raise OptionError(f"keywords must be at least 0, got {self.keywords}")
         if self.unsure not in UNSURE:
             raise OptionError(f"unsure must be one of {', '.join(UNSURE)}, got {self.unsure!r}")
+
+
+def prefix_numbers(prefix: str, vocabulary: Vocabulary) -> list[int]:
+    """Numbers of the words of a request's prefix.
+
+    Raises:
+        OptionError: a word is not in the vocabulary.
+    """
+    numbers = vocabulary.encode(prefix)[1:-1]
+    for word, number in zip(split_words(prefix), numbers, strict=True):
+        if number == UNK:
+            raise OptionError(f"prefix: the model does not know the word {word!r}")
+    return numbers

@@ -6,12 +6,11 @@ Fine-tuning gains where it is trained and forgets elsewhere; the mean of the wei
 
 from collections.abc import Sequence
 
-import safetensors.torch
 from torch import Tensor
 
 from captionlens.errors import OptionError, RunError
 from captionlens.runtime.vocabulary import Vocabulary
-from captionlens.training.run_folder import RunFolder
+from captionlens.training.run_folder import RunFolder, kept_weights
 
 
 def averaged_weights(runs: Sequence[RunFolder], shares: Sequence[float]) -> dict[str, Tensor]:
@@ -26,7 +25,7 @@ def averaged_weights(runs: Sequence[RunFolder], shares: Sequence[float]) -> dict
 
     Raises:
         OptionError: there is not one share for each run, or one is not positive.
-        RunError: a run has no finished epoch, or its weights do not go with those of the first.
+        RunError: the kept weights of a run are missing or damaged, or do not go with those of the first.
     """
     if len(shares) != len(runs):
         raise OptionError(f"{len(runs)} runs are averaged, so {len(runs)} shares are needed, got {len(shares)}")
@@ -35,7 +34,7 @@ def averaged_weights(runs: Sequence[RunFolder], shares: Sequence[float]) -> dict
     first = runs[0]
     mean: dict[str, Tensor] = {}
     for run, share in zip(runs, shares, strict=True):
-        kept = kept_weights(run)
+        kept = kept_weights(run.path)
         if run is not first:
             _check_alike(run, first)
             if {name: tensor.shape for name, tensor in kept.items()} != {name: mean[name].shape for name in mean}:
@@ -44,21 +43,6 @@ def averaged_weights(runs: Sequence[RunFolder], shares: Sequence[float]) -> dict
             part = tensor * (share / sum(shares))
             mean[name] = mean[name] + part if name in mean else part
     return mean
-
-
-def kept_weights(run: RunFolder) -> dict[str, Tensor]:
-    """Load the weights of a run's kept epoch.
-
-    Raises:
-        RunError: the run has no finished epoch, or the file is damaged.
-    """
-    path = run.path / "best.safetensors"
-    if not path.exists():
-        raise RunError(run.path, "has no best.safetensors: it was never trained to the end of an epoch")
-    try:
-        return safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise RunError(path, f"cannot be read ({error})") from error
 
 
 def _check_alike(run: RunFolder, first: RunFolder) -> None:

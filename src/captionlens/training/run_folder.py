@@ -20,7 +20,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import yaml
+from torch import Tensor
 
 from captionlens.errors import FileError, OptionError, RunError
 from captionlens.export.card import check_name
@@ -150,6 +152,21 @@ def open_run(path: Path) -> RunFolder:
         raise RunError(path / "config.yaml", f"is damaged ({error})") from error
     except FileError as error:
         raise RunError(error.path, error.cause) from error
+
+
+def kept_weights(run: Path) -> dict[str, Tensor]:
+    """Load the weights of the kept epoch of the run in a folder, by their names.
+
+    Raises:
+        RunError: the run has no finished epoch, or the file is damaged.
+    """
+    path = run / "best.safetensors"
+    try:
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise RunError(run, "has no best.safetensors: no epoch was trained to its end") from None
+    except (OSError, safetensors.SafetensorError) as error:
+        raise RunError(path, f"cannot be read ({error})") from error
 
 
 def start_run(path: Path, data: DataSettings, config: TrainingConfig, name: str | None = None) -> RunFolder:

@@ -7,12 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-
 from captionlens.errors import OptionError, RunError
 from captionlens.network import CaptioningNetwork
 from captionlens.training.config import TrainingConfig, make_config
-from captionlens.training.run_folder import DataSettings, RunFolder
+from captionlens.training.run_folder import DataSettings, RunFolder, kept_weights
 from captionlens.training.tuning import TAIL
 
 # The settings that determine the weights' shapes and meaning; dropout is not among them.
@@ -34,11 +32,10 @@ def begin_from(
         changes: to the preset, as in `make_config`.
 
     Raises:
-        RunError: the other run has no kept weights.
+        RunError: the kept weights of the other run are missing or damaged.
         OptionError: a setting contradicts the other run's network, vocabulary or backbone, or makes no sense.
     """
-    if not (source.path / "best.safetensors").exists():
-        raise RunError(source.path, "has no best.safetensors to start from: no epoch was trained to its end")
+    kept_weights(source.path)  # refuses a run without them before any work
     theirs = _fixed(source.config)
     taken = {name: getattr(source.config, name) for name in _TAKEN}
     config = make_config(preset, {"network": _network(source.config)}, taken, changes)
@@ -67,16 +64,15 @@ def load_starting_weights(network: CaptioningNetwork, source: Path, temperature:
         temperature: divides the logits: below 1, the distributions become sharper.
 
     Raises:
-        RunError: the weights are missing, or those of another network.
+        RunError: the weights are missing, damaged, or those of another network.
     """
-    path = source / "best.safetensors"
+    kept = kept_weights(source)
     try:
-        kept = safetensors.torch.load_file(path)
         own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(TAIL)}
         others = {name: tensor for name, tensor in kept.items() if not name.startswith(TAIL)}
         network.load_state_dict(own | others)
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise RunError(path, f"cannot be started from ({error})") from error
+    except RuntimeError as error:
+        raise RunError(source, f"cannot be started from ({error})") from error
     network.divide_logits(temperature)
 
 

@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import safetensors.torch
-
 from captionlens.errors import RunError
 from captionlens.features.backbones import Backbone, load_backbone
-from captionlens.training.run_folder import RunFolder, open_run
+from captionlens.training.run_folder import RunFolder, kept_weights, open_run
 
 TAIL = "tail."  # prefix of the names of the trained blocks' weights in a run
 
@@ -32,10 +30,10 @@ def tuned_backbone(run: RunFolder) -> Backbone:
     backbone = starting_backbone(run)
     if run.config.finetune_blocks:
         _, tail = backbone.split(run.config.finetune_blocks)  # shares its weights
-        path = run.path / "best.safetensors"
-        kept = safetensors.torch.load_file(path)
+        kept = kept_weights(run.path)
         try:
             tail.load_state_dict({name[len(TAIL) :]: kept[name] for name in kept if name.startswith(TAIL)})
         except RuntimeError as error:
-            raise RunError(path, f"is not of a run with {run.config.finetune_blocks} tuned blocks ({error})") from error
+            wanted = f"{run.config.finetune_blocks} tuned blocks"
+            raise RunError(run.path, f"best.safetensors is not of a run with {wanted} ({error})") from error
     return backbone

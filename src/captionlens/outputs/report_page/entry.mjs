@@ -22,7 +22,7 @@ export class Entry {
   }
 
   build(corrections) {
-    const { image: src, width, height, correctable, nameless } = this.record;
+    const { image: src, width, height, keywords, correctable, nameless } = this.record;
     this.image = element("img", { loading: "lazy", decoding: "async", width, height, src });
     this.image.style.width = `min(${width}px, ${(TALLEST * width) / height}rem)`; // nothing moves when it is loaded
     this.element.prepend(picture(this.image));
@@ -32,6 +32,7 @@ export class Entry {
       this.column.append(this.correcting.sentence);
     }
     this.addCaption();
+    if (keywords) this.column.append(element("p", { className: "note", textContent: `Keywords: ${keywords.join(", ")}` }));
     this.column.append(correctable ? this.correcting.actions : element("p", { className: "note", textContent: nameless }));
     this.refresh();
   }

@@ -35,7 +35,9 @@ const ORDERS = {
 export class Selection {
   constructor(form, { records, folders, corrections, changed }) {
     Object.assign(this, { form, records, corrections });
-    const texts = records.map(({ path, text, withheld }) => folded(`${path}\n${withheld ? "" : (text ?? "")}`));
+    const texts = records.map(({ path, text = "", keywords = [], withheld }) =>
+      folded([path, withheld ? "" : text, ...keywords].join("\n")),
+    );
     this.texts = new Map(records.map((record, at) => [record, texts[at]]));
     this.fillFolders(folders);
     this.fillKinds();
@@ -93,7 +95,7 @@ export class Selection {
     return kind === "all" || record.kind === kind;
   }
 
-  // The records wanted, in order. A search wants all its words, anywhere in the path and the caption.
+  // The records wanted, in order. A search wants all its words, anywhere in the path, the caption and its keywords.
   chosen() {
     const { text, order, kind, folder } = this.form.elements;
     const words = folded(text.value).split(/\s+/).filter(Boolean);
