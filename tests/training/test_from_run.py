@@ -114,15 +114,24 @@ def test_exported_weights_are_the_average_of_runs(first: Path, second: Path, tmp
     assert "averaged" not in json.loads((second / "model" / "config.json").read_text())
 
 
-def test_logits_are_divided_by_the_temperature(first: Path, tmp_path: Path) -> None:
-    run_cli("export", first, "-o", tmp_path / "model", "--temperature", "1.5")
+def test_logits_are_divided_and_scores_of_several_reports_told(first: Path, tmp_path: Path) -> None:
+    reports = [tmp_path / "dogs.json", tmp_path / "cats.json"]
+    decoding = {"beam": 3, "length_penalty": 1.0}
+    for path in reports:
+        report = {"dataset": path.stem, "split": "val", "photographs": 9, "decoding": decoding}
+        path.write_text(json.dumps(report | {"scores": {"CIDEr-D": 0.5}, "intervals": {}}))
+    options = [part for path in reports for part in ("--report", path)]
+    run_cli("export", first, "-o", tmp_path / "model", "--temperature", "1.5", *options)
     exported = safetensors.numpy.load_file(tmp_path / "model" / "model.safetensors")
     kept = safetensors.numpy.load_file(first / "best.safetensors")
     for name in kept:
         wanted = kept[name] / 1.5 if name.startswith("output_words.") else kept[name]
         np.testing.assert_allclose(exported[f"network.{name}"], wanted, rtol=1e-3, atol=1e-4, err_msg=name)
     assert json.loads((tmp_path / "model" / "config.json").read_text())["temperature"] == 1.5
-    assert "logits are divided by 1.5" in (tmp_path / "model" / "README.md").read_text()
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "logits are divided by 1.5" in card
+    assert "9 photographs of dogs" in card
+    assert "9 photographs of cats" in card
     again = run_cli("export", tmp_path / "model", "-o", tmp_path / "again", "--temperature", "2", code=2)
     assert "--temperature" in again.stderr
 

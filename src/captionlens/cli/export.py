@@ -43,7 +43,13 @@ from captionlens.cli.options import comma_separated_numbers
     help="Divide the logits by it: above 1, the search of a captioner that is too sure of itself weighs more. "
     "[default: 1]",
 )
-@click.option("--report", type=click.Path(path_type=Path), help="A report of evaluate, for the model card.")
+@click.option(
+    "--report",
+    "reports",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A report of evaluate, for the model card; may be repeated.",
+)
 @click.option("--notes", type=click.Path(path_type=Path), help="Markdown for the end of the model card.")
 @click.option("--quiet", is_flag=True, help="No messages.")
 def export(
@@ -57,7 +63,7 @@ def export(
     averaged_with: tuple[Path, ...],
     shares: tuple[float, ...],
     temperature: float | None,
-    report: Path | None,
+    reports: tuple[Path, ...],
     notes: Path | None,
     quiet: bool,
 ) -> None:
@@ -75,14 +81,14 @@ def export(
     if shares and not averaged_with:
         raise click.UsageError("--shares is of runs that are averaged: name them with --average")
     if (source / "manifest.json").exists():
-        if licence or report or notes or averaged_with or temperature is not None:
+        if licence or reports or notes or averaged_with or temperature is not None:
             raise click.UsageError(
                 "--licence, --average, --temperature, --report and --notes are for runs; a model has its card and its "
                 "weights already"
             )
         export_again(source, output, name=name, beam=beam, length_penalty=length_penalty, weights=weights)
         return
-    scores = read_reports(report) if report is not None else ()
+    scores = [one for report in reports for one in read_reports(report)]
     text = read_text(notes) if notes is not None else ""
     export_run(
         open_run(source),
