@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 def test_it_is_whole_and_small() -> None:
     model = ModelDirectory.open(PACKAGED_MODEL)
-    assert model.config["trained_on"] == "flickr8k"
+    assert model.config["trained_on"] == "flickr8k, everyday"
     assert "research" in model.config["licence"]
     assert sum(file.stat().st_size for file in PACKAGED_MODEL.rglob("*") if file.is_file()) < 40e6
 
@@ -32,6 +32,14 @@ def test_it_captions_the_example_photographs() -> None:
         assert caption.error is None
         assert 3 <= len(caption.words) <= 30
         assert caption.attention.sum((1, 2)) == pytest.approx(1, abs=1e-4)
+
+
+def test_its_captions_of_the_examples_are_on_a_page() -> None:
+    page = (REPOSITORY / "docs" / "captions.md").read_text("utf-8")
+    photographs = [path.name for path in (REPOSITORY / "examples" / "photographs").glob("*.jpg")]
+    assert len(photographs) == 20
+    assert all(f"photographs/{name}" in page for name in photographs)
+    assert "a black and white cow in a field" in page
 
 
 def test_its_captions_are_the_same_to_the_last_digit_whatever_the_batches() -> None:
@@ -47,17 +55,16 @@ def test_its_captions_are_the_same_to_the_last_digit_whatever_the_batches() -> N
 def test_it_is_less_sure_of_what_it_does_not_know() -> None:
     folder = REPOSITORY / "examples" / "photographs"
     captioner = captionlens.load()
-    # A man with a camera on a lawn; a woman in a space suit, whom it takes for a man in a red shirt on a car.
-    photographer, astronaut, *unknown = (
-        captioner.caption(folder / f"{name}.jpg").confidence
-        for name in ("photographer", "astronaut", "cat", "coffee", "raccoon", "rocket")
+    # A cup from above, which it takes for cake, and a rocket, which it takes for a plane.
+    photographer, cat, *unknown = (
+        captioner.caption(folder / f"{name}.jpg").confidence for name in ("photographer", "cat", "coffee", "rocket")
     )
-    assert all(confidence is not None and 0 < confidence < 0.2 for confidence in unknown)
+    assert all(confidence is not None and 0 < confidence < 0.25 for confidence in unknown)
     assert photographer is not None
-    assert photographer > 0.3
-    assert astronaut is not None
-    assert max(confidence for confidence in unknown if confidence is not None) < astronaut < photographer
-    done = run_cli("caption", folder / "rocket.jpg", "--min-confidence", "0.2", "--format", "json")
+    assert photographer > 0.5
+    assert cat is not None
+    assert cat > 0.5
+    done = run_cli("caption", folder / "rocket.jpg", "--min-confidence", "0.25", "--format", "json")
     (caption,) = json.loads(done.stdout)
     assert caption["caption"] is None
     assert caption["withheld"]
@@ -82,5 +89,5 @@ def test_dev_scores_agree_with_the_official_scorers(shared_data: Path, tmp_path:
     assert theirs.keys() <= ours.keys()
     for name, value in theirs.items():
         assert ours[name] == pytest.approx(value, abs=1e-6), name
-    assert ours["CIDEr-D"] > 0.575
-    assert ours["BLEU-4"] > 0.235
+    assert ours["CIDEr-D"] > 0.6
+    assert ours["BLEU-4"] > 0.24
