@@ -75,7 +75,7 @@ def test_what_is_filled_in_is_what_was_kept(kind: str) -> None:
 @pytest.mark.slow
 def test_the_captioner_that_comes_along_is_written_anew_as_it_is(tmp_path: Path) -> None:
     run_cli("export", PACKAGED_MODEL, "-o", tmp_path / "again", "--quiet")
-    for name in ("model.safetensors", "README.md", "tokenizer.json", "confidence.json", "config.json", "foreign.jpg"):
+    for name in ("model.safetensors", "README.md", "tokenizer.json", "confidence.json", "config.json", "nouns.json"):
         assert (tmp_path / "again" / name).read_bytes() == (PACKAGED_MODEL / name).read_bytes(), name
     ours, again = (captionlens.load(model).caption(PHOTOGRAPH) for model in (PACKAGED_MODEL, tmp_path / "again"))
     assert ours.text == again.text
