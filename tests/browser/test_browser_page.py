@@ -163,7 +163,7 @@ def test_it_says_and_looks_as_the_captioner_does(page: Any) -> None:
         told = page.locator(".entry .sure").first.text_content()
         assert ours.confidence is not None
         assert float(told.partition("%")[0]) == pytest.approx(100 * ours.confidence, abs=3)
-    assert len(others) <= 1, others
+    assert len(others) <= 2, others
 
 
 def test_a_word_shows_where_it_looked(page: Any) -> None:
