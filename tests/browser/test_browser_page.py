@@ -135,8 +135,8 @@ def test_it_says_and_looks_as_the_captioner_does(page: Any) -> None:
     others: list[str] = []
 
     def score(caption: Caption) -> float:
-        """Mean log-probability of a word, which the search compares; without that of the end."""
-        return float(np.mean([np.log(word.probability) for word in caption.words]))
+        """Mean log-probability of a word, <end> included, which the search compares."""
+        return caption.log_prob / (len(caption.words) + 1)
 
     for path in PHOTOGRAPHS:
         ours = captioner.caption(path)
